@@ -1,0 +1,72 @@
+//! Every kind of job: the one place that names them all.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use store::ids::{SessionId, TurnKey};
+
+use crate::kind::JobKind;
+
+/// Answers one message of a visitor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TurnProcess {
+    /// The session.
+    pub session_id: SessionId,
+    /// The turn's number in it.
+    pub turn: i32,
+}
+
+impl TurnProcess {
+    /// The turn that the job answers.
+    pub fn key(&self) -> TurnKey {
+        TurnKey {
+            session_id: self.session_id.clone(),
+            turn: self.turn,
+        }
+    }
+}
+
+impl JobKind for TurnProcess {
+    const KIND: &'static str = "turn.process";
+    const QUEUE: &'static str = "turns";
+    const RETRY_WAITS: &'static [i32] = &[1, 3, 9];
+    const TIMEOUT: Duration = Duration::from_secs(120);
+
+    fn unique_key(&self) -> Option<String> {
+        Some(self.key().to_string())
+    }
+
+    fn serial_key(&self) -> Option<String> {
+        Some(session_serial_key(&self.session_id))
+    }
+}
+
+/// The serial key of a session's turns. Its lock (see [`crate::lock_serial_key`]) is also what
+/// orders everything else that changes a session's turns.
+pub fn session_serial_key(session_id: &SessionId) -> String {
+    format!("session:{session_id}")
+}
+
+/// Chunks and embeds one document of the knowledge base.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnowledgeIndexDocument {
+    /// The row in `knowledge_documents` that holds the text.
+    pub document_id: i64,
+    /// Hex SHA-256 of the text that is to be indexed.
+    pub content_hash: String,
+}
+
+impl JobKind for KnowledgeIndexDocument {
+    const KIND: &'static str = "knowledge.index_document";
+    const QUEUE: &'static str = "knowledge";
+    const RETRY_WAITS: &'static [i32] = &[1, 3, 9];
+    const TIMEOUT: Duration = Duration::from_secs(300);
+
+    fn unique_key(&self) -> Option<String> {
+        Some(format!("{}:{}", self.document_id, self.content_hash))
+    }
+
+    fn serial_key(&self) -> Option<String> {
+        Some(format!("document:{}", self.document_id))
+    }
+}

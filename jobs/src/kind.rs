@@ -1,0 +1,44 @@
+//! What a kind of job is: a payload with a stable name, a queue, and the rules of its attempts.
+
+use std::{fmt, time::Duration};
+
+use serde::{Serialize, de::DeserializeOwned};
+
+/// A job's number, unique for ever in its database.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, serde::Deserialize,
+)]
+pub struct JobId(pub i64);
+
+impl fmt::Display for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A payload that the queue carries. The rules are stored with each job when it is enqueued, so that
+/// a job keeps the rules that it was promised.
+pub trait JobKind: Serialize + DeserializeOwned + Send + Sync + Unpin + 'static {
+    /// The stable name, as operators see it.
+    const KIND: &'static str;
+    /// Names that the kind had in earlier versions; jobs under them are still run.
+    const ALIASES: &'static [&'static str] = &[];
+    /// The queue it waits in.
+    const QUEUE: &'static str;
+    /// Seconds to wait after the first, second, … failed attempt. One attempt more than waits.
+    const RETRY_WAITS: &'static [i32];
+    /// How long one attempt may take.
+    const TIMEOUT: Duration;
+    /// Smaller is served first.
+    const PRIORITY: i16 = 0;
+
+    /// While a job of the kind with the same key is live, another one is not made.
+    fn unique_key(&self) -> Option<String> {
+        None
+    }
+
+    /// At most one job with the same key runs at a time, in the order they were enqueued.
+    fn serial_key(&self) -> Option<String> {
+        None
+    }
+}

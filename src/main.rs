@@ -1,0 +1,2 @@
+//! growth-chat.
+fn main() {}

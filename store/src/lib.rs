@@ -1,0 +1,11 @@
+//! What growth-chat keeps, and how: the domain's types and their SQL, one file per aggregate.
+//!
+//! Everything else stands on this crate (`store ← jobs ← {api, workers} ← binary`). Nothing here
+//! knows HTTP, a provider, or how a job is run.
+
+pub mod bus;
+pub mod clock;
+pub mod events;
+pub mod ids;
+pub mod protocol;
+pub mod settings;

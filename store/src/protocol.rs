@@ -1,0 +1,165 @@
+//! The stream protocol: the AI SDK's *UI message stream v1* as far as we speak it, and our own data
+//! parts in its legal shape. One [`Chunk`] is one SSE frame.
+//!
+//! Checked against npm `ai` majors 6 and 7: an unknown `type` is fatal in 6, so what is ours is
+//! always a `data-…` part.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{MessageId, SessionId};
+
+/// One frame of a turn's stream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(
+    tag = "type",
+    rename_all = "kebab-case",
+    rename_all_fields = "camelCase"
+)]
+pub enum Chunk {
+    /// The answer begins; the id is the transcript's.
+    Start {
+        /// The id of the answer's message.
+        message_id: MessageId,
+    },
+    /// One call of the model begins.
+    StartStep,
+    /// A text part begins.
+    TextStart {
+        /// The part's id, unique in the stream.
+        id: String,
+    },
+    /// More text of a part.
+    TextDelta {
+        /// The part that grows.
+        id: String,
+        /// The text to append.
+        delta: String,
+    },
+    /// A text part is whole.
+    TextEnd {
+        /// The part that ended.
+        id: String,
+    },
+    /// A passage that the answer used.
+    SourceUrl {
+        /// The source's id, unique in the message.
+        source_id: String,
+        /// Where it can be read.
+        url: String,
+        /// Title of the document and heading.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        title: Option<String>,
+    },
+    /// One call of the model is over.
+    FinishStep,
+    /// The answer is whole.
+    Finish {
+        /// Why the model stopped.
+        finish_reason: FinishReason,
+    },
+    /// The visitor stopped the answer; what was streamed stays.
+    Abort {
+        /// Who or what stopped it.
+        reason: String,
+    },
+    /// The turn failed for good. The text is meant for the visitor.
+    Error {
+        /// A sentence without internals.
+        error_text: String,
+    },
+    /// Where the conversation is.
+    DataSession {
+        /// The figures.
+        data: SessionData,
+        /// Not kept in the client's history.
+        transient: True,
+    },
+    /// Drop what was streamed of this answer: it starts again.
+    DataReset {
+        /// Why.
+        data: ResetData,
+        /// Not kept in the client's history.
+        transient: True,
+    },
+    /// A session, rate or budget limit, with a friendly text.
+    DataLimit {
+        /// The limit.
+        data: LimitData,
+        /// Not kept in the client's history.
+        transient: True,
+    },
+}
+
+impl Chunk {
+    /// Whether nothing follows it in its stream.
+    pub fn is_terminal(&self) -> bool {
+        matches!(
+            self,
+            Self::Finish { .. } | Self::Abort { .. } | Self::Error { .. }
+        )
+    }
+}
+
+/// Why an answer ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FinishReason {
+    /// The model came to its end.
+    Stop,
+    /// The output limit was reached.
+    Length,
+    /// The model refused.
+    ContentFilter,
+    /// The provider failed.
+    Error,
+    /// Anything else.
+    Other,
+}
+
+/// The session as the widget needs it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SessionData {
+    /// The session's id, for clients that did not mint one.
+    pub session_id: SessionId,
+    /// The turn of this stream.
+    pub turn: i32,
+    /// The stage of the conversation, 1–4.
+    pub stage: i16,
+}
+
+/// Why an answer starts again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResetData {
+    /// The attempt that begins, from 2.
+    pub attempt: i32,
+}
+
+/// A limit that was reached.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LimitData {
+    /// `session`, `rate` or `budget`.
+    pub scope: String,
+    /// What the visitor reads.
+    pub text: String,
+}
+
+/// The JSON value `true`: parts that carry it are transient.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct True;
+
+impl Serialize for True {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bool(true)
+    }
+}
+
+impl<'de> Deserialize<'de> for True {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if bool::deserialize(deserializer)? {
+            Ok(Self)
+        } else {
+            Err(serde::de::Error::custom("expected true"))
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Reads configuration once, at start, and reports every wrong variable at once by its name.
+//! A value is never echoed: it may be a secret.
+
+use std::{collections::BTreeMap, fmt, str::FromStr};
+
+use secrecy::SecretString;
+
+/// Everything that is wrong with the configuration.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub struct SettingsError {
+    /// `(variable, what is wrong and what to do)`, in the order they were read.
+    pub problems: Vec<(String, String)>,
+}
+
+impl fmt::Display for SettingsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "the configuration has {} problem(s):",
+            self.problems.len()
+        )?;
+        for (name, problem) in &self.problems {
+            write!(f, "\n  {name}: {problem}")?;
+        }
+        Ok(())
+    }
+}
+
+/// The variables, and what was found wrong with them so far.
+#[derive(Debug, Default)]
+pub struct Settings {
+    variables: BTreeMap<String, String>,
+    problems: Vec<(String, String)>,
+}
+
+impl Settings {
+    /// Takes the variables; an empty value counts as unset.
+    pub fn new(variables: impl IntoIterator<Item = (String, String)>) -> Self {
+        let variables = variables
+            .into_iter()
+            .filter(|(_, value)| !value.trim().is_empty())
+            .collect();
+        Self {
+            variables,
+            problems: Vec::new(),
+        }
+    }
+
+    /// Notes a problem.
+    pub fn problem(&mut self, name: &str, problem: impl Into<String>) {
+        self.problems.push((name.to_owned(), problem.into()));
+    }
+
+    /// The raw value, if set.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.variables.get(name).map(|value| value.trim())
+    }
+
+    /// A value that must be there; `rule` says what a legal value is.
+    pub fn required<T: FromStr>(&mut self, name: &str, rule: &str) -> Option<T> {
+        if self.get(name).is_none() {
+            self.problem(name, format!("is required: {rule}"));
+            return None;
+        }
+        self.optional(name, rule)
+    }
+
+    /// A value that may be missing.
+    pub fn optional<T: FromStr>(&mut self, name: &str, rule: &str) -> Option<T> {
+        let parsed = self.get(name)?.parse().ok();
+        if parsed.is_none() {
+            self.problem(name, format!("is not valid: {rule}"));
+        }
+        parsed
+    }
+
+    /// A value with a default, held to `legal`.
+    pub fn with_default<T: FromStr>(
+        &mut self,
+        name: &str,
+        default: T,
+        rule: &str,
+        legal: impl FnOnce(&T) -> bool,
+    ) -> T {
+        match self.optional::<T>(name, rule) {
+            Some(value) if legal(&value) => value,
+            Some(_) => {
+                self.problem(name, format!("is out of range: {rule}"));
+                default
+            }
+            None => default,
+        }
+    }
+
+    /// A secret that must be there.
+    pub fn secret(&mut self, name: &str, rule: &str) -> Option<SecretString> {
+        self.required::<String>(name, rule).map(SecretString::from)
+    }
+
+    /// Ends the reading: the value, or every problem.
+    pub fn finish<T>(self, value: Option<T>) -> Result<T, SettingsError> {
+        match value {
+            Some(value) if self.problems.is_empty() => Ok(value),
+            _ => Err(SettingsError {
+                problems: self.problems,
+            }),
+        }
+    }
+}
