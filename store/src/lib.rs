@@ -5,6 +5,7 @@
 
 pub mod bus;
 pub mod clock;
+pub mod db;
 pub mod events;
 pub mod ids;
 pub mod protocol;
