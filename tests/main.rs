@@ -1,3 +1,4 @@
 //! The whole system, tested from outside.
 
 mod deploy;
+mod documents;
