@@ -1,1 +1,3 @@
-//! placeholder
+//! The HTTP side.
+
+pub mod hub;
