@@ -6,6 +6,7 @@
 pub mod bus;
 pub mod chat;
 pub mod clock;
+pub mod db;
 pub mod events;
 pub mod ids;
 pub mod protocol;
