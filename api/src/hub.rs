@@ -34,6 +34,8 @@ pub use self::{
     body::{Cut, EventStream},
     fanout::Takeover,
 };
+use crate::problem::chain;
+
 use self::{
     fanout::{FRAMES_PER_TURN, Fanout, Want},
     lane::Lane,
@@ -185,7 +187,7 @@ impl HubReader {
                     self.shared.clients.lock().fanout.put_back(&wants);
                     metrics::counter!("growth_chat_hub_read_failures_total").increment(1);
                     tracing::warn!(
-                        error = &error as &dyn std::error::Error,
+                        error = chain(&error),
                         "events could not be read; the read is repeated"
                     );
                     sleep(retry_wait).await;
