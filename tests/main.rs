@@ -1,1 +1,3 @@
 //! The whole system, tested from outside.
+
+mod api;
