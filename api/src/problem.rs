@@ -259,11 +259,11 @@ fn is_outage(error: &(dyn Error + 'static)) -> bool {
 pub(crate) async fn give_every_error_the_same_form(response: Response<Body>) -> Response<Body> {
     let status = response.status();
     let is_error = status.is_client_error() || status.is_server_error();
-    let is_problem = response
+    let is_ours = response
         .headers()
         .get(header::CONTENT_TYPE)
-        .is_some_and(|value| value == PROBLEM_JSON);
-    if !is_error || is_problem {
+        .is_some_and(|kind| kind == PROBLEM_JSON || kind == "application/json");
+    if !is_error || is_ours {
         return response;
     }
     let mut problem = Problem::new(Code::of_status(status)).into_response();

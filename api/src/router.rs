@@ -36,6 +36,8 @@ const PREFLIGHT_AGE: Duration = Duration::from_mins(10);
 pub fn router(state: State) -> Router {
     let (chat, _) = chat_routes().split_for_parts();
     let chat = chat
+        // Before the layers, which then surround it: a preflight is a method of its own.
+        .method_not_allowed_fallback(method_not_allowed)
         .route_layer(from_fn_with_state(state.clone(), require_widget_token))
         .layer(cors(&state.config().allowed_origins));
     let (service, _) = service_routes().split_for_parts();
@@ -51,8 +53,8 @@ pub fn router(state: State) -> Router {
     Router::new()
         .merge(routes.clone())
         .nest("/api/v1", routes)
-        .fallback(async || Problem::new(Code::NotFound))
-        .method_not_allowed_fallback(async || Problem::new(Code::MethodNotAllowed))
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
         .layer(map_response(give_every_error_the_same_form))
         .layer(SetResponseHeaderLayer::if_not_present(
             header::X_CONTENT_TYPE_OPTIONS,
@@ -69,8 +71,8 @@ pub fn metrics_router(handle: PrometheusHandle) -> Router {
         .route("/metrics", get(routes::metrics::get))
         .with_state(handle)
         .route("/health", get(routes::health::get))
-        .fallback(async || Problem::new(Code::NotFound))
-        .method_not_allowed_fallback(async || Problem::new(Code::MethodNotAllowed))
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
 }
 
 /// The API's description as indented JSON, the same for the same code.
@@ -85,6 +87,14 @@ fn document() -> utoipa::openapi::OpenApi {
         .merge(chat_routes())
         .merge(service_routes())
         .into_openapi()
+}
+
+async fn not_found() -> Problem {
+    Problem::new(Code::NotFound)
+}
+
+async fn method_not_allowed() -> Problem {
+    Problem::new(Code::MethodNotAllowed)
 }
 
 fn chat_routes() -> OpenApiRouter<State> {
