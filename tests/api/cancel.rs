@@ -3,7 +3,7 @@
 use reqwest::StatusCode;
 use serde_json::json;
 
-use super::support::{App, End, assert_problem, body_of};
+use super::support::{App, End, Frame, assert_problem, body_of};
 
 #[tokio::test]
 async fn a_turn_that_still_waits_ends_at_once() {
@@ -20,7 +20,7 @@ async fn a_turn_that_still_waits_ends_at_once() {
     assert_eq!(outcome, json!({"turn": 1, "status": "cancelled"}));
 
     let (received, end) = frames.rest().await;
-    let kinds: Vec<&str> = received.iter().map(|frame| frame.kind()).collect();
+    let kinds: Vec<&str> = received.iter().map(Frame::kind).collect();
     assert_eq!(kinds, ["start", "abort"]);
     assert_eq!(end, End::Clean);
     assert_eq!(app.count("select count(*) from queue.jobs").await, 0);
@@ -81,7 +81,7 @@ async fn a_turn_between_two_attempts_ends_at_once_and_voids_what_was_streamed() 
     let response = app.post("/chat/s1/turns/1/cancel").send().await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
     let (received, end) = frames.rest().await;
-    let kinds: Vec<&str> = received.iter().map(|frame| frame.kind()).collect();
+    let kinds: Vec<&str> = received.iter().map(Frame::kind).collect();
     assert_eq!(kinds, ["start", "start", "data-reset", "abort"]);
     assert_eq!(end, End::Clean);
 }

@@ -6,7 +6,6 @@ mod cancel;
 mod chat;
 mod close;
 mod cors;
-mod database;
 mod docs;
 mod hostile_input;
 mod idempotency;

@@ -7,6 +7,7 @@ use api::{
     config::{AllowedOrigins, Environment},
 };
 use reqwest::{Client, RequestBuilder, Response, StatusCode, header};
+use sandbox::postgres::TestDatabase;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use store::{
@@ -16,8 +17,6 @@ use store::{
 };
 use tokio::{net::TcpListener, time::timeout};
 use tokio_util::sync::CancellationToken;
-
-use super::database::TestDatabase;
 
 /// The site key of the tests.
 pub(crate) const TOKEN: &str = "test-token";
@@ -38,7 +37,7 @@ pub(crate) struct App {
     pub(crate) bus: Bus,
     pub(crate) client: Client,
     shutdown: CancellationToken,
-    _database: Arc<TestDatabase>,
+    database: Arc<TestDatabase>,
 }
 
 impl Drop for App {
@@ -64,7 +63,7 @@ impl App {
             allowed_origins: AllowedOrigins::These(vec!["https://www.company.example".to_owned()]),
         };
         change(&mut config);
-        Self::serve(Arc::new(TestDatabase::new().await), config).await
+        Self::serve(Arc::new(TestDatabase::create().await.unwrap()), config).await
     }
 
     /// Another process with the same database.
@@ -77,13 +76,13 @@ impl App {
             widget_tokens: vec![TOKEN.to_owned()],
             allowed_origins: AllowedOrigins::These(vec![]),
         };
-        Self::serve(self._database.clone(), config).await
+        Self::serve(self.database.clone(), config).await
     }
 
     async fn serve(database: Arc<TestDatabase>, config: ApiConfig) -> Self {
         // Another test may have been first.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let pool = database.pool();
+        let pool = database.pool().await.unwrap();
         let shutdown = CancellationToken::new();
         let bus = Bus::new("test");
         let (hub, reader) = Hub::new(pool.clone(), &bus, shutdown.clone());
@@ -109,7 +108,7 @@ impl App {
             bus,
             client: Client::new(),
             shutdown,
-            _database: database,
+            database,
         }
     }
 
@@ -317,7 +316,7 @@ pub(crate) struct Frames {
 #[derive(Debug)]
 pub(crate) enum Next {
     Frame(Frame),
-    Comment(String),
+    Comment,
     End(End),
 }
 
@@ -339,7 +338,7 @@ impl Frames {
                 let text = String::from_utf8(block).unwrap();
                 let text = text.trim_end();
                 if text.starts_with(':') {
-                    return Next::Comment(text.to_owned());
+                    return Next::Comment;
                 }
                 if text == "data: [DONE]" {
                     done = true;
@@ -373,7 +372,7 @@ impl Frames {
         loop {
             match self.next().await {
                 Next::Frame(frame) => return frame,
-                Next::Comment(_) => {}
+                Next::Comment => {}
                 Next::End(end) => panic!("the stream ended: {end:?}"),
             }
         }
@@ -385,7 +384,7 @@ impl Frames {
         loop {
             match self.next().await {
                 Next::Frame(frame) => frames.push(frame),
-                Next::Comment(_) => {}
+                Next::Comment => {}
                 Next::End(end) => return (frames, end),
             }
         }
