@@ -1,9 +1,11 @@
 //! `fly.toml`, `Procfile` and `Dockerfile` name sub-commands, ports and times of the binary, and no
 //! compiler reads them: a renamed sub-command would be noticed by the first deployment that fails.
 
-use std::{path::Path, process::Command, time::Duration};
+use std::{collections::BTreeMap, path::Path, process::Command, time::Duration};
 
+use api::ApiConfig;
 use serde::Deserialize;
+use store::settings::Settings;
 
 /// What a process group of `fly.toml` runs, and who may reach it.
 #[derive(Debug, Deserialize)]
@@ -11,7 +13,7 @@ struct Fly {
     kill_signal: String,
     kill_timeout: String,
     deploy: Deploy,
-    env: Environment,
+    env: BTreeMap<String, String>,
     processes: toml::Table,
     http_service: HttpService,
     metrics: Metrics,
@@ -21,15 +23,6 @@ struct Fly {
 #[derive(Debug, Deserialize)]
 struct Deploy {
     release_command: String,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-struct Environment {
-    port: String,
-    metrics_port: String,
-    shutdown_drain_seconds: String,
-    idle_shutdown_seconds: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -164,15 +157,28 @@ fn the_image_starts_the_one_binary() {
     assert_ne!(docker("USER"), "root");
 }
 
+/// The API's configuration with these variables and the ones that have no default.
+fn api_config(variables: BTreeMap<String, String>) -> ApiConfig {
+    let required = [
+        ("WIDGET_TOKENS", "key"),
+        ("ALLOWED_ORIGIN", "https://www.example.com"),
+    ];
+    let required = required.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let mut settings = Settings::new(variables.into_iter().chain(required));
+    let config = ApiConfig::read(&mut settings);
+    settings.finish(config).unwrap()
+}
+
 #[test]
-fn the_platforms_agree_about_the_ports() {
+fn the_platforms_agree_with_the_binary_about_the_ports() {
+    let default = api_config(BTreeMap::new());
     let fly = fly();
-    assert_eq!(fly.http_service.internal_port.to_string(), fly.env.port);
-    assert_eq!(fly.metrics.port.to_string(), fly.env.metrics_port);
-    assert_eq!(
-        docker("EXPOSE"),
-        format!("{} {}", fly.env.port, fly.env.metrics_port)
-    );
+    let on_fly = api_config(fly.env);
+    assert_eq!(fly.http_service.internal_port, on_fly.port);
+    assert_eq!(fly.metrics.port, on_fly.metrics_port);
+    // The image sets neither.
+    let exposed = format!("{} {}", default.port, default.metrics_port);
+    assert_eq!(docker("EXPOSE"), exposed);
 }
 
 #[test]
@@ -186,13 +192,15 @@ fn health_and_metrics_are_asked_at_the_documented_paths() {
         .collect();
     // Not /ready: it asks the database, and a probe every 30 s would keep that awake.
     assert_eq!(paths, ["/health"]);
+    let contract = serde_json::to_value(api::openapi()).unwrap();
+    assert!(contract["paths"]["/health"]["get"].is_object());
     assert_eq!(fly.metrics.path, "/metrics");
 }
 
 #[test]
 fn a_machine_is_killed_only_after_it_had_time_to_drain() {
     let fly = fly();
-    assert!(fly_time(&fly.kill_timeout) > seconds(&fly.env.shutdown_drain_seconds));
+    assert!(fly_time(&fly.kill_timeout) > seconds(&fly.env["SHUTDOWN_DRAIN_SECONDS"]));
     // The default of Fly is SIGINT; both are handled alike, but the image and the platform should
     // not differ.
     assert_eq!(fly.kill_signal, "SIGTERM");
@@ -202,7 +210,7 @@ fn a_machine_is_killed_only_after_it_had_time_to_drain() {
 #[test]
 fn a_machine_that_found_itself_idle_stays_stopped_until_a_request_comes() {
     let fly = fly();
-    assert!(seconds(&fly.env.idle_shutdown_seconds) > Duration::ZERO);
+    assert!(seconds(&fly.env["IDLE_SHUTDOWN_SECONDS"]) > Duration::ZERO);
     assert_eq!(fly.http_service.auto_stop_machines, "off");
     assert!(fly.http_service.auto_start_machines);
     let policies: Vec<&str> = fly
