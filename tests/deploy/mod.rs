@@ -192,7 +192,7 @@ fn health_and_metrics_are_asked_at_the_documented_paths() {
         .collect();
     // Not /ready: it asks the database, and a probe every 30 s would keep that awake.
     assert_eq!(paths, ["/health"]);
-    let contract = serde_json::to_value(api::openapi()).unwrap();
+    let contract: serde_json::Value = serde_json::from_str(&api::openapi()).unwrap();
     assert!(contract["paths"]["/health"]["get"].is_object());
     assert_eq!(fly.metrics.path, "/metrics");
 }
