@@ -1,6 +1,7 @@
 //! What is served besides the chat: health, the contract, the widget, the demo page.
 
 use api::config::Environment;
+use metrics_exporter_prometheus::PrometheusBuilder;
 use reqwest::{StatusCode, header};
 use serde_json::{Value, json};
 
@@ -123,4 +124,22 @@ async fn the_demo_page_is_not_there_in_production() {
     let response = app.client.get(app.url("/demo")).send().await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
     assert!(!response.text().await.unwrap().contains("{{"));
+}
+
+#[tokio::test]
+async fn the_metrics_port_serves_metrics_and_health_and_nothing_else() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    metrics::with_local_recorder(&recorder, || metrics::gauge!("growth_chat_test").set(7));
+    let router = api::metrics_router(recorder.handle());
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0))
+        .await
+        .unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let get = |path: &str| reqwest::get(format!("http://{address}{path}"));
+    let metrics = get("/metrics").await.unwrap().text().await.unwrap();
+    assert!(metrics.contains("growth_chat_test 7"), "{metrics}");
+    assert_eq!(get("/health").await.unwrap().status(), StatusCode::OK);
+    assert_problem(get("/chat.js").await.unwrap(), 404, "not_found").await;
 }

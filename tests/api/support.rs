@@ -184,7 +184,7 @@ impl App {
                 session_id: session.parse().unwrap(),
                 turn,
             },
-            attempt,
+            number: attempt,
             seq: 0,
         }
     }
@@ -202,7 +202,7 @@ impl App {
 pub(crate) struct Attempt<'a> {
     app: &'a App,
     key: TurnKey,
-    attempt: i32,
+    number: i32,
     seq: i32,
 }
 
@@ -220,7 +220,7 @@ impl Attempt<'_> {
         let kind = chunk["type"].as_str().unwrap();
         let event = NewEvent {
             key: self.key.clone(),
-            attempt: self.attempt,
+            attempt: self.number,
             seq: self.seq,
             terminal: matches!(kind, "finish" | "abort" | "error"),
             json: chunk.to_string(),
@@ -230,7 +230,7 @@ impl Attempt<'_> {
         assert_eq!(written, 1);
         Cursor {
             turn: self.key.turn,
-            attempt: self.attempt,
+            attempt: self.number,
             seq: self.seq,
         }
     }

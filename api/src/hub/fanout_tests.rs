@@ -355,6 +355,27 @@ fn a_client_that_does_not_read_is_skipped_then_dropped_and_others_are_served() {
 }
 
 #[test]
+fn a_client_that_was_skipped_asks_for_more_once_it_has_drained() {
+    let mut fanout = Fanout::default();
+    let mut client = Client::default();
+    client.connect(&mut fanout, 1, Takeover::Event);
+    let frames = i32::try_from(MAX_FRAMES).unwrap();
+    let mut log: Vec<StoredEvent> = (1..=frames)
+        .map(|seq| event(cursor(1, 1, seq), false))
+        .collect();
+    deliver_all(&mut fanout, &log);
+    // The queue is exactly full, and nothing was refused yet.
+    log.push(event(cursor(1, 1, frames + 1), true));
+    fanout.mark(&key(1));
+    deliver_all(&mut fanout, &log);
+    assert!(client.drain(MAX_FRAMES), "the hub is told");
+    fanout.mark(&key(1));
+    deliver_all(&mut fanout, &log);
+    client.drain(usize::MAX);
+    assert!(client.done);
+}
+
+#[test]
 fn a_client_that_reads_slowly_is_not_dropped() {
     let mut fanout = Fanout::default();
     let mut client = Client::default();

@@ -113,9 +113,12 @@ impl Lane {
         state.frames = VecDeque::new();
     }
 
-    /// Whether the client can be given more.
+    /// Whether the client can be given more. If not, it is noted as skipped.
     pub(super) fn has_room(&self) -> bool {
-        self.0.lock().has_room()
+        let mut state = self.0.lock();
+        let has_room = state.has_room();
+        state.skipped |= !has_room;
+        has_room
     }
 
     /// `Some(frames taken so far)` while the client is skipped because it does not read.
