@@ -29,7 +29,7 @@ use super::{
 use crate::watchdog::{Manner, Watchdog};
 
 /// How long a start may take; a recovery after a crash is part of it.
-const START_PATIENCE: Duration = Duration::from_secs(60);
+const START_PATIENCE: Duration = Duration::from_mins(1);
 /// How long a fast shutdown may take before it becomes an immediate one.
 const STOP_PATIENCE: Duration = Duration::from_secs(8);
 /// Between two looks at a file or a process that has no other way to tell.
@@ -83,7 +83,7 @@ struct Inner {
     watchdog: Watchdog,
     installation: Installation,
     folder: PathBuf,
-    _temporary: Option<TempDir>,
+    temporary: Option<TempDir>,
     settings: Vec<(String, String)>,
     durable: bool,
     port: u16,
@@ -109,15 +109,14 @@ impl Server {
             free_port(port)?;
         }
         let installation = Installation::find(&options.places, &options.progress)?;
-        let (folder, temporary) = match options.folder {
-            Some(folder) => (folder, None),
-            None => {
-                let temporary = tempfile::Builder::new()
-                    .prefix("growth-chat-postgres-")
-                    .tempdir()
-                    .map_err(io("creating a temporary folder"))?;
-                (temporary.path().to_owned(), Some(temporary))
-            }
+        let (folder, temporary) = if let Some(folder) = options.folder {
+            (folder, None)
+        } else {
+            let temporary = tempfile::Builder::new()
+                .prefix("growth-chat-postgres-")
+                .tempdir()
+                .map_err(io("creating a temporary folder"))?;
+            (temporary.path().to_owned(), Some(temporary))
         };
         fs::create_dir_all(&folder).map_err(io("creating the folder of the database"))?;
         let manner = Manner {
@@ -134,7 +133,7 @@ impl Server {
             watchdog,
             installation,
             folder,
-            _temporary: temporary,
+            temporary,
             settings: options.settings,
             durable: options.durable,
             port: 0,
@@ -308,7 +307,7 @@ impl Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         // What can't be done here, the watchdog does.
-        let keeps_data = self._temporary.is_none();
+        let keeps_data = self.temporary.is_none();
         let _ = self.end(stop_signal(self.durable || keeps_data), STOP_PATIENCE);
     }
 }

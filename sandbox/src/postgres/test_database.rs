@@ -95,17 +95,16 @@ impl Drop for TestDatabase {
 impl Host {
     async fn start() -> Result<Self, PostgresError> {
         let places = Places::from_environment();
-        let (server, admin_url) = match places.given_server.clone() {
-            Some(url) => (None, admin_url_for(&url).await?),
-            None => {
-                let server = Server::start(ServerOptions {
-                    places,
-                    ..ServerOptions::default()
-                })
-                .await?;
-                let url = server.url("postgres");
-                (Some(server), url)
-            }
+        let (server, admin_url) = if let Some(url) = places.given_server.clone() {
+            (None, admin_url_for(&url).await?)
+        } else {
+            let server = Server::start(ServerOptions {
+                places,
+                ..ServerOptions::default()
+            })
+            .await?;
+            let url = server.url("postgres");
+            (Some(server), url)
         };
         let template = fresh_name()?;
         create_database(&admin_url, &template).await?;
