@@ -11,6 +11,7 @@
 //!    └── Installation (programs) ── Server (a running server of our own) ── TestDatabase
 //! ```
 
+mod data_folder;
 mod error;
 mod installation;
 mod server;

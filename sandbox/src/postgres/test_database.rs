@@ -9,7 +9,7 @@ use sqlx::{
 };
 use tokio::sync::OnceCell;
 
-use super::{Places, PostgresError, Server, ServerOptions, error::io, server::random_hex};
+use super::{Places, PostgresError, Server, ServerOptions, data_folder::random_hex, error::io};
 
 /// The migrations of this build.
 pub static MIGRATOR: Migrator = sqlx::migrate!("../migrations");
