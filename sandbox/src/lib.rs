@@ -7,6 +7,7 @@ pub mod anthropic;
 pub mod openai;
 pub mod outside;
 pub mod postgres;
+pub mod process;
 mod serve;
 pub mod watchdog;
 mod words;

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use nix::sys::signal::Signal;
+pub use nix::sys::signal::Signal;
 use parking_lot::Mutex;
 
 /// `$1`, `$2`: the signals to send first and last; `$3`: how many tenths of a second apart;

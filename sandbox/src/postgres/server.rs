@@ -33,6 +33,8 @@ use crate::watchdog::{Manner, Watchdog};
 const START_PATIENCE: Duration = Duration::from_mins(1);
 /// How long a fast shutdown may take before it becomes an immediate one.
 const STOP_PATIENCE: Duration = Duration::from_secs(8);
+/// The same by the watchdog of an owner that was killed, and a little more.
+const PREDECESSOR_PATIENCE: Duration = Duration::from_secs(10);
 /// Between two looks at a file or a process that has no other way to tell.
 const LOOK: Duration = Duration::from_millis(5);
 /// Another process may take a free port before the server does.
@@ -185,6 +187,13 @@ impl Server {
         self.with_inner(Inner::kill).await
     }
 
+    /// Waits until nobody uses a folder: a server whose owner was killed is stopped by its
+    /// watchdog, which takes a moment.
+    pub async fn wait_until_unused(folder: &Path) -> Result<(), PostgresError> {
+        let folder = folder.to_owned();
+        blocking(move || wait_for_predecessor(&folder, PREDECESSOR_PATIENCE)).await
+    }
+
     /// Starts the server again, on the same port and with the same data.
     pub async fn restart(&self) -> Result<(), PostgresError> {
         self.with_inner(|inner| {
@@ -205,7 +214,7 @@ impl Server {
 
 impl Inner {
     fn start_on(&mut self, port: Option<u16>) -> Result<(), PostgresError> {
-        wait_for_predecessor(&self.folder, STOP_PATIENCE + Duration::from_secs(2))?;
+        wait_for_predecessor(&self.folder, PREDECESSOR_PATIENCE)?;
         for attempt in 1.. {
             self.port = match port {
                 Some(port) => free_port(port)?,
