@@ -1,3 +1,3 @@
 //! The sub-commands.
 #[cfg(feature = "sandbox")]
-pub mod dev;
+pub(crate) mod dev;

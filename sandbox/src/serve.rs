@@ -30,6 +30,10 @@ impl Served {
         })
     }
 
+    pub(crate) fn port(&self) -> u16 {
+        self.address.port()
+    }
+
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }

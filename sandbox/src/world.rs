@@ -51,6 +51,11 @@ impl WorldPage {
         Ok(Self { served })
     }
 
+    /// Its port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.served.port()
+    }
+
     /// Its address.
     pub fn url(&self) -> String {
         self.served.url()

@@ -52,7 +52,7 @@ const POSTGRES_LOOK: Duration = Duration::from_millis(500);
 
 /// The whole system on this machine: Postgres, stand-ins, sample knowledge, API and two workers.
 #[derive(Debug, clap::Args)]
-pub struct DevArgs {
+pub(crate) struct DevArgs {
     /// Start with an empty database
     #[arg(long)]
     reset: bool,
@@ -77,7 +77,7 @@ pub struct DevArgs {
 }
 
 /// Runs until Ctrl-C or SIGTERM. What goes wrong is said in a sentence on standard error.
-pub async fn run(args: DevArgs) -> ExitCode {
+pub(crate) async fn run(args: DevArgs) -> ExitCode {
     match run_until_stopped(&args).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -123,7 +123,9 @@ struct System {
 impl System {
     async fn start(args: &DevArgs) -> Result<Self> {
         let root = workspace();
-        let home = Home::open(&root)?;
+        let home = Home::open(&root).await?;
+        // Like the children of a `dev` that was killed, its server takes a moment to end.
+        Server::wait_until_unused(&home.postgres()).await?;
         let ports = Ports::choose(args)?;
         let database = Database::start(&home, args.reset, ports.database).await?;
 
@@ -141,7 +143,7 @@ impl System {
         let world = world.context("the outside-world page did not start")?;
 
         let environment = environment(&database.url, &anthropic, &openai, args.verbose);
-        let mut family = Family::new(environment, args.verbose)?;
+        let mut family = Family::new(environment, args.verbose, home.childrens_lock()?)?;
         say("migrating the database");
         family.run_to_end("migrate", &["migrate"]).await?;
         let knowledge = root.join("knowledge");
@@ -204,7 +206,7 @@ impl System {
             workers.join(", ")
         );
         println!("  Database       {}", self.database.url);
-        println!("  Outside world  {}", self.world.url());
+        println!("  Outside world  {}", local(self.world.port()));
         println!();
         println!("  Site key       {WIDGET_TOKEN}");
         println!("  Processes      {}", self.family.processes());
@@ -254,15 +256,13 @@ impl Database {
             let url = postgres::database_url(&given, GIVEN_DATABASE)?;
             return Ok(Self { url, server: None });
         }
-        let folder = home.postgres();
-        Server::wait_until_unused(&folder).await?;
         if reset {
             say("emptying the database");
             home.reset()?;
         }
         let server = Server::start(ServerOptions {
             places,
-            folder: Some(folder),
+            folder: Some(home.postgres()),
             port: Some(port),
             durable: true,
             settings: Vec::new(),

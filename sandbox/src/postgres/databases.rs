@@ -1,8 +1,7 @@
 //! Databases on a server: our own or a given one.
 
-use std::str::FromStr;
-
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, postgres::PgConnectOptions};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use url::Url;
 
 use super::{
     PostgresError,
@@ -63,11 +62,9 @@ fn is_duplicate(error: &sqlx::Error) -> bool {
 
 /// The same server's address with another database.
 pub fn database_url(url: &str, database: &str) -> Result<String, PostgresError> {
-    let options = PgConnectOptions::from_str(url).map_err(|source| PostgresError::Database {
-        doing: "reading DATABASE_URL",
-        source,
-    })?;
-    Ok(options.database(database).to_url_lossy().to_string())
+    let mut url = Url::parse(url).map_err(|_| PostgresError::GivenUrlNotValid)?;
+    url.set_path(database);
+    Ok(url.into())
 }
 
 pub(super) async fn connect(url: &str) -> Result<PgConnection, PostgresError> {
@@ -89,4 +86,20 @@ pub(super) async fn execute(
         .await
         .map_err(|source| PostgresError::Database { doing, source })?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_database_of_an_address_changes() {
+        let changed = database_url("postgres://u:p%20w@h:1/old?sslmode=require", "new").unwrap();
+        assert_eq!(changed, "postgres://u:p%20w@h:1/new?sslmode=require");
+        assert_eq!(
+            database_url("postgresql://h", "new").unwrap(),
+            "postgresql://h/new"
+        );
+        assert!(database_url("nonsense", "new").is_err());
+    }
 }

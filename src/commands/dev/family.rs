@@ -5,6 +5,7 @@
 use std::{
     collections::BTreeMap,
     ffi::OsStr,
+    fs::File,
     os::unix::process::ExitStatusExt,
     path::PathBuf,
     process::ExitStatus,
@@ -22,7 +23,7 @@ use tokio::task::JoinSet;
 use super::say;
 
 /// How long a process may take to serve.
-const START_PATIENCE: Duration = Duration::from_secs(60);
+const START_PATIENCE: Duration = Duration::from_mins(1);
 /// How long a process may take to finish its work; longer than its own drain.
 const STOP_PATIENCE: Duration = Duration::from_secs(8);
 /// The wait before the first restart; it doubles up to [`LONGEST_WAIT`].
@@ -76,13 +77,18 @@ struct Member {
 }
 
 impl Family {
-    pub(super) fn new(environment: Vec<(String, String)>, verbose: bool) -> Result<Self> {
+    pub(super) fn new(
+        environment: Vec<(String, String)>,
+        verbose: bool,
+        lock: File,
+    ) -> Result<Self> {
         let manner = Manner {
             first: Signal::SIGTERM,
             last: Signal::SIGKILL,
             patience: STOP_PATIENCE,
         };
-        let watchdog = Watchdog::start(manner, None).context("starting the watchdog failed")?;
+        let watchdog =
+            Watchdog::start_holding(manner, lock).context("starting the watchdog failed")?;
         let log = LogListener::new(move |name, line| {
             if verbose || !line.is_empty() {
                 eprintln!("  {name:<8} │ {line}");

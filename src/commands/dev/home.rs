@@ -2,10 +2,17 @@
 
 use std::{
     fs::{self, File, TryLockError},
+    io,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
+
+/// How long the processes of a `dev` that was killed may take to end.
+const PREDECESSOR_PATIENCE: Duration = Duration::from_secs(15);
+/// Between two tries to get its lock.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// `.growth-chat/` of a workspace, locked.
 #[derive(Debug)]
@@ -13,30 +20,43 @@ pub(super) struct Home {
     folder: PathBuf,
     /// The system unlocks it however this process ends.
     _lock: File,
+    /// Locked until our children have ended, too: their watchdog holds it with us.
+    children: File,
 }
 
 impl Home {
-    /// Opens or creates it; an error when another `dev` has it.
-    pub(super) fn open(workspace: &Path) -> Result<Self> {
+    /// Opens or creates it; an error when another `dev` has it. Waits for the processes of one that
+    /// was killed.
+    pub(super) async fn open(workspace: &Path) -> Result<Self> {
         let folder = workspace.join(".growth-chat");
         let cant_write = || format!("{} can't be written: make it writable", folder.display());
         fs::create_dir_all(&folder).with_context(cant_write)?;
-        let lock = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(folder.join("lock"))
-            .with_context(cant_write)?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Self {
-                folder,
-                _lock: lock,
-            }),
-            Err(TryLockError::WouldBlock) => {
-                bail!("another `cargo dev` is running in this workspace: stop it first")
-            }
-            Err(TryLockError::Error(error)) => Err(error).with_context(cant_write),
+        let lock = lock_file(&folder, "lock").with_context(cant_write)?;
+        if !try_lock(&lock).with_context(cant_write)? {
+            bail!("another `cargo dev` is running in this workspace: stop it first");
         }
+        let children = lock_file(&folder, "children.lock").with_context(cant_write)?;
+        let deadline = Instant::now() + PREDECESSOR_PATIENCE;
+        while !try_lock(&children).with_context(cant_write)? {
+            if Instant::now() > deadline {
+                bail!(
+                    "processes of an earlier `cargo dev` do not end: see what they are, and end them"
+                );
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(Self {
+            folder,
+            _lock: lock,
+            children,
+        })
+    }
+
+    /// The lock that the children's watchdog is to hold.
+    pub(super) fn childrens_lock(&self) -> Result<File> {
+        self.children
+            .try_clone()
+            .context("sharing the lock of the data folder failed")
     }
 
     /// Where Postgres keeps its data.
@@ -55,35 +75,65 @@ impl Home {
     }
 }
 
+fn lock_file(folder: &Path, name: &str) -> io::Result<File> {
+    File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(folder.join(name))
+}
+
+fn try_lock(file: &File) -> io::Result<bool> {
+    match file.try_lock() {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_second_dev_in_the_same_workspace_is_told_so() {
+    #[tokio::test]
+    async fn a_second_dev_in_the_same_workspace_is_told_so() {
         let workspace = tempfile::tempdir().unwrap();
-        let first = Home::open(workspace.path()).unwrap();
-        let said = Home::open(workspace.path()).unwrap_err().to_string();
+        let first = Home::open(workspace.path()).await.unwrap();
+        let said = Home::open(workspace.path()).await.unwrap_err().to_string();
         assert!(said.contains("another `cargo dev` is running"), "{said}");
         drop(first);
-        Home::open(workspace.path()).unwrap();
+        Home::open(workspace.path()).await.unwrap();
     }
 
-    #[test]
-    fn a_reset_forgets_the_data_and_keeps_the_lock() {
+    #[tokio::test]
+    async fn a_reset_forgets_the_data_and_keeps_the_lock() {
         let workspace = tempfile::tempdir().unwrap();
-        let home = Home::open(workspace.path()).unwrap();
+        let home = Home::open(workspace.path()).await.unwrap();
         home.reset().unwrap();
         fs::create_dir_all(home.postgres().join("data")).unwrap();
         home.reset().unwrap();
         assert!(!home.postgres().exists());
-        assert!(Home::open(workspace.path()).is_err());
+        assert!(Home::open(workspace.path()).await.is_err());
     }
 
-    #[test]
-    fn a_folder_that_cant_be_written_is_named() {
+    #[tokio::test]
+    async fn a_folder_that_cant_be_written_is_named() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let said = Home::open(file.path()).unwrap_err().to_string();
+        let said = Home::open(file.path()).await.unwrap_err().to_string();
         assert!(said.contains("can't be written"), "{said}");
+    }
+
+    #[tokio::test]
+    async fn a_new_dev_waits_until_the_children_of_a_killed_one_have_ended() {
+        let workspace = tempfile::tempdir().unwrap();
+        let killed = Home::open(workspace.path()).await.unwrap();
+        let held_by_its_watchdog = killed.childrens_lock().unwrap();
+        drop(killed);
+        let ending = async {
+            tokio::time::sleep(LOOK).await;
+            drop(held_by_its_watchdog);
+        };
+        let (opened, ()) = tokio::join!(Home::open(workspace.path()), ending);
+        opened.unwrap();
     }
 }
