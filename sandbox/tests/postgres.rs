@@ -1,4 +1,5 @@
 //! The private Postgres, for real.
+#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 use std::{
     path::Path,
@@ -33,7 +34,9 @@ async fn a_test_database_is_migrated_has_pgvector_and_is_dropped() {
     let url = database.url().to_owned();
     drop(database);
     let gone = PgConnection::connect(&url).await.unwrap_err();
-    let code = gone.as_database_error().and_then(|error| error.code());
+    let code = gone
+        .as_database_error()
+        .and_then(sqlx::error::DatabaseError::code);
     assert_eq!(code.as_deref(), Some("3D000"), "{gone}");
 }
 
@@ -148,7 +151,9 @@ async fn a_server_asks_for_its_password() {
         server.port()
     );
     let error = PgConnection::connect(&url).await.unwrap_err();
-    let code = error.as_database_error().and_then(|error| error.code());
+    let code = error
+        .as_database_error()
+        .and_then(sqlx::error::DatabaseError::code);
     assert_eq!(code.as_deref(), Some("28P01"), "{error}");
 }
 
