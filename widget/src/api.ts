@@ -43,8 +43,8 @@ export interface ApiOptions {
   readonly fetch: typeof fetch;
 }
 
-/** How long an answer that is no stream may take, in milliseconds. */
-const REQUEST_LIMIT_MS = 15_000;
+/** How long the head of a response may take, in milliseconds; the service answers before any model work. */
+const HEAD_LIMIT_MS = 15_000;
 
 /** The largest body in bytes that the service takes (01-product, limits). */
 const MAX_BODY = 16 * 1024;
@@ -59,14 +59,13 @@ export class Api {
     this.#options = options;
   }
 
-  /** Posts a message; the response's body is the turn's stream. The caller limits the wait by `signal`. */
+  /** Posts a message; the response's body is the turn's stream. */
   async post(session: Credentials, message: Outgoing, signal: AbortSignal): Promise<Response> {
     return this.#send(session, '?reset=event', {
       method: 'POST',
       headers: { Accept: 'text/event-stream', 'Content-Type': 'application/json' },
       body: this.#body(session, message),
-      signal,
-    });
+    }, signal);
   }
 
   /** Posts a message behind a running turn and gives the number of its own. */
@@ -75,8 +74,7 @@ export class Api {
       method: 'POST',
       headers: { Accept: 'application/json', 'Content-Type': 'application/json' },
       body: this.#body(session, message),
-      signal: limited(signal),
-    });
+    }, signal);
     return asCount(asObject(await readJson(response))?.turn);
   }
 
@@ -84,16 +82,14 @@ export class Api {
   async stream(session: Credentials, cursor: Cursor | null, signal: AbortSignal): Promise<Response | null> {
     const response = await this.#send(session, `/${encodeURIComponent(session.sessionId)}/stream?reset=event`, {
       headers: { Accept: 'text/event-stream', ...(cursor && { 'Last-Event-ID': formatCursor(cursor) }) },
-      signal,
-    });
+    }, signal);
     return response.status === 204 ? null : response;
   }
 
   async transcript(session: Credentials, signal: AbortSignal): Promise<Transcript> {
     const response = await this.#send(session, `/${encodeURIComponent(session.sessionId)}`, {
       headers: { Accept: 'application/json' },
-      signal: limited(signal),
-    });
+    }, signal);
     const transcript = decodeTranscript(await readJson(response));
     if (!transcript) throw new ApiError(502);
     return transcript;
@@ -101,12 +97,12 @@ export class Api {
 
   async cancel(session: Credentials, turn: number, signal: AbortSignal): Promise<void> {
     const path = `/${encodeURIComponent(session.sessionId)}/turns/${turn}/cancel`;
-    await this.#send(session, path, { method: 'POST', signal: limited(signal) });
+    await this.#send(session, path, { method: 'POST' }, signal);
   }
 
   async close(session: Credentials, signal: AbortSignal): Promise<void> {
     const path = `/${encodeURIComponent(session.sessionId)}/close`;
-    await this.#send(session, path, { method: 'POST', signal: limited(signal) });
+    await this.#send(session, path, { method: 'POST' }, signal);
   }
 
   #body(session: Credentials, { id, text, again }: Outgoing): string {
@@ -128,25 +124,41 @@ export class Api {
     });
   }
 
-  async #send(session: Credentials, path: string, init: RequestInit & { headers?: Record<string, string> }): Promise<Response> {
+  /** The response, once its head is there; `signal` ends its body as well. */
+  async #send(session: Credentials, path: string, request: ApiRequest, signal: AbortSignal): Promise<Response> {
     const { url, widgetToken, fetch } = this.#options;
+    // `AbortSignal.any` and `.timeout` would do this, but are missing in browsers that are still about.
+    const abort = new AbortController();
+    const cancel = () => abort.abort();
+    if (signal.aborted) cancel();
+    signal.addEventListener('abort', cancel, { once: true });
+    const timer = setTimeout(cancel, HEAD_LIMIT_MS);
     let response: Response;
     try {
       response = await fetch(url + path, {
-        ...init,
-        headers: { ...init.headers, Authorization: `Bearer ${session.secret}`, 'X-Widget-Token': widgetToken },
+        ...request,
+        headers: { ...request.headers, Authorization: `Bearer ${session.secret}`, 'X-Widget-Token': widgetToken },
         // No cookies: the bearer secret is all there is.
         credentials: 'omit',
         cache: 'no-store',
-        referrerPolicy: 'strict-origin-when-cross-origin',
+        signal: abort.signal,
       });
     } catch {
+      signal.removeEventListener('abort', cancel);
       throw new ApiError(null);
+    } finally {
+      clearTimeout(timer);
     }
     if (response.ok) return response;
     const problem = asObject(await readJson(response).catch(() => null));
     throw new ApiError(response.status, asString(problem?.code) ?? '', response.headers.get('Retry-After'));
   }
+}
+
+interface ApiRequest {
+  readonly method?: string;
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly body?: string;
 }
 
 async function readJson(response: Response): Promise<unknown> {
@@ -156,17 +168,4 @@ async function readJson(response: Response): Promise<unknown> {
     // Cut, or something between us and the service that answers with a page of its own.
     throw new ApiError(null);
   }
-}
-
-/** `AbortSignal.any` and `.timeout` would do this, but are missing in browsers that are still about. */
-function limited(signal: AbortSignal): AbortSignal {
-  const limit = new AbortController();
-  const abort = () => limit.abort();
-  if (signal.aborted) abort();
-  signal.addEventListener('abort', abort, { once: true });
-  setTimeout(() => {
-    signal.removeEventListener('abort', abort);
-    abort();
-  }, REQUEST_LIMIT_MS);
-  return limit.signal;
 }

@@ -4,12 +4,12 @@
  * the network does. Both are safe to repeat: a message is named by its id, a frame by its cursor.
  */
 import { ApiError, type Api, type Outgoing } from './api';
-import { backoffMs, retryAfterMs } from './backoff';
 import * as conversation from './conversation';
 import type { Action, Conversation, VisitorMessage } from './conversation';
 import { randomId, type Credentials, type CredentialStore } from './credentials';
 import { startOf } from './cursor';
 import type { Outbox } from './outbox';
+import { Persistence, type Task } from './persistence';
 import type { Frame } from './protocol';
 import { readStream, SILENCE_LIMIT_MS } from './stream';
 import type { Surroundings } from './surroundings';
@@ -45,23 +45,27 @@ export class Chat {
   readonly #options: ChatOptions;
   /** Ends with the session: what an old session's requests bring is not shown in a new one. */
   #life = new AbortController();
-  #session: Credentials;
+  /** `null` until the visitor writes: a page that is only looked at stores nothing. */
+  #session: Credentials | null;
   #state = conversation.EMPTY;
   #delivering = false;
   #following = false;
-  #failing = new Set<'deliver' | 'follow' | 'refresh'>();
+  readonly #persistence: Persistence;
   #stopping = false;
   #stalled = false;
   #stallTimer: ReturnType<typeof setTimeout> | undefined;
+  /** The message for which the session was replaced last. */
+  #restartedFor: string | null = null;
+  #loading: Promise<void> = Promise.resolve();
+  /** Counts the frames that changed something. */
+  #gains = 0;
   #again = new Map<string, { answerId: string | null; turn: number }>();
-  #wakers = new Set<() => void>();
-  #unsubscribe: () => void;
   #disposed = false;
 
   constructor(options: ChatOptions) {
     this.#options = options;
-    this.#session = options.credentials.readOrMint();
-    this.#unsubscribe = options.surroundings.onWake(() => this.#wake());
+    this.#session = options.credentials.read();
+    this.#persistence = new Persistence(options.surroundings, () => this.#changed());
     for (const { id, text } of options.outbox.read()) this.#dispatch({ type: 'submit', id, text });
   }
 
@@ -70,25 +74,22 @@ export class Chat {
       conversation: this.#state,
       busy: conversation.isBusy(this.#state),
       stopping: this.#stopping,
-      reconnecting: this.#failing.size > 0,
+      reconnecting: this.#persistence.failing,
       stalled: this.#stalled,
     };
   }
 
   /** Loads the transcript and continues what is open; also called when another tab went on. */
   async refresh(): Promise<void> {
-    const shared = this.#options.credentials.readOrMint();
-    if (shared.sessionId !== this.#session.sessionId) this.#begin(shared);
+    const shared = this.#options.credentials.read();
+    if (shared && this.#session && shared.sessionId !== this.#session.sessionId) this.#begin(shared, false);
+    this.#session = shared ?? this.#session;
     const life = this.#life;
+    if (this.#session) {
+      this.#loading = this.#persist('refresh', life, () => this.#readTranscript(life));
+      await this.#loading;
+    }
     void this.#deliver();
-    await this.#persist('refresh', life, async () => {
-      try {
-        await this.#readTranscript(life);
-      } catch (error) {
-        // A session whose first message is still on its way.
-        if (!(error instanceof ApiError && error.status === 404)) throw error;
-      }
-    });
     void this.#follow(null);
   }
 
@@ -125,11 +126,11 @@ export class Chat {
     for (let attempt = 1; attempt <= STOP_ATTEMPTS && !life.signal.aborted; attempt++) {
       try {
         const turn = await this.#turnToStop(life);
-        if (turn !== null) await this.#options.api.cancel(this.#session, turn, life.signal);
+        if (turn !== null) await this.#options.api.cancel(this.#own(), turn, life.signal);
         break;
       } catch (error) {
         if (error instanceof ApiError && !error.transient) break;
-        await this.#wait(backoffMs(attempt, this.#options.surroundings.random()), life);
+        await this.#persistence.wait(this.#persistence.backoff(attempt), life.signal);
       }
     }
     this.#stopping = false;
@@ -140,16 +141,17 @@ export class Chat {
   startOver(): void {
     const { api, credentials } = this.#options;
     // A session that is not told expires by itself.
-    api.close(this.#session, new AbortController().signal).catch(() => undefined);
-    this.#begin(credentials.replace(this.#session));
+    if (this.#session) {
+      api.close(this.#session, new AbortController().signal).catch(() => undefined);
+      this.#begin(credentials.replace(this.#session), false);
+    }
     this.#options.announce();
   }
 
   dispose(): void {
     this.#disposed = true;
     this.#life.abort();
-    this.#wake();
-    this.#unsubscribe();
+    this.#persistence.dispose();
     clearTimeout(this.#stallTimer);
   }
 
@@ -157,6 +159,8 @@ export class Chat {
     if (this.#delivering) return;
     this.#delivering = true;
     try {
+      // What is running already comes first, so that its stream is followed and not only the new turn's.
+      await this.#loading;
       for (let next = this.#nextOutgoing(); next && !this.#disposed; next = this.#nextOutgoing()) {
         const message = next;
         const life = this.#life;
@@ -174,6 +178,11 @@ export class Chat {
     }
   }
 
+  /** The session's credentials, minted when the first message needs them. */
+  #own(): Credentials {
+    return (this.#session ??= this.#options.credentials.readOrMint());
+  }
+
   #nextOutgoing(): VisitorMessage | null {
     for (const message of this.#state.messages) {
       if (message.role === 'user' && message.delivery === 'sending') return message;
@@ -188,9 +197,14 @@ export class Chat {
       await this.#learnTurn(outgoing, life);
       void this.#follow(null);
     } else {
-      const response = await this.#options.api.post(this.#session, outgoing, life.signal);
+      const response = await this.#options.api.post(this.#own(), outgoing, life.signal);
       if (life.signal.aborted) return;
       this.#dispatch({ type: 'accepted', id: message.id, turn: null });
+      if (this.#following) {
+        // Another turn's stream was found meanwhile; this one comes after it.
+        void response.body?.cancel().catch(() => undefined);
+        await this.#learnTurn(outgoing, life);
+      }
       void this.#follow({ response, message: outgoing });
     }
     this.#options.announce();
@@ -203,7 +217,7 @@ export class Chat {
 
   /** Posts a message, maybe once more, for its turn's number. */
   async #learnTurn(message: Outgoing, life: AbortController): Promise<void> {
-    const turn = await this.#options.api.enqueue(this.#session, message, life.signal);
+    const turn = await this.#options.api.enqueue(this.#own(), message, life.signal);
     if (life.signal.aborted) return;
     this.#dispatch({ type: 'accepted', id: message.id, turn });
   }
@@ -211,11 +225,11 @@ export class Chat {
   #refused(message: VisitorMessage, error: ApiError): void {
     const again = this.#again.get(message.id);
     if (error.code === 'session_closed' || error.code === 'session_not_found') {
-      // Closed by time or in another tab, or unknown to a restored database: the message goes into a new one.
-      const isNew = !this.#state.messages.some((other) => other.turn !== null) && this.#state.previous.length > 0;
-      if (!(error.code === 'session_not_found' && isNew)) {
+      // Closed by time or in another tab, or lost with a restored database: the next one takes the message.
+      if (this.#restartedFor !== message.id) {
+        this.#restartedFor = message.id;
         this.#again.delete(message.id);
-        this.#begin(this.#options.credentials.replace(this.#session));
+        this.#begin(this.#options.credentials.replace(this.#own()), true);
         return;
       }
     }
@@ -236,10 +250,10 @@ export class Chat {
     this.#following = true;
     const life = this.#life;
     try {
-      let response = posted?.response ?? null;
-      if (response) await this.#read(response, posted?.message ?? null, life);
-      response = null;
-      if (posted) await this.#persist('follow', life, () => this.#ensureTurn(posted.message, life));
+      if (posted) {
+        await this.#read(posted.response, posted.message, life);
+        await this.#persist('follow', life, () => this.#ensureTurn(posted.message, life));
+      }
       await this.#persist('follow', life, async () => {
         for (let turn = this.#openTurn(life); turn !== null; turn = this.#openTurn(life)) {
           if (!(await this.#resume(turn, life))) throw new ApiError(null);
@@ -259,16 +273,22 @@ export class Chat {
   /** A stream that was cut before its first frame leaves the turn unknown. */
   async #ensureTurn(message: Outgoing, life: AbortController): Promise<void> {
     const shown = this.#state.messages.find((other) => other.id === message.id);
-    if (shown?.role === 'user' && shown.turn === null) await this.#learnTurn(message, life);
+    if (shown?.role !== 'user' || shown.turn !== null) return;
+    try {
+      await this.#learnTurn(message, life);
+    } catch (error) {
+      if (!(error instanceof ApiError) || error.transient) throw error;
+      await this.#readTranscript(life).catch(() => undefined);
+      this.#dispatch({ type: 'refused', id: message.id });
+    }
   }
 
   /** Joins the turn's stream behind what is shown. Resolves to whether anything was gained. */
   async #resume(turn: number, life: AbortController): Promise<boolean> {
-    const { api } = this.#options;
-    const before = this.#state;
+    const gains = this.#gains;
     try {
       const cursor = conversation.answerOf(this.#state, turn)?.cursor ?? startOf(turn);
-      const response = await api.stream(this.#session, cursor, life.signal);
+      const response = await this.#options.api.stream(this.#own(), cursor, life.signal);
       const end = response ? await this.#read(response, null, life) : 'done';
       // Nothing will be streamed any more, and still the answer has no end: the transcript knows it.
       if (end === 'done' && this.#openTurn(life) === turn) await this.#readTranscript(life);
@@ -277,27 +297,30 @@ export class Chat {
       if (error.code === 'invalid_cursor') await this.#readTranscript(life).catch(() => undefined);
       if (this.#openTurn(life) === turn) this.#dispatch({ type: 'lost', turn });
     }
-    return this.#state !== before;
+    return this.#gains !== gains || this.#openTurn(life) !== turn;
   }
 
   async #read(response: Response, message: Outgoing | null, life: AbortController): Promise<'done' | 'cut'> {
     let waiting = message;
     const onFrame = (frame: Frame) => {
       if (life.signal.aborted) return;
-      this.#succeeded('follow');
+      this.#persistence.succeeded('follow');
       const turn = frame.cursor?.turn ?? (frame.chunk.type === 'data-session' ? frame.chunk.turn : null);
       if (waiting && turn !== null) {
         this.#dispatch({ type: 'accepted', id: waiting.id, turn });
         waiting = null;
       }
+      const before = this.#state;
       this.#dispatch({ type: 'frame', turn: turn ?? conversation.openTurn(this.#state), frame });
+      if (this.#state !== before) this.#gains++;
       this.#progress();
     };
-    return readStream(response, { onFrame, silenceLimitMs: SILENCE_LIMIT_MS, signal: life.signal });
+    const { onWake } = this.#options.surroundings;
+    return readStream(response, { onFrame, onWake, silenceLimitMs: SILENCE_LIMIT_MS, signal: life.signal });
   }
 
   async #readTranscript(life: AbortController): Promise<void> {
-    const transcript = await this.#options.api.transcript(this.#session, life.signal);
+    const transcript = await this.#options.api.transcript(this.#own(), life.signal);
     if (life.signal.aborted) return;
     this.#dispatch({ type: 'transcript', transcript });
     this.#progress();
@@ -314,62 +337,15 @@ export class Chat {
     return conversation.openTurn(this.#state);
   }
 
-  /** Does `work` until it succeeds or the session ends. What can't be healed must not be thrown out of `work`. */
-  async #persist(name: 'deliver' | 'follow' | 'refresh', life: AbortController, work: () => Promise<void>): Promise<void> {
-    const { surroundings } = this.#options;
-    for (let failures = 1; !life.signal.aborted; failures++) {
-      const before = this.#state;
-      try {
-        await work();
-        this.#succeeded(name);
-        return;
-      } catch (error) {
-        if (life.signal.aborted) return;
-        if (error instanceof ApiError && !error.transient) {
-          this.#succeeded(name);
-          return;
-        }
-        if (this.#state !== before) failures = 1;
-        this.#failing.add(name);
-        this.#changed();
-        const asked = error instanceof ApiError ? retryAfterMs(error.retryAfter) : 0;
-        await this.#wait(Math.max(asked, backoffMs(failures, surroundings.random())), life);
-      }
-    }
-    this.#failing.delete(name);
+  #persist(task: Task, life: AbortController, work: () => Promise<void>): Promise<void> {
+    return this.#persistence.until(task, life.signal, () => this.#gains, work);
   }
 
-  #succeeded(name: 'deliver' | 'follow' | 'refresh'): void {
-    if (this.#failing.delete(name)) this.#changed();
-  }
-
-  /** Sleeps, and on in a hidden tab; the network's return or a look at the page ends the sleep. */
-  async #wait(ms: number, life: AbortController): Promise<void> {
-    let timer: ReturnType<typeof setTimeout> | undefined;
-    await new Promise<void>((resolve) => {
-      const wake = () => {
-        this.#wakers.delete(wake);
-        resolve();
-      };
-      this.#wakers.add(wake);
-      timer = setTimeout(() => {
-        if (this.#options.surroundings.visible() || life.signal.aborted) wake();
-      }, ms);
-    });
-    clearTimeout(timer);
-  }
-
-  #wake(): void {
-    for (const wake of [...this.#wakers]) wake();
-  }
-
-  #begin(session: Credentials): void {
+  #begin(session: Credentials, carry: boolean): void {
     this.#life.abort();
     this.#life = new AbortController();
     this.#session = session;
-    this.#failing.clear();
-    this.#dispatch({ type: 'restart' });
-    this.#wake();
+    this.#dispatch({ type: 'restart', carry });
   }
 
   #dispatch(action: Action): void {

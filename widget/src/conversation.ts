@@ -73,8 +73,8 @@ export type Action =
   /** The stream of a turn can't be had any more and the transcript has no answer. */
   | { readonly type: 'lost'; readonly turn: number }
   | { readonly type: 'transcript'; readonly transcript: Transcript }
-  /** The session is over; messages that it did not take go into the next one. */
-  | { readonly type: 'restart' };
+  /** The session is over; `carry` takes what it did not accept along and leaves the rest in sight. */
+  | { readonly type: 'restart'; readonly carry: boolean };
 
 export const EMPTY: Conversation = { previous: [], messages: [], awaiting: [], closed: false, limit: null };
 
@@ -124,7 +124,7 @@ export function reduce(state: Conversation, action: Action): Conversation {
     case 'retry': {
       const message = findVisitor(state, action.id);
       const delivery = action.type === 'refused' ? 'refused' : 'sending';
-      if (!message || message.delivery === 'accepted' || message.delivery === delivery) return state;
+      if (!message || message.turn !== null || message.delivery === delivery) return state;
       return replace(state, message, { ...message, delivery });
     }
     case 'again': {
@@ -143,6 +143,7 @@ export function reduce(state: Conversation, action: Action): Conversation {
     case 'transcript':
       return mergeTranscript(state, action.transcript);
     case 'restart': {
+      if (!action.carry) return EMPTY;
       const unsent = state.messages.filter((message) => message.role === 'user' && message.delivery !== 'accepted');
       const sent = state.messages.filter((message) => !unsent.includes(message));
       return { ...EMPTY, previous: [...state.previous, ...sent.map(settle)], messages: unsent };

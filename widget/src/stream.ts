@@ -13,8 +13,13 @@ export interface StreamReader {
   readonly onFrame: (frame: Frame) => void;
   /** The wait until silence counts as a cut, in milliseconds. */
   readonly silenceLimitMs: number;
+  /** Calls back when the page comes back to life, see `Surroundings.onWake`. */
+  readonly onWake: (callback: () => void) => () => void;
   readonly signal: AbortSignal;
 }
+
+/** A page that was asleep missed its timers: a body that owes a keep-alive comment by then is given up. */
+const STALE_MS = 20_000;
 
 /** `done`: the service said that nothing follows. `cut`: everything else; resume behind the last frame. */
 export async function readStream(response: Response, options: StreamReader): Promise<'done' | 'cut'> {
@@ -24,11 +29,16 @@ export async function readStream(response: Response, options: StreamReader): Pro
   const decoder = new TextDecoder();
   const cancel = () => void reader.cancel().catch(() => undefined);
   let watchdog = setTimeout(cancel, options.silenceLimitMs);
+  let lastRead = Date.now();
+  const unsubscribe = options.onWake(() => {
+    if (Date.now() - lastRead > STALE_MS) cancel();
+  });
   options.signal.addEventListener('abort', cancel, { once: true });
   try {
     while (!options.signal.aborted) {
       const { value, done } = await reader.read();
       if (done) return 'cut';
+      lastRead = Date.now();
       clearTimeout(watchdog);
       watchdog = setTimeout(cancel, options.silenceLimitMs);
       for (const event of parser.push(decoder.decode(value, { stream: true }))) {
@@ -43,6 +53,7 @@ export async function readStream(response: Response, options: StreamReader): Pro
     return 'cut';
   } finally {
     clearTimeout(watchdog);
+    unsubscribe();
     options.signal.removeEventListener('abort', cancel);
     cancel();
   }
