@@ -315,7 +315,7 @@ export class Chat {
       if (this.#state !== before) this.#gains++;
       this.#progress();
     };
-    const { onWake } = this.#options.surroundings;
+    const onWake = (callback: () => void) => this.#options.surroundings.onWake(callback);
     return readStream(response, { onFrame, onWake, silenceLimitMs: SILENCE_LIMIT_MS, signal: life.signal });
   }
 
