@@ -246,7 +246,7 @@ export class Chat {
 
   /** Follows the open turns one after the other; `posted` is a stream that is open already. */
   async #follow(posted: { response: Response; message: Outgoing } | null): Promise<void> {
-    if (this.#following) return;
+    if (this.#following || (!posted && conversation.openTurn(this.#state) === null)) return;
     this.#following = true;
     const life = this.#life;
     try {
@@ -263,7 +263,8 @@ export class Chat {
       this.#following = false;
       this.#changed();
     }
-    if (life !== this.#life && !this.#disposed) void this.#follow(null);
+    // A turn may have been opened in the very moment that this one ended.
+    if (!this.#disposed) void this.#follow(null);
   }
 
   #openTurn(life: AbortController): number | null {

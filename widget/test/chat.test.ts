@@ -12,7 +12,7 @@ function told(id: string, role: string, turn: number, text: string, status = 'co
 }
 
 beforeEach(() => {
-  vi.useFakeTimers();
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'Date'] });
 });
 afterEach(() => {
   vi.useRealTimers();
@@ -184,7 +184,9 @@ describe('following', () => {
     const { chat, outline } = openChat(service);
     chat.send('Why?');
     await pass();
-    first.begin().say('Be').cut();
+    first.begin().say('Be');
+    await pass();
+    first.cut();
     await pass(1_000);
     expect(service.asked[2]!.headers.get('Last-Event-ID')).toBe('1-1-4');
     expect(service.asked[2]!.path).toContain('/stream?reset=event');
@@ -241,7 +243,9 @@ describe('following', () => {
     const { chat, outline, snapshot } = openChat(service);
     chat.send('Why?');
     await pass();
-    first.begin().say('Be').cut();
+    first.begin().say('Be');
+    await pass();
+    first.cut();
     await pass(1_000);
     expect(outline()).toEqual(['Why? (accepted)', 'done: Because']);
     expect(snapshot().busy).toBe(false);
@@ -321,7 +325,9 @@ describe('following', () => {
     const { chat, outline, snapshot } = openChat(service);
     chat.send('Why?');
     await pass();
-    stream.begin().say('Be').cut();
+    stream.begin().say('Be');
+    await pass();
+    stream.cut();
     await pass(60_000);
     expect(outline()).toEqual(['Why? (accepted)', 'failed: Be']);
     expect(service.asked).toHaveLength(2);

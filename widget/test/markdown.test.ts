@@ -100,7 +100,7 @@ describe('Markdown', () => {
   // Linear work takes some ten milliseconds here; quadratic work would take minutes.
   it('does not take forever over marks without end', { timeout: 5_000 }, () => {
     for (const mark of ['*', '**a', '`', '[', '[a](', '__', 'https://']) {
-      const found = blocks(mark.repeat(20_000)).map(renderBlock);
+      const found = blocks(`x${mark.repeat(20_000)}`).map(renderBlock);
       expect(found).toHaveLength(1);
     }
   });

@@ -165,7 +165,14 @@ export function openChat(service: Service, stores = { site: new MemoryStore(), t
   return { chat, stores, page, credentials, announce, outline, snapshot: () => snapshot };
 }
 
-/** Lets everything happen that is due now or within `ms`. */
+/** Lets everything happen that is due now or within `ms`. Bodies are read in macrotasks of their own, which are not faked. */
 export async function pass(ms = 0): Promise<void> {
+  await settle();
   await vi.advanceTimersByTimeAsync(ms);
+  await settle();
 }
+
+async function settle(): Promise<void> {
+  for (let tick = 0; tick < 8; tick++) await new Promise((resolve) => setImmediate(resolve));
+}
+
