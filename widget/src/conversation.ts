@@ -276,7 +276,9 @@ function mergeTranscript(state: Conversation, transcript: Transcript): Conversat
 }
 
 function failedAnswer(state: Conversation, turn: number): Answer {
-  return { ...(answerOf(state, turn) ?? newAnswer(turn)), status: 'failed' };
+  const shown = answerOf(state, turn) ?? newAnswer(turn);
+  // A turn that was stopped before its first word leaves no message.
+  return { ...shown, status: shown.status === 'stopped' ? 'stopped' : 'failed' };
 }
 
 /** By turn, the question first; what has no turn yet stays at the end. */

@@ -198,6 +198,11 @@ describe('the transcript', () => {
     expect(isBusy(state)).toBe(false);
   });
 
+  it('leaves a turn stopped that was stopped before its first word', () => {
+    const stopped = play(...asked, ...frames(1, 1, [{ type: 'start', messageId: 'a1' }, { type: 'abort' }]));
+    expect(outline(reduce(stopped, told([question])))).toEqual(['q1 accepted', '1 stopped: ']);
+  });
+
   it('does not call a question failed that another turn answered or answers', () => {
     const answered = play(told([question, { id: 'a2', role: 'assistant', turn: 2, text: 'again' }]));
     expect(outline(answered)).toEqual(['q1 accepted', '2 done: again']);
