@@ -1,20 +1,45 @@
 //! The wake-up bus: tells this process and every other one that there is something to look at.
 //!
 //! A signal carries keys, never content, and is only a hint: whoever gets it reads the tables. It
-//! is sent after the commit, by a task of its own that folds what piles up while a NOTIFY is under
-//! way into the next one; subscribers in the same process get it at once. The same task pair keeps
-//! the process's one LISTEN connection, and tells every subscriber to look at everything whenever
-//! that connection was lost and is back.
+//! is sent after the commit. Subscribers in the same process get it at once; for the others a task
+//! of its own issues one NOTIFY, and what piles up while that is under way goes with the next one.
+//! A second task keeps the process's one LISTEN connection; whenever that was lost and is back,
+//! every subscriber is told to look at everything.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    fmt::Write as _,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
-use crate::ids::TurnKey;
+use backon::{BackoffBuilder, ExponentialBuilder};
+use parking_lot::Mutex;
+use sqlx::{PgPool, postgres::PgListener};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::{db::Database, ids::TurnKey};
+
+/// The NOTIFY channel.
+const CHANNEL: &str = "growth_chat";
+/// Postgres refuses a payload of 8,000 bytes or more.
+const MAX_PAYLOAD: usize = 7_900;
+/// More keys than this in one wake-up become "look at everything": a mailbox is bounded.
+const MAX_KEYS: usize = 4_096;
+/// The shortest time between two NOTIFYs of a process: each takes a lock of the whole database.
+const NOTIFY_SPACING: Duration = Duration::from_millis(4);
 
 /// What a subscriber was told since it last asked.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Wake {
     /// Anything may have happened: look at everything.
     pub rescan: bool,
+    /// A worker took leases: see when they end.
+    pub leases: bool,
     /// Queues in which jobs may be ready.
     pub queues: BTreeSet<String>,
     /// Jobs whose handler is to be stopped.
@@ -23,33 +48,337 @@ pub struct Wake {
     pub turns: BTreeSet<TurnKey>,
 }
 
-/// The bus of a process. Clones share it.
-#[derive(Debug, Clone, Default)]
-pub struct Bus {}
+impl Wake {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 
-/// One subscriber's end of the bus.
-#[derive(Debug)]
-pub struct Subscription {}
+    fn merge(&mut self, other: &Self) {
+        self.rescan |= other.rescan;
+        self.leases |= other.leases;
+        self.queues.extend(other.queues.iter().cloned());
+        self.cancelled_jobs.extend(&other.cancelled_jobs);
+        self.turns.extend(other.turns.iter().cloned());
+        if self.queues.len() + self.cancelled_jobs.len() + self.turns.len() > MAX_KEYS {
+            *self = Self {
+                rescan: true,
+                leases: true,
+                ..Self::default()
+            };
+        }
+    }
 
-impl Bus {
-    /// Jobs may be ready in `queue`. Call it after the commit.
-    pub fn jobs_ready(&self, _queue: &str) {}
+    /// The payloads that say the same to other processes: the sender's name, then a line a key.
+    fn payloads(&self, sender: &str) -> Vec<String> {
+        let mut lines = Vec::new();
+        if self.rescan {
+            lines.push("r".to_owned());
+        }
+        if self.leases {
+            lines.push("l".to_owned());
+        }
+        lines.extend(self.queues.iter().map(|queue| format!("q {queue}")));
+        lines.extend(self.cancelled_jobs.iter().map(|id| format!("c {id}")));
+        lines.extend(
+            self.turns
+                .iter()
+                .map(|key| format!("t {} {}", key.turn, key.session_id)),
+        );
+        let mut payloads = Vec::new();
+        let mut payload = sender.to_owned();
+        for line in lines {
+            if payload.len() + 1 + line.len() > MAX_PAYLOAD {
+                payloads.push(std::mem::replace(&mut payload, sender.to_owned()));
+            }
+            let _ = write!(payload, "\n{line}");
+        }
+        payloads.push(payload);
+        payloads
+    }
 
-    /// The handler of a running job is to be stopped. Call it after the commit.
-    pub fn cancel_job(&self, _id: i64) {}
-
-    /// A turn has new events. Call it after the commit.
-    pub fn turn_changed(&self, _key: TurnKey) {}
-
-    /// A subscription to everything, from now on.
-    pub fn subscribe(&self) -> Subscription {
-        Subscription {}
+    /// Reads a payload: the sender and what it says. A line of a newer version is passed over.
+    fn parse(payload: &str) -> (&str, Self) {
+        let mut lines = payload.lines();
+        let sender = lines.next().unwrap_or_default();
+        let mut wake = Self::default();
+        for line in lines {
+            match line.split_once(' ') {
+                Some(("q", queue)) => {
+                    wake.queues.insert(queue.to_owned());
+                }
+                Some(("c", id)) => wake.cancelled_jobs.extend(id.parse::<i64>()),
+                Some(("t", key)) => {
+                    if let Some((turn, session_id)) = key.split_once(' ')
+                        && let (Ok(turn), Ok(session_id)) = (turn.parse(), session_id.parse())
+                    {
+                        wake.turns.insert(TurnKey { session_id, turn });
+                    }
+                }
+                _ if line == "r" => wake.rescan = true,
+                _ if line == "l" => wake.leases = true,
+                _ => {}
+            }
+        }
+        (sender, wake)
     }
 }
 
+#[derive(Debug, Default)]
+struct Mailbox {
+    wake: Mutex<Wake>,
+    arrived: Notify,
+}
+
+impl Mailbox {
+    fn post(&self, wake: &Wake) {
+        self.wake.lock().merge(wake);
+        self.arrived.notify_one();
+    }
+
+    async fn take(&self) -> Wake {
+        loop {
+            let wake = std::mem::take(&mut *self.wake.lock());
+            if !wake.is_empty() {
+                return wake;
+            }
+            self.arrived.notified().await;
+        }
+    }
+}
+
+/// The bus of a process. Clones share it. Without [`Bus::run`] it reaches this process only.
+#[derive(Debug, Clone)]
+pub struct Bus {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    /// Marks this process's own NOTIFYs: its subscribers have been told already.
+    name: String,
+    subscribers: Mutex<Vec<Weak<Mailbox>>>,
+    outgoing: Mailbox,
+    listening: AtomicBool,
+}
+
+/// One subscriber's end of the bus.
+#[derive(Debug)]
+pub struct Subscription {
+    mailbox: Arc<Mailbox>,
+}
+
 impl Subscription {
-    /// Waits until there is something to look at, and takes all of it.
+    /// Waits until there is something to look at, and takes all of it. May be dropped half-way.
     pub async fn wait(&mut self) -> Wake {
-        std::future::pending().await
+        self.mailbox.take().await
+    }
+}
+
+impl Bus {
+    /// A bus; `name` is unique among the processes of a database and has no line break.
+    pub fn new(name: impl Into<String>) -> Self {
+        let inner = Inner {
+            name: name.into(),
+            subscribers: Mutex::default(),
+            outgoing: Mailbox::default(),
+            listening: AtomicBool::new(false),
+        };
+        Self {
+            inner: Arc::new(inner),
+        }
+    }
+
+    /// Whether the LISTEN connection is up; while it is not, signals of other processes are missed
+    /// and healed by a rescan when it is back.
+    pub fn is_listening(&self) -> bool {
+        self.inner.listening.load(Ordering::Relaxed)
+    }
+
+    /// Jobs may be ready in `queue`. Call it after the commit.
+    pub fn jobs_ready(&self, queue: &str) {
+        self.publish(&Wake {
+            queues: [queue.to_owned()].into(),
+            ..Wake::default()
+        });
+    }
+
+    /// The handler of a running job is to be stopped. Call it after the commit.
+    pub fn cancel_job(&self, id: i64) {
+        self.publish(&Wake {
+            cancelled_jobs: [id].into(),
+            ..Wake::default()
+        });
+    }
+
+    /// A turn has new events. Call it after the commit.
+    pub fn turn_changed(&self, key: TurnKey) {
+        self.publish(&Wake {
+            turns: [key].into(),
+            ..Wake::default()
+        });
+    }
+
+    /// Tells everything in `wake` to this process and the others. Call it after the commit.
+    pub fn publish(&self, wake: &Wake) {
+        if !wake.is_empty() {
+            self.tell_subscribers(wake);
+            self.inner.outgoing.post(wake);
+        }
+    }
+
+    /// A subscription to everything, from now on.
+    pub fn subscribe(&self) -> Subscription {
+        let mailbox = Arc::new(Mailbox::default());
+        let mut subscribers = self.inner.subscribers.lock();
+        subscribers.retain(|subscriber| subscriber.strong_count() > 0);
+        subscribers.push(Arc::downgrade(&mailbox));
+        Subscription { mailbox }
+    }
+
+    fn tell_subscribers(&self, wake: &Wake) {
+        for subscriber in self
+            .inner
+            .subscribers
+            .lock()
+            .iter()
+            .filter_map(Weak::upgrade)
+        {
+            subscriber.post(wake);
+        }
+    }
+
+    /// Carries signals to and from other processes until `shutdown`; reconnects for ever.
+    pub async fn run(&self, database: &Database, shutdown: CancellationToken) {
+        let work = async { tokio::join!(self.notify(database.pool()), self.listen(database)) };
+        shutdown.run_until_cancelled(work).await;
+    }
+
+    async fn notify(&self, pool: &PgPool) {
+        loop {
+            let wake = self.inner.outgoing.take().await;
+            for payload in wake.payloads(&self.inner.name) {
+                let sent = sqlx::query!("select pg_notify($1, $2)", CHANNEL, payload)
+                    .fetch_one(pool)
+                    .await;
+                if let Err(error) = sent {
+                    // Others find what they missed when they rescan; this one says so once it can.
+                    tracing::warn!(error = %error, "a wake-up was not sent");
+                    tokio::time::sleep(Duration::from_millis(250)).await;
+                    self.inner.outgoing.post(&Wake {
+                        rescan: true,
+                        leases: true,
+                        ..Wake::default()
+                    });
+                    break;
+                }
+            }
+            tokio::time::sleep(NOTIFY_SPACING).await;
+        }
+    }
+
+    async fn listen(&self, database: &Database) {
+        let pool = database.own_connection();
+        let mut waits = reconnect_waits();
+        loop {
+            match self.listen_once(&pool, &mut waits).await {
+                Ok(()) => tracing::info!("the LISTEN connection was lost"),
+                Err(error) => tracing::warn!(error = %error, "listening failed"),
+            }
+            self.inner.listening.store(false, Ordering::Relaxed);
+            tokio::time::sleep(waits.next().unwrap_or(MAX_RECONNECT_WAIT)).await;
+        }
+    }
+
+    /// Listens until the connection is lost.
+    async fn listen_once(
+        &self,
+        pool: &PgPool,
+        waits: &mut <ExponentialBuilder as BackoffBuilder>::Backoff,
+    ) -> sqlx::Result<()> {
+        let mut listener = PgListener::connect_with(pool).await?;
+        // We reconnect ourselves: what was missed meanwhile is only found by a rescan after LISTEN.
+        listener.eager_reconnect(false);
+        listener.listen(CHANNEL).await?;
+        *waits = reconnect_waits();
+        self.inner.listening.store(true, Ordering::Relaxed);
+        self.tell_subscribers(&Wake {
+            rescan: true,
+            leases: true,
+            ..Wake::default()
+        });
+        while let Some(notification) = listener.try_recv().await? {
+            let (sender, wake) = Wake::parse(notification.payload());
+            if sender != self.inner.name {
+                self.tell_subscribers(&wake);
+            }
+        }
+        Ok(())
+    }
+}
+
+const MAX_RECONNECT_WAIT: Duration = Duration::from_secs(5);
+
+/// Waits between attempts to reach the database: 50 ms, doubled up to 5 s, for ever.
+pub fn reconnect_waits() -> <ExponentialBuilder as BackoffBuilder>::Backoff {
+    ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(50))
+        .with_max_delay(MAX_RECONNECT_WAIT)
+        .with_jitter()
+        .without_max_times()
+        .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wake() -> Wake {
+        let key = |turn| TurnKey {
+            session_id: "s-1".parse().unwrap(),
+            turn,
+        };
+        Wake {
+            rescan: true,
+            leases: true,
+            queues: ["turns".to_owned()].into(),
+            cancelled_jobs: [7].into(),
+            turns: (1..=300).map(key).collect(),
+        }
+    }
+
+    #[test]
+    fn a_wake_up_survives_the_journey_in_payloads_that_postgres_takes() {
+        let payloads = wake().payloads("me");
+        assert!(payloads.iter().all(|payload| payload.len() < 8_000));
+        let mut read = Wake::default();
+        for payload in &payloads {
+            let (sender, part) = Wake::parse(payload);
+            assert_eq!(sender, "me");
+            read.merge(&part);
+        }
+        assert_eq!(read, wake());
+    }
+
+    #[test]
+    fn a_line_of_a_newer_version_is_passed_over() {
+        let (_, wake) = Wake::parse("me\nz whatever\nt x y\nc nine\nq turns");
+        assert_eq!(
+            wake,
+            Wake {
+                queues: ["turns".to_owned()].into(),
+                ..Wake::default()
+            }
+        );
+    }
+
+    #[tokio::test]
+    async fn a_flood_of_keys_becomes_one_look_at_everything() {
+        let bus = Bus::new("me");
+        let mut subscription = bus.subscribe();
+        for id in 0..=i64::try_from(MAX_KEYS).unwrap() {
+            bus.cancel_job(id);
+        }
+        let wake = subscription.wait().await;
+        assert!(wake.rescan && wake.cancelled_jobs.is_empty());
     }
 }

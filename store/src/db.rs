@@ -1,0 +1,192 @@
+//! The database: how it is configured and reached.
+
+use std::{str::FromStr, time::Duration};
+
+use secrecy::{ExposeSecret, SecretString};
+use sqlx::{
+    PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions, PgSslMode},
+};
+
+use crate::settings::Settings;
+
+/// How long a request for a pooled connection waits before it fails.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Where the database is, and how many connections this process may hold besides the two that the
+/// wake-up bus and the lease renewal have for themselves.
+#[derive(Debug, Clone)]
+pub struct DatabaseConfig {
+    url: SecretString,
+    max_connections: u32,
+}
+
+impl DatabaseConfig {
+    /// Reads `CHECKPOINT_DB_URL` (alias `DATABASE_URL`) and `DATABASE_MAX_CONNECTIONS`.
+    pub fn read(settings: &mut Settings) -> Option<Self> {
+        const RULE: &str = "a postgres:// URL of the database, direct and not pooled";
+        let name = match (
+            settings.get("CHECKPOINT_DB_URL"),
+            settings.get("DATABASE_URL"),
+        ) {
+            (Some(one), Some(other)) if one != other => {
+                settings.problem(
+                    "DATABASE_URL",
+                    "differs from CHECKPOINT_DB_URL: set one of them",
+                );
+                return None;
+            }
+            (None, Some(_)) => "DATABASE_URL",
+            _ => "CHECKPOINT_DB_URL",
+        };
+        let max_connections =
+            settings.with_default("DATABASE_MAX_CONNECTIONS", 10, "2 to 1000", |count| {
+                (2..=1000).contains(count)
+            });
+        let url: String = settings.required(name, RULE)?;
+        let config = Self {
+            url: url.into(),
+            max_connections,
+        };
+        match config.options() {
+            Ok(options) => {
+                if !is_local(options.get_host())
+                    && !matches!(
+                        options.get_ssl_mode(),
+                        PgSslMode::Require | PgSslMode::VerifyCa | PgSslMode::VerifyFull
+                    )
+                {
+                    settings.problem(
+                        name,
+                        "needs TLS: add ?sslmode=require (only a local host may do without)",
+                    );
+                    return None;
+                }
+                Some(config)
+            }
+            Err(_) => {
+                settings.problem(name, format!("is not valid: {RULE}"));
+                None
+            }
+        }
+    }
+
+    /// A configuration for a known URL.
+    pub fn new(url: impl Into<SecretString>, max_connections: u32) -> Self {
+        Self {
+            url: url.into(),
+            max_connections,
+        }
+    }
+
+    fn options(&self) -> sqlx::Result<PgConnectOptions> {
+        let url = self.url.expose_secret();
+        // The prefix that SQLAlchemy wants; seed 000 writes the variable in its form.
+        let url = match url.strip_prefix("postgresql+asyncpg://") {
+            Some(rest) => format!("postgresql://{rest}"),
+            None => url.to_owned(),
+        };
+        let options = PgConnectOptions::from_str(&url)?;
+        Ok(options.application_name("growth-chat").options([
+            // A statement or a transaction that hangs must not hold locks for ever.
+            ("statement_timeout", "60s"),
+            ("idle_in_transaction_session_timeout", "60s"),
+        ]))
+    }
+
+    /// Opens the pools. Nothing is connected yet: a database that is down delays work, not the start.
+    pub fn open(&self) -> sqlx::Result<Database> {
+        let options = self.options()?;
+        let pool = PgPoolOptions::new()
+            .max_connections(self.max_connections)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .connect_lazy_with(options.clone());
+        Ok(Database { pool, options })
+    }
+}
+
+fn is_local(host: &str) -> bool {
+    host == "localhost"
+        || host.starts_with('/')
+        || host
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|ip| ip.is_loopback())
+}
+
+/// An open database. Clones share the pool.
+#[derive(Debug, Clone)]
+pub struct Database {
+    pool: PgPool,
+    options: PgConnectOptions,
+}
+
+impl Database {
+    /// The connections that everybody shares.
+    pub fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    /// A pool of one connection of its own, for a task that must not wait for the others.
+    pub fn own_connection(&self) -> PgPool {
+        PgPoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .connect_lazy_with(self.options.clone())
+    }
+
+    /// Applies the migrations under a lock. Safe to repeat, and from several processes at once.
+    pub async fn migrate(&self) -> Result<(), sqlx::migrate::MigrateError> {
+        sqlx::migrate!("../migrations").run(&self.pool).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problems(variables: &[(&str, &str)]) -> Vec<(String, String)> {
+        let mut settings = Settings::new(
+            variables
+                .iter()
+                .map(|(name, value)| ((*name).into(), (*value).into())),
+        );
+        let config = DatabaseConfig::read(&mut settings);
+        settings
+            .finish(config)
+            .err()
+            .map(|error| error.problems)
+            .unwrap_or_default()
+    }
+
+    #[test]
+    fn a_remote_database_without_tls_is_refused() {
+        let found = problems(&[(
+            "CHECKPOINT_DB_URL",
+            "postgres://u:hunter2@db.example.com/x?sslmode=disable",
+        )]);
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].0, "CHECKPOINT_DB_URL");
+        assert!(!found[0].1.contains("hunter2"));
+    }
+
+    #[test]
+    fn a_local_database_needs_no_tls_and_the_python_prefix_is_accepted() {
+        assert_eq!(
+            problems(&[("CHECKPOINT_DB_URL", "postgresql+asyncpg://u@127.0.0.1:5/x")]),
+            []
+        );
+        assert_eq!(
+            problems(&[("DATABASE_URL", "postgres://u@localhost/x")]),
+            []
+        );
+    }
+
+    #[test]
+    fn the_alias_with_another_value_is_refused() {
+        let found = problems(&[
+            ("CHECKPOINT_DB_URL", "postgres://localhost/a"),
+            ("DATABASE_URL", "postgres://localhost/b"),
+        ]);
+        assert_eq!(found[0].0, "DATABASE_URL");
+    }
+}
