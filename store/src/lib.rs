@@ -8,5 +8,6 @@ pub mod clock;
 pub mod db;
 pub mod events;
 pub mod ids;
+pub mod knowledge;
 pub mod protocol;
 pub mod settings;
