@@ -112,7 +112,10 @@ impl KnowledgeConfig {
         let rule = "a cosine similarity from 0 to 1, tuned for your knowledge (0.70 to begin with)";
         let mut threshold = settings.required::<f64>("RAG_RELEVANCE_THRESHOLD", rule);
         if threshold.is_some_and(|value| !(0.0..=1.0).contains(&value)) {
-            settings.problem("RAG_RELEVANCE_THRESHOLD", format!("is out of range: {rule}"));
+            settings.problem(
+                "RAG_RELEVANCE_THRESHOLD",
+                format!("is out of range: {rule}"),
+            );
             threshold = None;
         }
         let top_k = settings.with_default("RAG_TOP_K", 5, "a number from 1 to 100", |top_k| {
@@ -285,8 +288,14 @@ mod tests {
     #[test]
     fn what_must_be_there_is_asked_for_by_name() {
         let missing = |error: SettingsError| error.problems[0].0.clone();
-        assert_eq!(missing(read(ModelConfig::read, &[]).unwrap_err()), "ANTHROPIC_API_KEY");
-        assert_eq!(missing(read(EmbeddingsConfig::read, &[]).unwrap_err()), "OPENAI_API_KEY");
+        assert_eq!(
+            missing(read(ModelConfig::read, &[]).unwrap_err()),
+            "ANTHROPIC_API_KEY"
+        );
+        assert_eq!(
+            missing(read(EmbeddingsConfig::read, &[]).unwrap_err()),
+            "OPENAI_API_KEY"
+        );
         assert_eq!(
             missing(read(KnowledgeConfig::read, &[]).unwrap_err()),
             "RAG_RELEVANCE_THRESHOLD"
@@ -301,38 +310,64 @@ mod tests {
             ("LLM_STREAM_TIMEOUT_MS", &["0", "99", "120001"]),
             (
                 "ANTHROPIC_BASE_URL",
-                &["api.anthropic.com", "ftp://x", "https://u:p@x", "https://x?k=v"],
+                &[
+                    "api.anthropic.com",
+                    "ftp://x",
+                    "https://u:p@x",
+                    "https://x?k=v",
+                ],
             ),
         ] {
             for value in values {
-                assert_eq!(complaints(ModelConfig::read, MODEL, (name, value)), [name], "{value}");
+                assert_eq!(
+                    complaints(ModelConfig::read, MODEL, (name, value)),
+                    [name],
+                    "{value}"
+                );
             }
         }
         for value in ["0", "2001", "x"] {
             let name = "OPENAI_EMBEDDING_DIMENSIONS";
-            assert_eq!(complaints(EmbeddingsConfig::read, EMBEDDINGS, (name, value)), [name]);
+            assert_eq!(
+                complaints(EmbeddingsConfig::read, EMBEDDINGS, (name, value)),
+                [name]
+            );
         }
         for (name, values) in [
             ("RAG_TOP_K", &["0", "101"][..]),
             ("RAG_HNSW_EF_SEARCH", &["0", "1001"]),
             ("CHUNK_SIZE", &["0", "31", "4097"]),
             ("CHUNK_OVERLAP", &["512", "-1"]),
-            ("KNOWLEDGE_TABLE_NAME", &["Chunks", "1st", "a-b", "x\"; drop table messages"]),
+            (
+                "KNOWLEDGE_TABLE_NAME",
+                &["Chunks", "1st", "a-b", "x\"; drop table messages"],
+            ),
         ] {
             for value in values {
-                assert_eq!(complaints(KnowledgeConfig::read, KNOWLEDGE, (name, value)), [name], "{value}");
+                assert_eq!(
+                    complaints(KnowledgeConfig::read, KNOWLEDGE, (name, value)),
+                    [name],
+                    "{value}"
+                );
             }
         }
         for value in ["-0.1", "1.1", "NaN", "high"] {
             let name = "RAG_RELEVANCE_THRESHOLD";
-            assert_eq!(complaints(KnowledgeConfig::read, &[], (name, value)), [name], "{value}");
+            assert_eq!(
+                complaints(KnowledgeConfig::read, &[], (name, value)),
+                [name],
+                "{value}"
+            );
         }
         for (name, value) in [
             ("CONTEXT_WINDOW_TURNS", "0"),
             ("CONTEXT_WINDOW_TURNS", "-3"),
             ("MAX_TOKENS_PER_SESSION", "0"),
         ] {
-            assert_eq!(complaints(ConversationConfig::read, &[], (name, value)), [name]);
+            assert_eq!(
+                complaints(ConversationConfig::read, &[], (name, value)),
+                [name]
+            );
         }
     }
 
@@ -358,7 +393,12 @@ mod tests {
         names.sort();
         assert_eq!(
             names,
-            ["ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "LLM_MAX_OUTPUT_TOKENS", "LLM_STREAM_TIMEOUT_MS"]
+            [
+                "ANTHROPIC_API_KEY",
+                "ANTHROPIC_BASE_URL",
+                "LLM_MAX_OUTPUT_TOKENS",
+                "LLM_STREAM_TIMEOUT_MS"
+            ]
         );
     }
 
@@ -380,7 +420,10 @@ mod tests {
         let model = read(ModelConfig::read, MODEL).unwrap();
         let embeddings = read(EmbeddingsConfig::read, EMBEDDINGS).unwrap();
         assert!(!format!("{model:?}{embeddings:?}").contains("secret"));
-        let wrong = [MODEL[0], ("ANTHROPIC_BASE_URL", "https://user:hunter2@example.org")];
+        let wrong = [
+            MODEL[0],
+            ("ANTHROPIC_BASE_URL", "https://user:hunter2@example.org"),
+        ];
         let error = read(ModelConfig::read, &wrong).unwrap_err();
         assert!(!format!("{error}{error:?}").contains("hunter2"));
     }

@@ -177,8 +177,14 @@ async fn insert(
         .iter()
         .map(|(_, chunk, _)| Value::from(chunk.heading_path.clone()))
         .collect();
-    let contents: Vec<&str> = batch.iter().map(|(_, chunk, _)| chunk.content.as_str()).collect();
-    let token_counts: Vec<i32> = batch.iter().map(|(_, chunk, _)| chunk.token_count).collect();
+    let contents: Vec<&str> = batch
+        .iter()
+        .map(|(_, chunk, _)| chunk.content.as_str())
+        .collect();
+    let token_counts: Vec<i32> = batch
+        .iter()
+        .map(|(_, chunk, _)| chunk.token_count)
+        .collect();
     let hashes: Vec<&[u8]> = batch
         .iter()
         .map(|(_, chunk, _)| chunk.content_hash.as_slice())

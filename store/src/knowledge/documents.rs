@@ -86,7 +86,9 @@ impl IndexProfile {
             self.chunk_overlap,
             self.chunker
         );
-        let hash = Sha256::new().chain_update(profile).chain_update(content_hash);
+        let hash = Sha256::new()
+            .chain_update(profile)
+            .chain_update(content_hash);
         hash.finalize().to_vec()
     }
 }

@@ -48,7 +48,9 @@ pub enum KnowledgeError {
         wanted: u16,
     },
     /// A table of this name exists and is something else.
-    #[error("the table {0} exists and is not a table of knowledge chunks: choose another KNOWLEDGE_TABLE_NAME")]
+    #[error(
+        "the table {0} exists and is not a table of knowledge chunks: choose another KNOWLEDGE_TABLE_NAME"
+    )]
     NotAKnowledgeTable(KnowledgeTable),
     /// The document has newer content, or is gone: what was prepared is of no use.
     #[error("the document was changed or removed meanwhile")]

@@ -43,7 +43,10 @@ impl FromStr for KnowledgeTable {
 
     fn from_str(text: &str) -> Result<Self, BadTableName> {
         let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
-        let begins_well = text.bytes().next().is_some_and(|byte| !byte.is_ascii_digit());
+        let begins_well = text
+            .bytes()
+            .next()
+            .is_some_and(|byte| !byte.is_ascii_digit());
         if begins_well && text.len() <= MAX_NAME_LEN && text.bytes().all(legal) {
             Ok(Self(text.to_owned()))
         } else {
@@ -73,9 +76,12 @@ pub async fn ensure_table(
         return Ok(());
     }
     let mut tx = conn.begin().await?;
-    sqlx::query!("select pg_advisory_xact_lock(hashtextextended($1, 0))", LOCK)
-        .execute(&mut *tx)
-        .await?;
+    sqlx::query!(
+        "select pg_advisory_xact_lock(hashtextextended($1, 0))",
+        LOCK
+    )
+    .execute(&mut *tx)
+    .await?;
     match dimensions_of(&mut tx, table).await? {
         None => create(&mut tx, table, dimensions).await?,
         Some(found) if found == i32::from(dimensions) => {}
@@ -83,7 +89,10 @@ pub async fn ensure_table(
             let sql = format!(r#"lock table "{table}" in access exclusive mode"#);
             sqlx::query(AssertSqlSafe(sql)).execute(&mut *tx).await?;
             let sql = format!(r#"select exists (select 1 from "{table}")"#);
-            if sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&mut *tx).await? {
+            if sqlx::query_scalar(AssertSqlSafe(sql))
+                .fetch_one(&mut *tx)
+                .await?
+            {
                 return Err(KnowledgeError::Dimensions {
                     table: table.clone(),
                     found,
@@ -166,8 +175,23 @@ mod tests {
         for legal in ["knowledge_chunks", "_x", "a1", "user", &"a".repeat(48)] {
             assert_eq!(legal.parse::<KnowledgeTable>().unwrap().as_str(), legal);
         }
-        for illegal in ["", "1a", "A", "a-b", "a b", "a\"b", "a;b", "ä", "a.b", &"a".repeat(49)] {
-            assert_eq!(illegal.parse::<KnowledgeTable>(), Err(BadTableName), "{illegal}");
+        for illegal in [
+            "",
+            "1a",
+            "A",
+            "a-b",
+            "a b",
+            "a\"b",
+            "a;b",
+            "ä",
+            "a.b",
+            &"a".repeat(49),
+        ] {
+            assert_eq!(
+                illegal.parse::<KnowledgeTable>(),
+                Err(BadTableName),
+                "{illegal}"
+            );
         }
     }
 }

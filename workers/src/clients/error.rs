@@ -130,7 +130,11 @@ impl ProviderError {
     }
 
     /// A failure of the connection. The address is left out of the source: it may hold a key.
-    pub(crate) fn transport(provider: &'static str, failure: Failure, error: reqwest::Error) -> Self {
+    pub(crate) fn transport(
+        provider: &'static str,
+        failure: Failure,
+        error: reqwest::Error,
+    ) -> Self {
         Self {
             source: Some(Box::new(error.without_url())),
             ..Self::new(provider, failure)

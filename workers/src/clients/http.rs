@@ -190,7 +190,8 @@ fn classify(status: StatusCode, headers: &HeaderMap, refusal: &Refusal) -> (Fail
 /// date, which is compared with the response's own `date` so that our clock doesn't matter.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let milliseconds = header(headers, "retry-after-ms").and_then(|text| text.parse::<f64>().ok());
-    let seconds = || header(headers, RETRY_AFTER.as_str()).and_then(|text| text.parse::<f64>().ok());
+    let seconds =
+        || header(headers, RETRY_AFTER.as_str()).and_then(|text| text.parse::<f64>().ok());
     let until = || {
         let date = |name: &str| {
             header(headers, name).and_then(|text| DateTime::parse_from_rfc2822(text).ok())
@@ -229,7 +230,11 @@ mod tests {
             .collect()
     }
 
-    fn classified(status: u16, pairs: &[(&'static str, &str)], body: &str) -> (Failure, RetryClass) {
+    fn classified(
+        status: u16,
+        pairs: &[(&'static str, &str)],
+        body: &str,
+    ) -> (Failure, RetryClass) {
         classify(
             StatusCode::from_u16(status).unwrap(),
             &headers(pairs),
@@ -260,7 +265,12 @@ mod tests {
             (Failure::InvalidRequest, RetryClass::LATER)
         );
         assert_eq!(
-            classified(503, &[("x-should-retry", "false"), ("retry-after", "1")], "").1,
+            classified(
+                503,
+                &[("x-should-retry", "false"), ("retry-after", "1")],
+                ""
+            )
+            .1,
             RetryClass::Never
         );
     }
@@ -270,7 +280,10 @@ mod tests {
         let both = [("retry-after-ms", "1500"), ("retry-after", "7")];
         assert_eq!(classified(429, &both, "").1, after(1_500));
         assert_eq!(classified(429, &[("retry-after", "7")], "").1, after(7_000));
-        assert_eq!(classified(429, &[("retry-after", "soon")], "").1, RetryClass::LATER);
+        assert_eq!(
+            classified(429, &[("retry-after", "soon")], "").1,
+            RetryClass::LATER
+        );
     }
 
     #[test]
@@ -286,7 +299,8 @@ mod tests {
     fn a_used_up_spend_limit_is_never_retried() {
         let anthropic = r#"{"type":"error","error":{"type":"rate_limit_error","message":"x",
             "details":{"error_code":"enforced_spend_limit_reached"}}}"#;
-        let openai = r#"{"error":{"type":"insufficient_quota","code":"insufficient_quota","message":"x"}}"#;
+        let openai =
+            r#"{"error":{"type":"insufficient_quota","code":"insufficient_quota","message":"x"}}"#;
         for body in [anthropic, openai] {
             let insists = [("x-should-retry", "true"), ("retry-after", "1")];
             assert_eq!(
@@ -298,7 +312,12 @@ mod tests {
 
     #[test]
     fn a_refusal_of_any_form_still_has_a_class() {
-        for body in ["<html>", "[]", r#"{"error":"text"}"#, r#"{"error":{"code":5}}"#] {
+        for body in [
+            "<html>",
+            "[]",
+            r#"{"error":"text"}"#,
+            r#"{"error":{"code":5}}"#,
+        ] {
             assert_eq!(classified(529, &[], body).0, Failure::Overloaded, "{body}");
         }
     }

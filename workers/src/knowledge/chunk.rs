@@ -68,7 +68,11 @@ pub fn chunks(title: &str, format: Format, body: &str, sizes: ChunkSizes) -> Vec
     };
     let mut chunks = Vec::new();
     for mut section in sections {
-        if section.heading_path.first().is_some_and(|first| first == title) {
+        if section
+            .heading_path
+            .first()
+            .is_some_and(|first| first == title)
+        {
             section.heading_path.remove(0);
         }
         let context = context(title, &section.heading_path);
@@ -135,7 +139,10 @@ fn sections(body: &str) -> Vec<Section> {
 }
 
 fn texts(path: &[(HeadingLevel, String)]) -> Vec<String> {
-    path.iter().map(|(_, text)| text.clone()).filter(|text| !text.is_empty()).collect()
+    path.iter()
+        .map(|(_, text)| text.clone())
+        .filter(|text| !text.is_empty())
+        .collect()
 }
 
 struct Heading {
@@ -162,7 +169,8 @@ fn headings(body: &str) -> Vec<Heading> {
             Event::Start(_) => depth += 1,
             Event::End(end) => {
                 depth = depth.saturating_sub(1);
-                if let (TagEnd::Heading(_), Some(mut heading)) = (end, open.take_if(|_| depth == 0)) {
+                if let (TagEnd::Heading(_), Some(mut heading)) = (end, open.take_if(|_| depth == 0))
+                {
                     heading.text = heading.text.trim().to_owned();
                     headings.push(heading);
                 }
@@ -330,7 +338,11 @@ fn split(text: &str, size: usize) -> Vec<Piece> {
 fn boundary_after(sentence: &str, rest: &str) -> Boundary {
     let words = sentence.trim_end();
     let breaks = sentence[words.len()..].matches('\n').count();
-    let blank_line_follows = breaks > 0 && rest.lines().next().is_some_and(|line| line.trim().is_empty());
+    let blank_line_follows = breaks > 0
+        && rest
+            .lines()
+            .next()
+            .is_some_and(|line| line.trim().is_empty());
     if breaks > 1 || blank_line_follows || words.is_empty() {
         return Boundary::Paragraph;
     }

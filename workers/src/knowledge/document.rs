@@ -99,7 +99,11 @@ fn name_of(path: &str) -> String {
 /// By the names of the folders and of the file.
 fn kind_of(source: &str) -> DocumentKind {
     let parts = || source.split('/').map(str::to_ascii_lowercase);
-    let stem = |part: &str| part.rsplit_once('.').map_or(part, |(stem, _)| stem).to_owned();
+    let stem = |part: &str| {
+        part.rsplit_once('.')
+            .map_or(part, |(stem, _)| stem)
+            .to_owned()
+    };
     for part in parts() {
         match stem(&part).as_str() {
             "case-studies" | "case-study" | "case_studies" => return DocumentKind::CaseStudy,
@@ -123,14 +127,20 @@ mod tests {
     fn the_title_is_the_front_matters_else_the_first_headings_else_the_files() {
         let titled = |content| markdown("site/about-us.md", content).title;
         assert_eq!(titled("---\ntitle: Front\n---\n# Heading\n"), "Front");
-        assert_eq!(titled("Text\n\n## The *first* `code`\n\n# Later\n"), "The first code");
+        assert_eq!(
+            titled("Text\n\n## The *first* `code`\n\n# Later\n"),
+            "The first code"
+        );
         assert_eq!(titled("#\n\n# Second\n"), "Second");
         assert_eq!(titled("```\n# not a heading\n```\n"), "about us");
     }
 
     #[test]
     fn the_url_is_the_front_matters_else_the_path() {
-        assert_eq!(markdown("a.md", "---\nurl: https://example.org/a\n---\n").url, "https://example.org/a");
+        assert_eq!(
+            markdown("a.md", "---\nurl: https://example.org/a\n---\n").url,
+            "https://example.org/a"
+        );
         assert_eq!(markdown("a.md", "text").url, "a.md");
     }
 
@@ -138,8 +148,14 @@ mod tests {
     fn the_kind_is_the_front_matters_else_the_paths() {
         let kind = |source, content| markdown(source, content).kind;
         assert_eq!(kind("k/case-studies/x.md", ""), DocumentKind::CaseStudy);
-        assert_eq!(kind("k/case-studies/x.md", "---\nkind: page\n---\n"), DocumentKind::Page);
-        assert_eq!(kind("k/x.md", "---\nkind: novel\n---\n"), DocumentKind::Page);
+        assert_eq!(
+            kind("k/case-studies/x.md", "---\nkind: page\n---\n"),
+            DocumentKind::Page
+        );
+        assert_eq!(
+            kind("k/x.md", "---\nkind: novel\n---\n"),
+            DocumentKind::Page
+        );
         assert_eq!(kind("k/faq.md", ""), DocumentKind::Faq);
         assert_eq!(kind("k/FAQ/prices.md", ""), DocumentKind::Faq);
         assert_eq!(kind("docs/x.md", ""), DocumentKind::Doc);
@@ -149,7 +165,12 @@ mod tests {
     #[test]
     fn plain_text_has_no_front_matter_and_no_headings() {
         let text = "---\ntitle: x\n---\n# y\n";
-        let document = describe("n/my_notes.txt".into(), "my_notes.txt", Format::Text, text.into());
+        let document = describe(
+            "n/my_notes.txt".into(),
+            "my_notes.txt",
+            Format::Text,
+            text.into(),
+        );
         assert_eq!(document.title, "my notes");
         assert_eq!(body(Format::Text, text), text);
     }

@@ -39,7 +39,10 @@ impl Usage {
         let take = |old: &mut u64, new: Option<u64>| *old = new.unwrap_or(*old);
         take(&mut self.input_tokens, newer.input_tokens);
         take(&mut self.output_tokens, newer.output_tokens);
-        take(&mut self.cache_write_tokens, newer.cache_creation_input_tokens);
+        take(
+            &mut self.cache_write_tokens,
+            newer.cache_creation_input_tokens,
+        );
         take(&mut self.cache_read_tokens, newer.cache_read_input_tokens);
     }
 }
@@ -431,8 +434,12 @@ mod tests {
                           "cache_read_input_tokens": null}}),
             json!({"type": "message_stop"}),
         ]);
-        let Ok([ModelEvent::Started { usage: first, .. }, ModelEvent::Finished { stop_reason, usage }]) =
-            events.as_deref()
+        let Ok(
+            [
+                ModelEvent::Started { usage: first, .. },
+                ModelEvent::Finished { stop_reason, usage },
+            ],
+        ) = events.as_deref()
         else {
             panic!("{events:?}");
         };
@@ -443,8 +450,10 @@ mod tests {
 
     #[test]
     fn the_arguments_of_a_tool_are_joined_and_parsed_when_its_block_ends() {
-        let part = |text: &str| json!({"type": "content_block_delta", "index": 1, "delta":
-            {"type": "input_json_delta", "partial_json": text}});
+        let part = |text: &str| {
+            json!({"type": "content_block_delta", "index": 1, "delta":
+            {"type": "input_json_delta", "partial_json": text}})
+        };
         let events = decode(&[
             json!({"type": "content_block_start", "index": 1, "content_block":
                 {"type": "tool_use", "id": "toolu_1", "name": "find", "input": {}}}),
@@ -470,7 +479,9 @@ mod tests {
                 {"type": "tool_use", "id": "t", "name": "n"}}),
             json!({"type": "content_block_stop", "index": 0}),
         ]);
-        assert!(matches!(&events.unwrap()[..], [ModelEvent::ToolUse { input, .. }] if *input == json!({})));
+        assert!(
+            matches!(&events.unwrap()[..], [ModelEvent::ToolUse { input, .. }] if *input == json!({}))
+        );
     }
 
     #[test]
@@ -483,7 +494,11 @@ mod tests {
                     {"type": "input_json_delta", "partial_json": arguments}}),
                 json!({"type": "content_block_stop", "index": 0}),
             ]);
-            assert_eq!(events.unwrap_err(), Failure::MalformedResponse, "{arguments}");
+            assert_eq!(
+                events.unwrap_err(),
+                Failure::MalformedResponse,
+                "{arguments}"
+            );
         }
     }
 
@@ -544,9 +559,16 @@ mod tests {
 
     #[test]
     fn a_stop_reason_survives_being_recorded() {
-        for text in ["end_turn", "max_tokens", "stop_sequence", "tool_use", "pause_turn", "refusal",
-            "model_context_window_exceeded", "reason_of_tomorrow"]
-        {
+        for text in [
+            "end_turn",
+            "max_tokens",
+            "stop_sequence",
+            "tool_use",
+            "pause_turn",
+            "refusal",
+            "model_context_window_exceeded",
+            "reason_of_tomorrow",
+        ] {
             let reason: StopReason = serde_json::from_value(json!(text)).unwrap();
             assert_eq!(serde_json::to_value(reason).unwrap(), json!(text));
         }
