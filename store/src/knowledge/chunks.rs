@@ -67,7 +67,6 @@ pub async fn stored_chunks(
 /// Nothing is written and the error is [`KnowledgeError::Superseded`] if the document's text is no
 /// longer the one with `content_hash`, [`KnowledgeError::Conflict`] if a chunk that was to be kept
 /// is gone.
-#[expect(clippy::too_many_arguments, reason = "the parts of one exchange")]
 pub async fn replace_chunks(
     conn: &mut PgConnection,
     table: &KnowledgeTable,

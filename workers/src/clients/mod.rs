@@ -8,6 +8,7 @@ pub mod anthropic;
 pub mod embeddings;
 pub mod error;
 pub mod http;
+mod sse;
 
 pub use error::{Failure, ProviderError, RetryClass};
 pub use http::http_client;

@@ -4,6 +4,7 @@
 pub mod chunk;
 pub mod document;
 mod front_matter;
+pub mod ingest;
 
 pub mod retrieve;
 pub mod tokens;

@@ -5,8 +5,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use eventsource_stream::Eventsource;
-use futures::{Stream, StreamExt, TryStreamExt};
+use futures::{Stream, StreamExt};
 use reqwest::Response;
 use tokio::time::{Instant, timeout_at};
 
@@ -17,10 +16,11 @@ use super::{
 use crate::clients::{
     error::{Failure, ProviderError},
     http::header,
+    sse::SseDecoder,
 };
 
 /// The most that one answer may send. A thousand tokens with their framing are about 200 kB, so
-/// only a broken peer gets here; it also bounds what an endless line can make us buffer.
+/// only a broken peer gets here.
 const ANSWER_LIMIT: usize = 16 * 1024 * 1024;
 
 /// The events of one answer, ended by [`ModelEvent::Finished`] or by an error. Dropping it closes
@@ -70,37 +70,35 @@ fn events(
     let failed =
         move |failure| ProviderError::new(PROVIDER, failure).with_request_id(request_id.as_deref());
     async_stream::try_stream! {
+        let mut body = response.bytes_stream();
         let mut received = 0;
-        let bytes = response.bytes_stream().map_err(|_| Failure::ConnectionLost).and_then(move |part| {
-            received += part.len();
-            std::future::ready(if received > ANSWER_LIMIT {
-                Err(Failure::MalformedResponse)
-            } else {
-                Ok(part)
-            })
-        });
-        let mut wire = std::pin::pin!(bytes.eventsource());
+        let mut events = SseDecoder::default();
         let mut decoder = Decoder::default();
         let mut clock = Patience::new(limits, first_token);
         loop {
-            let (deadline, overdue) = clock.deadline();
-            let data = match timeout_at(deadline, wire.next()).await {
-                Err(_) => Err(overdue),
-                // The connection ended before `message_stop`.
-                Ok(None) => Err(Failure::ConnectionLost),
-                Ok(Some(Ok(event))) => Ok(event.data),
-                Ok(Some(Err(eventsource_stream::EventStreamError::Transport(failure)))) => Err(failure),
-                Ok(Some(Err(_))) => Err(Failure::MalformedResponse),
-            };
-            let decoded = data.and_then(|data| decoder.push(&data)).map_err(&failed)?;
-            clock.saw(&decoded);
-            if let Decoded::Event(event) = decoded {
-                let last = matches!(event, ModelEvent::Finished { .. });
-                yield event;
-                if last {
-                    break;
+            while let Some(data) = events.pop() {
+                let seen = decoder.push(&data).map_err(&failed)?;
+                clock.saw(&seen);
+                if let Decoded::Event(event) = seen {
+                    let last = matches!(event, ModelEvent::Finished { .. });
+                    yield event;
+                    if last {
+                        return;
+                    }
+                    clock.resume();
                 }
-                clock.resume();
+            }
+            let (deadline, overdue) = clock.deadline();
+            let part = match timeout_at(deadline, body.next()).await {
+                Err(_) => Err(overdue),
+                // The connection ended before `message_stop`, cleanly or not.
+                Ok(None | Some(Err(_))) => Err(Failure::ConnectionLost),
+                Ok(Some(Ok(part))) => Ok(part),
+            }
+            .map_err(&failed)?;
+            received += part.len();
+            if received > ANSWER_LIMIT || events.push(&part).is_err() {
+                Err(failed(Failure::MalformedResponse))?;
             }
         }
     }
