@@ -3,6 +3,8 @@
 pub mod catalog;
 pub mod enqueue;
 pub mod kind;
+pub mod status;
 
 pub use enqueue::{Cancelled, Enqueued, cancel, enqueue, lock_serial_key};
 pub use kind::{JobId, JobKind};
+pub use status::{JobStatus, statuses};

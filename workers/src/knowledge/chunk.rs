@@ -12,7 +12,7 @@
 //! a chunk is that of the embedded text, so an unchanged hash means a reusable embedding.
 //!
 //! Every byte is tokenised about twice. Sizes come from sums over pieces (a piece is at most a
-//! sentence), which come out a little too large, never too small by more than the final count mends.
+//! sentence); they differ a little from the count of the whole, which decides in the end.
 
 use std::ops::Range;
 
@@ -129,7 +129,7 @@ fn sections(body: &str) -> Vec<Section> {
         }
         after_heading = heading.range.end;
         path.retain(|(level, _)| *level < heading.level);
-        path.push((heading.level, heading.text));
+        path.push((heading.level, heading.text.trim().to_owned()));
     }
     sections.push(Section {
         heading_path: texts(&path),
@@ -169,9 +169,7 @@ fn headings(body: &str) -> Vec<Heading> {
             Event::Start(_) => depth += 1,
             Event::End(end) => {
                 depth = depth.saturating_sub(1);
-                if let (TagEnd::Heading(_), Some(mut heading)) = (end, open.take_if(|_| depth == 0))
-                {
-                    heading.text = heading.text.trim().to_owned();
+                if let (TagEnd::Heading(_), Some(heading)) = (end, open.take_if(|_| depth == 0)) {
                     headings.push(heading);
                 }
             }
@@ -321,7 +319,8 @@ fn split(text: &str, size: usize) -> Vec<Piece> {
                 let start = start + offset + inner;
                 pieces.push(Piece {
                     range: start..start + part.len(),
-                    tokens: tokens::count(part),
+                    // A space is part of the token that follows it.
+                    tokens: if part == " " { 0 } else { tokens::count(part) },
                     boundary: Boundary::Word,
                 });
             }

@@ -1,6 +1,10 @@
 //! The clients over real connections, and the knowledge base over a real database.
 
+#[cfg(test)]
 mod anthropic;
+#[cfg(test)]
 mod embeddings;
+#[cfg(test)]
 mod indexing;
+#[cfg(test)]
 mod support;

@@ -242,6 +242,7 @@ struct WireMessageDelta {
 }
 
 #[derive(Default, Deserialize)]
+#[expect(clippy::struct_field_names, reason = "the names of the wire")]
 struct WireUsage {
     #[serde(default)]
     input_tokens: Option<u64>,
