@@ -1,1 +1,10 @@
 //! The whole system, tested from outside.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "in a test a failure is a panic, in its helpers as well"
+)]
+
+mod api;
+mod deploy;
+mod documents;

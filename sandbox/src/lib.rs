@@ -3,5 +3,22 @@
 //! protocols. `growth-chat dev` runs the system against them, and so do the tests; the product
 //! itself only sees other addresses. Release images are built without this crate.
 
+pub mod anthropic;
+pub mod openai;
+pub mod outside;
 pub mod postgres;
+pub mod process;
+mod serve;
 pub mod watchdog;
+mod words;
+pub mod world;
+
+#[cfg(test)]
+mod tests {
+    /// A client for stand-ins, which speak plain HTTP.
+    pub(crate) fn client() -> reqwest::Client {
+        // Whichever test comes first installs it.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        reqwest::Client::new()
+    }
+}

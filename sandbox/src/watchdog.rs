@@ -5,6 +5,7 @@
 //! told to watch and removes the folder it was given.
 
 use std::{
+    fs::File,
     io::{self, Write},
     os::unix::process::CommandExt,
     path::Path,
@@ -12,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use nix::sys::signal::Signal;
+pub use nix::sys::signal::Signal;
 use parking_lot::Mutex;
 
 /// `$1`, `$2`: the signals to send first and last; `$3`: how many tenths of a second apart;
@@ -58,6 +59,16 @@ pub struct Watchdog {
 impl Watchdog {
     /// Starts the shell. `folder` is removed at the end, after the processes are gone.
     pub fn start(manner: Manner, folder: Option<&Path>) -> io::Result<Self> {
+        Self::spawn(manner, folder, Stdio::null())
+    }
+
+    /// The same with a file that the shell keeps open: a lock on it lasts until the processes are
+    /// gone, even if we are killed.
+    pub fn start_holding(manner: Manner, lock: File) -> io::Result<Self> {
+        Self::spawn(manner, None, Stdio::from(lock))
+    }
+
+    fn spawn(manner: Manner, folder: Option<&Path>, stdout: Stdio) -> io::Result<Self> {
         let name = |signal: Signal| signal.as_str().trim_start_matches("SIG").to_owned();
         let tenths = manner.patience.as_millis() / 100;
         let mut shell = Command::new("sh")
@@ -69,8 +80,8 @@ impl Watchdog {
             // Not in our folder: it must be possible to remove it.
             .current_dir("/")
             .stdin(Stdio::piped())
-            // Else whoever reads our output would wait for the shell, too.
-            .stdout(Stdio::null())
+            // Not ours: else whoever reads our output would wait for the shell, too.
+            .stdout(stdout)
             .stderr(Stdio::null())
             // Ctrl-C in a terminal goes to the whole group of processes, and is for us alone.
             .process_group(0)
@@ -151,6 +162,21 @@ mod tests {
         watchdog.watch(child.id()).unwrap();
         drop(watchdog);
         assert_eq!(child.wait().unwrap().signal(), Some(9));
+    }
+
+    #[test]
+    fn a_lock_that_it_holds_lasts_until_the_watched_are_gone() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let open = || File::options().write(true).open(file.path()).unwrap();
+        let lock = open();
+        lock.lock().unwrap();
+        let mut child = sleeper("exec sleep 600");
+        let watchdog = Watchdog::start_holding(KIND, lock).unwrap();
+        watchdog.watch(child.id()).unwrap();
+        assert!(open().try_lock().is_err());
+        drop(watchdog);
+        open().try_lock().unwrap();
+        child.wait().unwrap();
     }
 
     #[test]

@@ -4,10 +4,14 @@
 //! knows HTTP, a provider, or how a job is run.
 
 pub mod bus;
+pub mod chat;
 pub mod clock;
 pub mod db;
 pub mod events;
 pub mod ids;
 pub mod knowledge;
 pub mod protocol;
+pub mod sessions;
 pub mod settings;
+pub mod transcript;
+pub mod turn_control;

@@ -11,7 +11,7 @@ pub enum PostgresError {
     NoCacheFolder,
     /// The cache folder can't be created or written.
     #[error(
-        "the cache folder {} can't be written: make it writable, or set GROWTH_CHAT_CACHE to a folder that is",
+        "the cache folder {} can't be written: make it writable, or set GROWTH_CHAT_CACHE to another folder",
         path.display()
     )]
     CacheNotWritable {
@@ -137,6 +137,9 @@ pub enum PostgresError {
         "the server of DATABASE_URL has no pgvector 0.8 or newer: install it there, or unset DATABASE_URL to use a private server"
     )]
     GivenServerLacksVector,
+    /// `DATABASE_URL` is no URL.
+    #[error("DATABASE_URL is not valid: postgres://user:password@host:port/database")]
+    GivenUrlNotValid,
     /// A database could not be made.
     #[error("{doing} failed: check that the server is up and that its user may create databases")]
     Database {

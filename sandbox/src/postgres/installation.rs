@@ -14,7 +14,7 @@ use super::{
 /// The oldest server the product supports.
 const OLDEST_MAJOR: u32 = 15;
 /// The oldest pgvector with iterative scans, which the product's retrieval needs.
-const OLDEST_VECTOR: (u32, u32) = (0, 8);
+pub(super) const OLDEST_VECTOR: (u32, u32) = (0, 8);
 
 /// The programs of a Postgres with pgvector.
 #[derive(Debug, Clone)]
@@ -136,7 +136,12 @@ fn vector_version(control: &str) -> Option<(u32, u32)> {
         .lines()
         .find(|line| line.trim_start().starts_with("default_version"))?;
     let (_, value) = line.split_once('=')?;
-    let mut numbers = value.trim().trim_matches('\'').split('.');
+    major_and_minor(value.trim().trim_matches('\''))
+}
+
+/// `0.8.5` → (0, 8).
+pub(super) fn major_and_minor(version: &str) -> Option<(u32, u32)> {
+    let mut numbers = version.split('.');
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 

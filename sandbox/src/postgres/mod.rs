@@ -11,6 +11,8 @@
 //!    └── Installation (programs) ── Server (a running server of our own) ── TestDatabase
 //! ```
 
+mod data_folder;
+mod databases;
 mod error;
 mod installation;
 mod server;
@@ -21,10 +23,13 @@ mod wheel;
 use std::{fmt, path::PathBuf, sync::Arc};
 
 pub use self::{
+    databases::{
+        check_given_server, create_database, database_url, drop_database, ensure_database,
+    },
     error::PostgresError,
     installation::Installation,
     server::{Server, ServerOptions},
-    test_database::{MIGRATOR, TestDatabase, admin_url_for, create_database, database_url},
+    test_database::{MIGRATOR, TestDatabase},
 };
 
 /// What the environment says about where to find and keep Postgres.

@@ -4,10 +4,10 @@
 //! all its processes inherit: the end of it is the sign that the last of them is gone.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{Read, Write},
+    fs::{self, File},
+    io::Read,
     net::{Ipv4Addr, TcpListener},
-    os::unix::{fs::OpenOptionsExt, process::CommandExt},
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, ChildStdout, ExitStatus, Stdio},
     sync::Arc,
@@ -24,6 +24,7 @@ use tempfile::TempDir;
 
 use super::{
     Installation, Places, PostgresError, Progress,
+    data_folder::{initialise, postmaster_file, wait_for_predecessor},
     error::{io, tail},
 };
 use crate::watchdog::{Manner, Watchdog};
@@ -32,6 +33,8 @@ use crate::watchdog::{Manner, Watchdog};
 const START_PATIENCE: Duration = Duration::from_mins(1);
 /// How long a fast shutdown may take before it becomes an immediate one.
 const STOP_PATIENCE: Duration = Duration::from_secs(8);
+/// The same by the watchdog of an owner that was killed, and a little more.
+const PREDECESSOR_PATIENCE: Duration = Duration::from_secs(10);
 /// Between two looks at a file or a process that has no other way to tell.
 const LOOK: Duration = Duration::from_millis(5);
 /// Another process may take a free port before the server does.
@@ -184,6 +187,13 @@ impl Server {
         self.with_inner(Inner::kill).await
     }
 
+    /// Waits until nobody uses a folder: a server whose owner was killed is stopped by its
+    /// watchdog, which takes a moment.
+    pub async fn wait_until_unused(folder: &Path) -> Result<(), PostgresError> {
+        let folder = folder.to_owned();
+        blocking(move || wait_for_predecessor(&folder, PREDECESSOR_PATIENCE)).await
+    }
+
     /// Starts the server again, on the same port and with the same data.
     pub async fn restart(&self) -> Result<(), PostgresError> {
         self.with_inner(|inner| {
@@ -204,7 +214,7 @@ impl Server {
 
 impl Inner {
     fn start_on(&mut self, port: Option<u16>) -> Result<(), PostgresError> {
-        wait_for_predecessor(&self.folder)?;
+        wait_for_predecessor(&self.folder, PREDECESSOR_PATIENCE)?;
         for attempt in 1.. {
             self.port = match port {
                 Some(port) => free_port(port)?,
@@ -343,108 +353,12 @@ fn base_settings(durable: bool) -> Vec<(&'static str, &'static str)> {
     settings
 }
 
-/// Makes the data folder when there is none, and tells the password of user `postgres`.
-fn initialise(
-    installation: &Installation,
-    folder: &Path,
-    progress: &Progress,
-) -> Result<String, PostgresError> {
-    let data = folder.join("data");
-    let password_file = folder.join("password");
-    if let Ok(version) = fs::read_to_string(data.join("PG_VERSION")) {
-        let present = installation.major().to_string();
-        if version.trim() != present {
-            return Err(PostgresError::OtherVersion {
-                path: data,
-                made_by: version.trim().to_owned(),
-                present,
-            });
-        }
-        return fs::read_to_string(&password_file).map_err(io("reading the database's password"));
-    }
-    progress.say("preparing an empty database");
-    let password = random_hex().map_err(io("reading /dev/urandom"))?;
-    write_private(&password_file, &password).map_err(io("keeping the database's password"))?;
-    // Under another name until it is whole: initdb may be killed.
-    let unfinished = folder.join("data.unfinished");
-    if unfinished.exists() {
-        fs::remove_dir_all(&unfinished).map_err(io("removing an unfinished database"))?;
-    }
-    fs::create_dir(&unfinished).map_err(io("creating the database's folder"))?;
-    installation.run_as().give(&unfinished)?;
-    let pwfile = File::open(&password_file).map_err(io("reading the database's password"))?;
-    let output = installation
-        .command("initdb")
-        .arg("-D")
-        .arg(&unfinished)
-        .args(["-U", "postgres", "-E", "UTF8", "--locale=C"])
-        // Loopback only, and the check of a hashed password costs each connection of a test.
-        .args(["--auth=password", "--no-sync", "--no-instructions"])
-        .arg("--pwfile=/dev/stdin")
-        .stdin(pwfile)
-        .output()
-        .map_err(io("running initdb"))?;
-    if !output.status.success() {
-        return Err(PostgresError::Initdb {
-            path: unfinished,
-            said: tail(&String::from_utf8_lossy(&output.stderr), 3),
-        });
-    }
-    fs::rename(&unfinished, &data).map_err(io("moving the new database into place"))?;
-    Ok(password)
-}
-
-fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
-    OpenOptions::new()
-        .create(true)
-        .truncate(true)
-        .write(true)
-        .mode(0o600)
-        .open(path)?
-        .write_all(text.as_bytes())
-}
-
-/// 128 random bits.
-pub(super) fn random_hex() -> std::io::Result<String> {
-    let mut bytes = [0; 16];
-    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-    Ok(format!("{:032x}", u128::from_ne_bytes(bytes)))
-}
-
 /// The port itself, or with 0 a free one.
 fn free_port(port: u16) -> Result<u16, PostgresError> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, port))
         .and_then(|listener| listener.local_addr())
         .map(|address| address.port())
         .map_err(|_| PostgresError::PortBusy { port })
-}
-
-/// A server whose owner was killed is being stopped by its watchdog: wait for that.
-fn wait_for_predecessor(folder: &Path) -> Result<(), PostgresError> {
-    let data = folder.join("data");
-    let deadline = Instant::now() + STOP_PATIENCE + Duration::from_secs(2);
-    while let Some(pid) = postmaster_file(&data)
-        .first()
-        .and_then(|pid| pid.parse().ok())
-    {
-        if !is_postgres(pid) {
-            // The machine was switched off, and the number is nobody's or another's by now.
-            let _ = fs::remove_file(data.join("postmaster.pid"));
-            return Ok(());
-        }
-        if Instant::now() > deadline {
-            return Err(PostgresError::DataInUse { path: data, pid });
-        }
-        thread::sleep(LOOK);
-    }
-    Ok(())
-}
-
-/// Whether the process is alive and, where the system tells, a Postgres.
-fn is_postgres(pid: u32) -> bool {
-    kill(pid_of(pid), None).is_ok()
-        && fs::read_to_string(format!("/proc/{pid}/comm"))
-            .map_or(true, |name| name.trim() == "postgres")
 }
 
 /// Waits as `pg_ctl -w` does: the postmaster writes into its pid file when it is ready.
@@ -466,13 +380,6 @@ fn wait_until_ready(process: &mut Child, folder: &Path, port: u16) -> Result<(),
         }
         thread::sleep(LOOK);
     }
-}
-
-/// The lines of `postmaster.pid`: process id, …, port (the fourth), …, status (the eighth).
-fn postmaster_file(data: &Path) -> Vec<String> {
-    fs::read_to_string(data.join("postmaster.pid"))
-        .map(|text| text.lines().map(str::to_owned).collect())
-        .unwrap_or_default()
 }
 
 fn wait_for_end(process: &mut Child, patience: Duration) -> std::io::Result<Option<ExitStatus>> {

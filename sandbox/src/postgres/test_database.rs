@@ -1,15 +1,18 @@
 //! A migrated database of its own for every test.
 
-use std::{str::FromStr, time::Duration};
+use std::time::Duration;
 
-use sqlx::{
-    AssertSqlSafe, ConnectOptions, Connection, PgConnection, PgPool,
-    migrate::Migrator,
-    postgres::{PgConnectOptions, PgPoolOptions},
-};
+use sqlx::{Connection, PgPool, migrate::Migrator, postgres::PgPoolOptions};
 use tokio::sync::OnceCell;
 
-use super::{Places, PostgresError, Server, ServerOptions, error::io, server::random_hex};
+use super::{
+    Places, PostgresError, Server, ServerOptions,
+    data_folder::random_hex,
+    databases::{
+        check_given_server, connect, create_database, database_url, drop_database, execute,
+    },
+    error::io,
+};
 
 /// The migrations of this build.
 pub static MIGRATOR: Migrator = sqlx::migrate!("../migrations");
@@ -73,7 +76,7 @@ impl TestDatabase {
 
 impl Drop for TestDatabase {
     fn drop(&mut self) {
-        let sql = format!(r#"drop database if exists "{}" with (force)"#, self.name);
+        let name = self.name.clone();
         let admin_url = self.admin_url;
         // A runtime can't be entered from within another one. What is left over by a failure here
         // goes with the server.
@@ -82,10 +85,7 @@ impl Drop for TestDatabase {
                 .enable_all()
                 .build();
             if let Ok(runtime) = runtime {
-                let _ = runtime.block_on(async {
-                    let mut admin = connect(admin_url).await?;
-                    execute(&mut admin, sql, "dropping a test's database").await
-                });
+                let _ = runtime.block_on(drop_database(admin_url, &name));
             }
         });
         let _ = dropper.join();
@@ -96,7 +96,8 @@ impl Host {
     async fn start() -> Result<Self, PostgresError> {
         let places = Places::from_environment();
         let (server, admin_url) = if let Some(url) = places.given_server.clone() {
-            (None, admin_url_for(&url).await?)
+            check_given_server(&url).await?;
+            (None, url)
         } else {
             let server = Server::start(ServerOptions {
                 places,
@@ -127,66 +128,6 @@ impl Host {
             template,
         })
     }
-}
-
-/// Checks that a given server has pgvector, and tells how to connect to it to make databases.
-pub async fn admin_url_for(given: &str) -> Result<String, PostgresError> {
-    let mut connection = connect(given).await?;
-    let version: Option<String> = sqlx::query_scalar(
-        "select default_version from pg_available_extensions where name = 'vector'",
-    )
-    .fetch_optional(&mut connection)
-    .await
-    .map_err(|source| PostgresError::Database {
-        doing: "asking the given server for pgvector",
-        source,
-    })?
-    .flatten();
-    let numbers = |version: &str| -> Option<(u32, u32)> {
-        let mut parts = version.split('.');
-        Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
-    };
-    match version.as_deref().and_then(numbers) {
-        Some(version) if version >= (0, 8) => Ok(given.to_owned()),
-        _ => Err(PostgresError::GivenServerLacksVector),
-    }
-}
-
-/// Makes an empty database.
-pub async fn create_database(admin_url: &str, name: &str) -> Result<(), PostgresError> {
-    let mut admin = connect(admin_url).await?;
-    let sql = format!(r#"create database "{}""#, name.replace('"', "\"\""));
-    execute(&mut admin, sql, "creating a database").await
-}
-
-/// The same server's address with another database.
-pub fn database_url(url: &str, database: &str) -> Result<String, PostgresError> {
-    let options = PgConnectOptions::from_str(url).map_err(|source| PostgresError::Database {
-        doing: "reading DATABASE_URL",
-        source,
-    })?;
-    Ok(options.database(database).to_url_lossy().to_string())
-}
-
-async fn connect(url: &str) -> Result<PgConnection, PostgresError> {
-    PgConnection::connect(url)
-        .await
-        .map_err(|source| PostgresError::Database {
-            doing: "connecting to PostgreSQL",
-            source,
-        })
-}
-
-async fn execute(
-    connection: &mut PgConnection,
-    sql: String,
-    doing: &'static str,
-) -> Result<(), PostgresError> {
-    sqlx::raw_sql(AssertSqlSafe(sql))
-        .execute(connection)
-        .await
-        .map_err(|source| PostgresError::Database { doing, source })?;
-    Ok(())
 }
 
 fn fresh_name() -> Result<String, PostgresError> {

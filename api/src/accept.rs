@@ -1,0 +1,261 @@
+//! Accepts a visitor's message: session, message, turn and job in one transaction, or the turn that
+//! the same message began before.
+//!
+//! The transaction takes the lock of the session's serial key first, so that what it decides by is
+//! still so when it writes; two posts of one session never see each other half-way.
+
+use jobs::{
+    JobKind,
+    catalog::{TurnProcess, session_serial_key},
+    enqueue::QueueError,
+    lock_serial_key,
+};
+use sqlx::PgConnection;
+use store::{
+    chat::{self, JoinableTurn, NewTurn, SessionState, TakenBy},
+    ids::{MessageId, TurnKey, new_message_id},
+    turn_control,
+};
+
+use crate::{
+    auth::Credentials,
+    message::{Message, OnBusy, Wish},
+    problem::{Code, Problem},
+    state::State,
+    stop::Stopping,
+};
+
+/// Turns of one session that may wait. More is no conversation.
+const MAX_UNFINISHED_TURNS: i64 = 32;
+
+/// A message that was accepted, now or before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Accepted {
+    pub(crate) key: TurnKey,
+    pub(crate) message_id: MessageId,
+    /// The turn's current attempt; 0: none has begun.
+    pub(crate) attempt: i32,
+    /// Whether nothing will be added to the turn's stream.
+    pub(crate) finished: bool,
+}
+
+/// Why a message was not accepted.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AcceptError {
+    #[error("the message is refused")]
+    Refused(Code),
+    #[error("the database failed")]
+    Database(#[from] sqlx::Error),
+    #[error("the job could not be enqueued")]
+    Queue(#[from] QueueError),
+}
+
+impl From<AcceptError> for Problem {
+    fn from(error: AcceptError) -> Self {
+        match error {
+            AcceptError::Refused(code) => Self::new(code),
+            AcceptError::Database(_) | AcceptError::Queue(_) => {
+                Self::internal("accept a message", &error)
+            }
+        }
+    }
+}
+
+/// Accepts a message, and wakes whoever has work by it.
+pub(crate) async fn accept(
+    state: &State,
+    credentials: Credentials,
+    message: Message,
+) -> Result<Accepted, AcceptError> {
+    let mut transaction = state.begin().await?;
+    let serial_key = session_serial_key(&message.session_id);
+    lock_serial_key(&mut transaction, &serial_key).await?;
+    let found = chat::state(&mut transaction, &message.session_id, &message.id).await?;
+
+    let plan = decide(&mut transaction, found.as_ref(), credentials, &message).await?;
+    let accept = Accept {
+        message,
+        credentials,
+        answer_id: new_message_id(state.entropy().as_ref()),
+    };
+    let (accepted, stopping) = match plan {
+        Plan::Join(turn) => return Ok(accept.accepted(turn)),
+        Plan::Add { turn, interrupt } => {
+            let mut stopping = Stopping::default();
+            if interrupt {
+                accept.interrupt(&mut transaction, &mut stopping).await?;
+            }
+            (accept.add(&mut transaction, turn, None).await?, stopping)
+        }
+        Plan::Regenerate { turn, replaced } => {
+            let accepted = accept.add(&mut transaction, turn, Some(&replaced)).await?;
+            (accepted, Stopping::default())
+        }
+    };
+    transaction.commit().await?;
+    stopping.announce(state.bus());
+    state.bus().jobs_ready(TurnProcess::QUEUE);
+    Ok(accepted)
+}
+
+/// What to do with a message.
+enum Plan {
+    /// It has its turn already.
+    Join(JoinableTurn),
+    /// It begins this turn.
+    Add { turn: i32, interrupt: bool },
+    /// This turn answers the last message again, in place of this answer.
+    Regenerate { turn: i32, replaced: String },
+}
+
+async fn decide(
+    conn: &mut PgConnection,
+    found: Option<&SessionState>,
+    credentials: Credentials,
+    message: &Message,
+) -> Result<Plan, AcceptError> {
+    let refuse = |code| Err(AcceptError::Refused(code));
+    let Some(session) = found else {
+        return match credentials {
+            Credentials::IllFormed => refuse(Code::InvalidSecret),
+            Credentials::None | Credentials::Secret(_) => Ok(Plan::Add {
+                turn: 1,
+                interrupt: false,
+            }),
+        };
+    };
+    if !credentials.open(session.secret_hash.as_deref()) {
+        return refuse(Code::SessionNotFound);
+    }
+    if session.closed {
+        return refuse(Code::SessionClosed);
+    }
+    match (&session.id_taken_by, &message.wish) {
+        (Some(TakenBy::Answer), _) => return refuse(Code::MessageIdReused),
+        (Some(TakenBy::VisitorMessage { body, .. }), _) if *body != message.text => {
+            return refuse(Code::MessageIdReused);
+        }
+        (Some(TakenBy::VisitorMessage { turn, .. }), Wish::Answer) => {
+            return Ok(Plan::Join(*turn));
+        }
+        (Some(TakenBy::VisitorMessage { .. }), Wish::AnswerAgain(answer_id)) => {
+            return decide_again(conn, session, message, answer_id.as_ref()).await;
+        }
+        // A message that never arrived and is to be "answered again" is a new one.
+        (None, _) => {}
+    }
+    let busy = session.unfinished_turns > 0;
+    match message.on_busy {
+        OnBusy::Reject if busy => return refuse(Code::TurnRunning),
+        OnBusy::Enqueue if session.unfinished_turns >= MAX_UNFINISHED_TURNS => {
+            return refuse(Code::TooManyTurns);
+        }
+        _ => {}
+    }
+    Ok(Plan::Add {
+        turn: next_turn(session)?,
+        interrupt: busy && message.on_busy == OnBusy::Interrupt,
+    })
+}
+
+async fn decide_again(
+    conn: &mut PgConnection,
+    session: &SessionState,
+    message: &Message,
+    answer_id: Option<&MessageId>,
+) -> Result<Plan, AcceptError> {
+    let found = chat::regenerable(conn, &message.session_id, answer_id).await?;
+    if let Some(turn) = found.replaced_by {
+        return Ok(Plan::Join(turn));
+    }
+    match found.newest {
+        Some((turn, of, _)) if of == message.id.as_str() && !turn.finished => Ok(Plan::Join(turn)),
+        Some((_, of, replaced)) if of == message.id.as_str() => Ok(Plan::Regenerate {
+            turn: next_turn(session)?,
+            replaced,
+        }),
+        _ => Err(AcceptError::Refused(Code::NothingToRegenerate)),
+    }
+}
+
+fn next_turn(session: &SessionState) -> Result<i32, AcceptError> {
+    session
+        .last_turn
+        .checked_add(1)
+        .ok_or(AcceptError::Refused(Code::TooManyTurns))
+}
+
+struct Accept {
+    message: Message,
+    credentials: Credentials,
+    answer_id: MessageId,
+}
+
+impl Accept {
+    fn accepted(self, turn: JoinableTurn) -> Accepted {
+        Accepted {
+            key: TurnKey {
+                session_id: self.message.session_id,
+                turn: turn.turn,
+            },
+            message_id: self.message.id,
+            attempt: turn.attempt,
+            finished: turn.finished,
+        }
+    }
+
+    /// Stops every turn of the session. Its job goes before the new one, which would otherwise
+    /// wait behind it.
+    async fn interrupt(
+        &self,
+        conn: &mut PgConnection,
+        stopping: &mut Stopping,
+    ) -> Result<(), AcceptError> {
+        let session_id = &self.message.session_id;
+        for turn in turn_control::unfinished(conn, session_id).await? {
+            let key = TurnKey {
+                session_id: session_id.clone(),
+                turn: turn.turn,
+            };
+            stopping.stop(conn, key, turn.job_id, "interrupted").await?;
+        }
+        Ok(())
+    }
+
+    /// Adds the turn with its job.
+    async fn add(
+        self,
+        conn: &mut PgConnection,
+        turn: i32,
+        replaced_answer_id: Option<&str>,
+    ) -> Result<Accepted, AcceptError> {
+        let job = TurnProcess {
+            session_id: self.message.session_id.clone(),
+            turn,
+        };
+        let enqueued = jobs::enqueue(conn, &job).await?;
+        let key = job.key();
+        let new = NewTurn {
+            key: &key,
+            secret_hash: match &self.credentials {
+                Credentials::Secret(hash) => Some(hash),
+                Credentials::None | Credentials::IllFormed => None,
+            },
+            page_url: self.message.page_url.as_deref(),
+            locale: self.message.locale.as_deref(),
+            message_id: &self.message.id,
+            body: &self.message.text,
+            answer_id: &self.answer_id,
+            job_id: enqueued.id.0,
+        };
+        match replaced_answer_id {
+            None => chat::add_turn(conn, &new).await?,
+            Some(answer_id) => chat::add_regeneration(conn, &new, answer_id).await?,
+        }
+        Ok(self.accepted(JoinableTurn {
+            turn,
+            attempt: 0,
+            finished: false,
+        }))
+    }
+}

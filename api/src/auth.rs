@@ -1,0 +1,153 @@
+//! Who may see what: the visitor's secret, which binds a session, and the site key of the widget.
+
+use std::convert::Infallible;
+
+use axum::{
+    extract::{FromRequestParts, Request, State as StateOf},
+    http::{header, request::Parts},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use sha2::{Digest, Sha256};
+use store::sessions::SecretHash;
+use subtle::{Choice, ConstantTimeEq};
+
+use crate::{
+    problem::{Code, Problem},
+    state::State,
+};
+
+/// The header of the site key.
+pub(crate) const WIDGET_TOKEN: &str = "x-widget-token";
+
+/// 128 bits in base64url.
+const MIN_SECRET_LEN: usize = 22;
+
+/// Longer ones are nobody's.
+const MAX_SECRET_LEN: usize = 128;
+
+/// What came in `Authorization`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Credentials {
+    /// Nothing.
+    None,
+    /// A secret, hashed.
+    Secret(SecretHash),
+    /// Something that no session can be bound to.
+    IllFormed,
+}
+
+impl Credentials {
+    /// Whether they open a session that is bound to this hash.
+    pub(crate) fn open(&self, bound: Option<&[u8]>) -> bool {
+        matches!(self, Self::Secret(secret) if secret.opens(bound))
+    }
+
+    fn of_header(value: &[u8]) -> Self {
+        let secret = std::str::from_utf8(value)
+            .ok()
+            .and_then(|value| value.split_once(' '))
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+            .map(|(_, secret)| secret.trim());
+        match secret {
+            Some(secret) if is_secret(secret) => Self::Secret(SecretHash::of(secret)),
+            _ => Self::IllFormed,
+        }
+    }
+}
+
+fn is_secret(text: &str) -> bool {
+    (MIN_SECRET_LEN..=MAX_SECRET_LEN).contains(&text.len())
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
+}
+
+impl<S: Sync> FromRequestParts<S> for Credentials {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Infallible> {
+        Ok(parts
+            .headers
+            .get(header::AUTHORIZATION)
+            .map_or(Self::None, |value| Self::of_header(value.as_bytes())))
+    }
+}
+
+/// The site keys that are accepted, as hashes: what is compared has one length.
+#[derive(Debug, Clone)]
+pub(crate) struct WidgetTokens(Vec<[u8; 32]>);
+
+impl WidgetTokens {
+    /// Accepts these keys.
+    pub(crate) fn new(tokens: &[String]) -> Self {
+        Self(
+            tokens
+                .iter()
+                .map(|token| Sha256::digest(token.as_bytes()).into())
+                .collect(),
+        )
+    }
+
+    /// Whether the key is one of them; takes the same time whichever it is.
+    fn accept(&self, token: &[u8]) -> bool {
+        let hash: [u8; 32] = Sha256::digest(token).into();
+        self.0
+            .iter()
+            .fold(Choice::from(0), |found, known| found | hash.ct_eq(known))
+            .into()
+    }
+}
+
+/// Lets only requests pass that carry a site key.
+pub(crate) async fn require_widget_token(
+    StateOf(state): StateOf<State>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let token = request.headers().get(WIDGET_TOKEN);
+    if token.is_some_and(|token| state.widget_tokens().accept(token.as_bytes())) {
+        next.run(request).await
+    } else {
+        Problem::new(Code::WidgetToken).into_response()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_22_to_128_characters_of_base64url() {
+        let formed = |header: &str| {
+            matches!(
+                Credentials::of_header(header.as_bytes()),
+                Credentials::Secret(_)
+            )
+        };
+        assert!(formed(&format!("Bearer {}", "aA0_-".repeat(5))));
+        assert!(formed(&format!("bearer {}", "a".repeat(128))));
+        for bad in [
+            "",
+            "Bearer",
+            "Bearer ",
+            "Basic YWJjOmRlZg",
+            &format!("Bearer {}", "a".repeat(21)),
+            &format!("Bearer {}", "a".repeat(129)),
+            &format!("Bearer {}=", "a".repeat(24)),
+            &format!("Bearer {} {}", "a".repeat(22), "b".repeat(22)),
+        ] {
+            assert!(!formed(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_the_configured_site_keys_are_accepted() {
+        let tokens = WidgetTokens::new(&["one".to_owned(), "two".to_owned()]);
+        assert!(tokens.accept(b"one"));
+        assert!(tokens.accept(b"two"));
+        assert!(!tokens.accept(b"three"));
+        assert!(!tokens.accept(b""));
+        assert!(!WidgetTokens::new(&[]).accept(b""));
+    }
+}

@@ -1,0 +1,245 @@
+//! What the API is configured with, read once at start.
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    str::FromStr,
+};
+
+use store::settings::Settings;
+use url::Url;
+
+/// Where the process runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Environment {
+    /// A developer's machine.
+    Development,
+    /// Like production, with nobody's real visitors.
+    Staging,
+    /// The real thing.
+    Production,
+}
+
+impl FromStr for Environment {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text {
+            "development" => Ok(Self::Development),
+            "staging" => Ok(Self::Staging),
+            "production" => Ok(Self::Production),
+            _ => Err(()),
+        }
+    }
+}
+
+/// Which sites may call the API from a browser.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AllowedOrigins {
+    /// All of them; only in development.
+    Any,
+    /// These, as a browser writes them: scheme, host, and port if it is not the default.
+    These(Vec<String>),
+}
+
+/// The configuration of the role `api`.
+#[derive(Debug, Clone)]
+pub struct ApiConfig {
+    /// `ENVIRONMENT`, default `production`.
+    pub environment: Environment,
+    /// `BIND_ADDRESS`, default `0.0.0.0`.
+    pub bind_address: IpAddr,
+    /// `PORT`, default 8080. 0 in development: any free one.
+    pub port: u16,
+    /// `METRICS_PORT`, default 9091. 0 in development: any free one.
+    pub metrics_port: u16,
+    /// `WIDGET_TOKENS`: the site keys, comma-separated. They are public.
+    pub widget_tokens: Vec<String>,
+    /// `ALLOWED_ORIGIN` (seed 000): one or several, comma-separated; `*` only in development.
+    pub allowed_origins: AllowedOrigins,
+}
+
+const PORT_RULE: &str = "a port from 1 to 65535";
+const TOKENS_RULE: &str = "the site keys, comma-separated, each of 1 to 128 characters of A-Z, a-z, 0-9, '.', '_', '~' and '-'";
+const ORIGIN_RULE: &str = "the sites that carry the widget, comma-separated, each such as \
+    https://www.company.com: scheme and host in lower case, a port if needed, no path";
+
+impl ApiConfig {
+    /// Reads the configuration; every problem is noted in `settings`.
+    pub fn read(settings: &mut Settings) -> Option<Self> {
+        let environment = settings.with_default(
+            "ENVIRONMENT",
+            Environment::Production,
+            "development, staging or production",
+            |_| true,
+        );
+        let development = environment == Environment::Development;
+        let bind_address = settings.with_default(
+            "BIND_ADDRESS",
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            "an IP address of this machine",
+            |_| true,
+        );
+        let mut port = |name, default| {
+            settings.with_default(name, default, PORT_RULE, |port| *port > 0 || development)
+        };
+        let (port, metrics_port) = (port("PORT", 8080), port("METRICS_PORT", 9091));
+        if port == metrics_port && port > 0 {
+            settings.problem("METRICS_PORT", "must differ from PORT");
+        }
+        let widget_tokens = widget_tokens(settings);
+        let allowed_origins = allowed_origins(settings, development);
+        Some(Self {
+            environment,
+            bind_address,
+            port,
+            metrics_port,
+            widget_tokens: widget_tokens?,
+            allowed_origins: allowed_origins?,
+        })
+    }
+}
+
+fn items(list: &str) -> Vec<&str> {
+    list.split(',')
+        .map(str::trim)
+        .filter(|item| !item.is_empty())
+        .collect()
+}
+
+fn widget_tokens(settings: &mut Settings) -> Option<Vec<String>> {
+    let list: String = settings.required("WIDGET_TOKENS", TOKENS_RULE)?;
+    let tokens = items(&list);
+    let legal = |token: &&str| {
+        token.len() <= 128
+            && token
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"._~-".contains(&byte))
+    };
+    if tokens.is_empty() || !tokens.iter().all(legal) {
+        settings.problem("WIDGET_TOKENS", format!("is not valid: {TOKENS_RULE}"));
+        return None;
+    }
+    Some(tokens.into_iter().map(str::to_owned).collect())
+}
+
+fn allowed_origins(settings: &mut Settings, development: bool) -> Option<AllowedOrigins> {
+    let list: String = settings.required("ALLOWED_ORIGIN", ORIGIN_RULE)?;
+    let origins = items(&list);
+    if origins.contains(&"*") {
+        if !development {
+            settings.problem(
+                "ALLOWED_ORIGIN",
+                "must not be * outside development: name the sites that carry the widget",
+            );
+            return None;
+        }
+        return Some(AllowedOrigins::Any);
+    }
+    if origins.is_empty() || !origins.iter().all(|origin| is_origin(origin)) {
+        settings.problem("ALLOWED_ORIGIN", format!("is not valid: {ORIGIN_RULE}"));
+        return None;
+    }
+    Some(AllowedOrigins::These(
+        origins.into_iter().map(str::to_owned).collect(),
+    ))
+}
+
+/// Whether it is written as browsers write it, so that it can be compared as text.
+fn is_origin(text: &str) -> bool {
+    Url::parse(text).is_ok_and(|url| {
+        matches!(url.scheme(), "http" | "https") && url.origin().ascii_serialization() == text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(variables: &[(&str, &str)]) -> Result<ApiConfig, Vec<String>> {
+        let mut settings = Settings::new(
+            variables
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
+        );
+        let config = ApiConfig::read(&mut settings);
+        settings.finish(config).map_err(|error| {
+            let problems = error.problems.into_iter();
+            problems.map(|(name, _)| name).collect()
+        })
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_reference() {
+        let config = read(&[
+            ("WIDGET_TOKENS", "one, two"),
+            ("ALLOWED_ORIGIN", "https://a.example,http://localhost:3000"),
+        ])
+        .unwrap();
+        assert_eq!(config.environment, Environment::Production);
+        assert_eq!((config.port, config.metrics_port), (8080, 9091));
+        assert_eq!(config.bind_address.to_string(), "0.0.0.0");
+        assert_eq!(config.widget_tokens, ["one", "two"]);
+        assert_eq!(
+            config.allowed_origins,
+            AllowedOrigins::These(vec![
+                "https://a.example".to_owned(),
+                "http://localhost:3000".to_owned()
+            ])
+        );
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_reported_at_once() {
+        assert_eq!(
+            read(&[
+                ("ENVIRONMENT", "prod"),
+                ("PORT", "0"),
+                ("METRICS_PORT", "70000"),
+                ("BIND_ADDRESS", "localhost"),
+                ("WIDGET_TOKENS", "a b"),
+            ])
+            .unwrap_err(),
+            [
+                "ENVIRONMENT",
+                "BIND_ADDRESS",
+                "PORT",
+                "METRICS_PORT",
+                "WIDGET_TOKENS",
+                "ALLOWED_ORIGIN"
+            ]
+        );
+    }
+
+    #[test]
+    fn an_origin_is_what_a_browser_sends() {
+        for bad in [
+            "https://a.example/",
+            "https://a.example/chat",
+            "https://A.example",
+            "https://a.example:443",
+            "a.example",
+            "null",
+            "ftp://a.example",
+            "https://user@a.example",
+            ",",
+        ] {
+            let read = read(&[("WIDGET_TOKENS", "t"), ("ALLOWED_ORIGIN", bad)]);
+            assert_eq!(read.unwrap_err(), ["ALLOWED_ORIGIN"], "{bad}");
+        }
+    }
+
+    #[test]
+    fn every_origin_is_allowed_in_development_only() {
+        let with = |environment| {
+            read(&[
+                ("WIDGET_TOKENS", "t"),
+                ("ALLOWED_ORIGIN", "*"),
+                ("ENVIRONMENT", environment),
+            ])
+        };
+        let config = with("development").unwrap();
+        assert_eq!(config.allowed_origins, AllowedOrigins::Any);
+        assert_eq!(with("staging").unwrap_err(), ["ALLOWED_ORIGIN"]);
+        assert_eq!(with("production").unwrap_err(), ["ALLOWED_ORIGIN"]);
+    }
+}

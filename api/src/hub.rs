@@ -1,0 +1,217 @@
+//! The stream hub: hands the durable events of turns to the clients that wait for them.
+//!
+//! One task per process reads for all clients: a wake-up of the bus, or a client that joins or has
+//! drained, marks turns; one query reads everything behind the cursors of the marked turns; each
+//! client is given the frames behind its own cursor. Wake-ups may come twice, late or never: while
+//! at least one client waits, all turns are read once a second as well. Without clients the task
+//! sleeps without a timer.
+//!
+//! A client that does not read is skipped once its queue is full, catches up from the table when it
+//! has drained, and is dropped when it has taken nothing for 30 s. It may resume. When the database
+//! is away, clients stay connected and the read is repeated until it succeeds.
+
+mod body;
+mod fanout;
+mod frame;
+mod lane;
+
+use std::{future::ready, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use sqlx::PgPool;
+use store::{
+    bus::{Bus, Subscription, Wake},
+    events::{self, Cursor, StoredEvent},
+    ids::TurnKey,
+};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep, sleep_until, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+pub use self::{
+    body::{Cut, EventStream},
+    fanout::Takeover,
+};
+use crate::problem::chain;
+
+use self::{
+    fanout::{FRAMES_PER_TURN, Fanout, Want},
+    lane::Lane,
+};
+
+/// How long a lost wake-up delays frames at most (02-queue: healed in at most 2 s).
+const RESCAN: Duration = Duration::from_secs(1);
+
+/// How long one read may take before it counts as failed.
+const READ_LIMIT: Duration = Duration::from_secs(5);
+
+/// The waits between reads that fail grow from the first to the second.
+const RETRY_WAITS: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+
+/// The hub as routes see it. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Hub {
+    shared: Arc<Shared>,
+}
+
+/// What clients and the reading task share.
+#[derive(Debug, Default)]
+struct Shared {
+    clients: Mutex<Clients>,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Clients {
+    fanout: Fanout,
+    closed: bool,
+}
+
+/// The reading end: run it in a task of its own, for as long as the process serves.
+#[derive(Debug)]
+pub struct HubReader {
+    shared: Arc<Shared>,
+    pool: PgPool,
+    subscription: Subscription,
+    shutdown: CancellationToken,
+}
+
+impl Hub {
+    /// A hub, and the reader that feeds it. When `shutdown` is cancelled every stream is cut, and
+    /// new ones are cut at once: clients rejoin elsewhere.
+    pub fn new(pool: PgPool, bus: &Bus, shutdown: CancellationToken) -> (Self, HubReader) {
+        let shared = Arc::new(Shared::default());
+        let reader = HubReader {
+            shared: shared.clone(),
+            pool,
+            subscription: bus.subscribe(),
+            shutdown,
+        };
+        (Self { shared }, reader)
+    }
+
+    /// The stream of a turn behind `cursor`. `finished` says that nothing will be added to it.
+    pub fn join(
+        &self,
+        key: TurnKey,
+        cursor: Cursor,
+        takeover: Takeover,
+        finished: bool,
+    ) -> EventStream {
+        let lane = Arc::new(Lane::default());
+        let id = {
+            let mut clients = self.shared.clients.lock();
+            let id = clients
+                .fanout
+                .join(key.clone(), cursor, takeover, finished, lane.clone());
+            if clients.closed {
+                clients.fanout.drop_all();
+            }
+            id
+        };
+        self.shared.changed.notify_one();
+        EventStream::new(self.shared.clone(), key, id, lane)
+    }
+}
+
+impl Shared {
+    /// A client of the turn has room again.
+    fn mark(&self, key: &TurnKey) {
+        self.clients.lock().fanout.mark(key);
+        self.changed.notify_one();
+    }
+
+    fn leave(&self, key: &TurnKey, id: fanout::ReaderId) {
+        self.clients.lock().fanout.leave(key, id);
+    }
+}
+
+impl HubReader {
+    /// Feeds the clients until the shutdown, then cuts every stream.
+    pub async fn run(mut self) {
+        let shutdown = self.shutdown.clone();
+        // What a stopped read leaves behind is read again by whoever the clients turn to.
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = self.feed() => {}
+        }
+        let mut clients = self.shared.clients.lock();
+        clients.closed = true;
+        clients.fanout.drop_all();
+    }
+
+    async fn feed(&mut self) {
+        let mut next_rescan = Instant::now() + RESCAN;
+        let (mut retry_wait, longest_wait) = RETRY_WAITS;
+        loop {
+            let (idle, marked) = {
+                let clients = self.shared.clients.lock();
+                (clients.fanout.is_empty(), clients.fanout.has_marked())
+            };
+            let wake = tokio::select! {
+                // What came in is taken along by each round, however long the rounds go on.
+                biased;
+                wake = self.subscription.wait() => wake,
+                () = self.shared.changed.notified() => Wake::default(),
+                () = sleep_until(next_rescan), if !idle => Wake { rescan: true, ..Wake::default() },
+                () = ready(()), if marked => Wake::default(),
+            };
+            let now = Instant::now();
+            let wants = {
+                let mut clients = self.shared.clients.lock();
+                for key in &wake.turns {
+                    clients.fanout.mark(key);
+                }
+                if wake.rescan || now >= next_rescan {
+                    clients.fanout.mark_all();
+                    let dropped = clients.fanout.drop_stalled(now);
+                    if dropped > 0 {
+                        tracing::info!(dropped, "clients that do not read were dropped");
+                    }
+                    next_rescan = now + RESCAN;
+                }
+                clients.fanout.plan()
+            };
+            if wants.is_empty() {
+                continue;
+            }
+            match self.read(&wants).await {
+                Ok(events) => {
+                    let mut clients = self.shared.clients.lock();
+                    clients.fanout.deliver(&wants, &events, FRAMES_PER_TURN);
+                    (retry_wait, _) = RETRY_WAITS;
+                }
+                Err(error) => {
+                    self.shared.clients.lock().fanout.put_back(&wants);
+                    metrics::counter!("growth_chat_hub_read_failures_total").increment(1);
+                    tracing::warn!(
+                        error = chain(&error),
+                        "events could not be read; the read is repeated"
+                    );
+                    sleep(retry_wait).await;
+                    retry_wait = (retry_wait * 2).min(longest_wait);
+                }
+            }
+        }
+    }
+
+    async fn read(&self, wants: &[Want]) -> Result<Vec<StoredEvent>, ReadError> {
+        let limit = i64::try_from(FRAMES_PER_TURN).unwrap_or(i64::MAX);
+        let read = async {
+            let mut conn = self.pool.acquire().await?;
+            events::read_after(&mut conn, wants, limit).await
+        };
+        Ok(timeout(READ_LIMIT, read).await??)
+    }
+}
+
+/// Why a read failed. It is repeated whatever the reason.
+#[derive(Debug, thiserror::Error)]
+enum ReadError {
+    #[error("the database failed")]
+    Database(#[from] sqlx::Error),
+    #[error("the database took too long")]
+    TimedOut(#[from] tokio::time::error::Elapsed),
+}

@@ -1,0 +1,265 @@
+//! Which frames go to which client: the hub without its clock, its database and its tasks.
+//!
+//! Each client has a cursor, the place of the last frame that was queued for it. A round is
+//! [`Fanout::plan`] (what to read), a read, and [`Fanout::deliver`]. Clients come, go, drain and ask
+//! for more between the two; a client whose cursor lies before the place that the read began at is
+//! left for the next round, so that nobody is ever given a frame with a gap before it.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use store::{
+    events::{Cursor, StoredEvent},
+    ids::{SessionId, TurnKey},
+};
+use tokio::time::Instant;
+
+use super::{
+    frame,
+    lane::{End, Lane, Offer},
+};
+
+/// Turns that one query looks at; the rest is read by the next query at once.
+pub(super) const TURNS_PER_READ: usize = 1_000;
+
+/// Frames of one turn that one query returns.
+pub(super) const FRAMES_PER_TURN: usize = 128;
+
+/// How long a client may take nothing while more is waiting for it.
+pub(super) const STALL_LIMIT: Duration = Duration::from_secs(30);
+
+/// What a client is given when its turn is taken over by another attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Takeover {
+    /// The new attempt's frames, which say that the earlier ones are void.
+    Event,
+    /// An abrupt end, so that the client asks again from the beginning.
+    Cut,
+}
+
+/// Names a client of the hub.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ReaderId(u64);
+
+/// What to read of one turn.
+pub(super) type Want = (SessionId, Cursor);
+
+#[derive(Debug)]
+struct Reader {
+    id: ReaderId,
+    /// The last frame that was queued for the client.
+    cursor: Cursor,
+    takeover: Takeover,
+    /// Nothing will be added to the turn: the stream ends where the log ends.
+    finished: bool,
+    lane: Arc<Lane>,
+    /// Since when, and after how many frames, the client takes nothing.
+    stalled: Option<(Instant, u64)>,
+}
+
+/// The clients of a process, by the turn that they wait for.
+#[derive(Debug, Default)]
+pub(super) struct Fanout {
+    turns: HashMap<TurnKey, Vec<Reader>>,
+    /// Turns that may have something to read.
+    marked: BTreeSet<TurnKey>,
+    last_id: u64,
+}
+
+impl Fanout {
+    /// Whether nobody waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.turns.is_empty()
+    }
+
+    /// Whether a read is due.
+    pub(super) fn has_marked(&self) -> bool {
+        !self.marked.is_empty()
+    }
+
+    /// Adds a client that has seen everything up to `cursor`.
+    pub(super) fn join(
+        &mut self,
+        key: TurnKey,
+        cursor: Cursor,
+        takeover: Takeover,
+        finished: bool,
+        lane: Arc<Lane>,
+    ) -> ReaderId {
+        self.last_id += 1;
+        let id = ReaderId(self.last_id);
+        self.marked.insert(key.clone());
+        self.turns.entry(key).or_default().push(Reader {
+            id,
+            cursor,
+            takeover,
+            finished,
+            lane,
+            stalled: None,
+        });
+        id
+    }
+
+    /// Removes a client.
+    pub(super) fn leave(&mut self, key: &TurnKey, id: ReaderId) {
+        if let Some(readers) = self.turns.get_mut(key) {
+            readers.retain(|reader| reader.id != id);
+            if readers.is_empty() {
+                self.turns.remove(key);
+            }
+        }
+    }
+
+    /// A turn may have something to read.
+    pub(super) fn mark(&mut self, key: &TurnKey) {
+        if self.turns.contains_key(key) {
+            self.marked.insert(key.clone());
+        }
+    }
+
+    /// Every turn may have something to read.
+    pub(super) fn mark_all(&mut self) {
+        self.marked.extend(self.turns.keys().cloned());
+    }
+
+    /// Takes what is to be read now: each marked turn from the cursor of the client that is
+    /// furthest behind among those with room.
+    pub(super) fn plan(&mut self) -> Vec<Want> {
+        let mut wants = Vec::new();
+        while wants.len() < TURNS_PER_READ
+            && let Some(key) = self.marked.pop_first()
+        {
+            let from = self
+                .turns
+                .get(&key)
+                .into_iter()
+                .flatten()
+                .filter(|reader| reader.lane.has_room())
+                .map(|reader| reader.cursor)
+                .min();
+            wants.extend(from.map(|cursor| (key.session_id, cursor)));
+        }
+        wants
+    }
+
+    /// Puts back what could not be read.
+    pub(super) fn put_back(&mut self, wants: &[Want]) {
+        for want in wants {
+            self.mark(&key_of(want));
+        }
+    }
+
+    /// Queues what was read for `wants` with at most `limit` frames a turn.
+    pub(super) fn deliver(&mut self, wants: &[Want], events: &[StoredEvent], limit: usize) {
+        let mut rest = events;
+        for want in wants {
+            let key = key_of(want);
+            let count = rest.iter().take_while(|event| event.key == key).count();
+            let (page, behind) = rest.split_at(count);
+            rest = behind;
+            let more = page.len() >= limit;
+            let Some(readers) = self.turns.get_mut(&key) else {
+                continue;
+            };
+            let frames: Vec<Bytes> = page.iter().map(frame::encode).collect();
+            readers.retain_mut(|reader| reader.cursor < want.1 || reader.take(page, &frames, more));
+            if readers.is_empty() {
+                self.turns.remove(&key);
+            } else if more {
+                self.marked.insert(key);
+            }
+        }
+    }
+
+    /// Drops the clients that have taken nothing for [`STALL_LIMIT`] although more waits for them.
+    /// Returns how many.
+    pub(super) fn drop_stalled(&mut self, now: Instant) -> usize {
+        let mut dropped = 0;
+        self.turns.retain(|_, readers| {
+            readers.retain_mut(|reader| {
+                let keep = reader.is_alive(now);
+                dropped += usize::from(!keep);
+                keep
+            });
+            !readers.is_empty()
+        });
+        dropped
+    }
+
+    /// Drops every client.
+    pub(super) fn drop_all(&mut self) {
+        for reader in self.turns.drain().flat_map(|(_, readers)| readers) {
+            reader.lane.drop_now();
+        }
+        self.marked.clear();
+    }
+}
+
+impl Reader {
+    /// Queues the frames behind the cursor; whether the client stays.
+    fn take(&mut self, page: &[StoredEvent], frames: &[Bytes], more: bool) -> bool {
+        for (event, frame) in page.iter().zip(frames) {
+            if event.cursor <= self.cursor {
+                continue;
+            }
+            let has_seen_frames = self.cursor.seq > 0;
+            if self.takeover == Takeover::Cut
+                && has_seen_frames
+                && event.cursor.attempt > self.cursor.attempt
+            {
+                self.lane.end(End::Cut, None);
+                return false;
+            }
+            match self.lane.offer(frame) {
+                Offer::Taken => self.cursor = event.cursor,
+                Offer::Full => return true,
+                Offer::Gone => return false,
+            }
+            if event.terminal {
+                self.lane.end(End::Clean, Some(frame::DONE));
+                return false;
+            }
+        }
+        if self.finished && !more {
+            // The log of a finished turn has no end: what came is not the whole answer.
+            self.lane.end(End::Cut, None);
+            return false;
+        }
+        true
+    }
+
+    fn is_alive(&mut self, now: Instant) -> bool {
+        let Some(taken) = self.lane.stalled_at() else {
+            self.stalled = None;
+            return true;
+        };
+        match self.stalled {
+            Some((since, at)) if at == taken => {
+                if now.duration_since(since) < STALL_LIMIT {
+                    return true;
+                }
+                self.lane.drop_now();
+                false
+            }
+            _ => {
+                self.stalled = Some((now, taken));
+                true
+            }
+        }
+    }
+}
+
+fn key_of((session_id, cursor): &Want) -> TurnKey {
+    TurnKey {
+        session_id: session_id.clone(),
+        turn: cursor.turn,
+    }
+}
+
+#[cfg(test)]
+#[path = "fanout_tests.rs"]
+mod tests;

@@ -1,0 +1,12 @@
+//! The routes, one file each.
+
+pub(crate) mod cancel;
+pub(crate) mod chat;
+pub(crate) mod close;
+pub(crate) mod demo;
+pub(crate) mod health;
+pub(crate) mod metrics;
+pub(crate) mod ready;
+pub(crate) mod stream;
+pub(crate) mod transcript;
+pub(crate) mod widget;

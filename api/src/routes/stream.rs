@@ -1,0 +1,133 @@
+//! `GET /chat/{session}/stream`: join or rejoin a turn's stream.
+//!
+//! With a cursor the stream goes on exactly behind it. Without one it replays the current attempt of
+//! the oldest unfinished turn from its first frame, because the AI SDK can't begin in mid-answer.
+
+use axum::{
+    extract::State as StateOf,
+    http::{HeaderMap, StatusCode},
+    response::{IntoResponse, Response},
+};
+use serde::Deserialize;
+use store::{
+    events::Cursor,
+    ids::TurnKey,
+    sessions::{self, StreamTargets},
+};
+
+use crate::{
+    auth::Credentials,
+    extract::{KnownQuery, SessionPath},
+    hub::Takeover,
+    problem::{Code, Problem, ProblemDocument},
+    sse::{self, Reset},
+    state::{State, within_patience},
+};
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct StreamQuery {
+    after: Option<String>,
+    reset: Option<Reset>,
+}
+
+/// Join a turn's stream
+///
+/// Continues behind the cursor, or replays the oldest unfinished turn.
+#[utoipa::path(
+    get,
+    path = "/chat/{session}/stream",
+    tag = "chat",
+    params(
+        ("session" = String, Path, description = "The session's id"),
+        ("after" = Option<String>, Query, description = "The id of the last frame that was seen, `<turn>-<attempt>-<seq>`"),
+        ("Last-Event-ID" = Option<String>, Header, description = "The same; wins over `after`"),
+        ("reset" = Option<Reset>, Query, description = "What a takeover after a crash does to the stream; `event` by default when a cursor is given, else `cut`"),
+    ),
+    responses(
+        (status = 200, description = "The turn's stream", content_type = "text/event-stream", body = String),
+        (status = 204, description = "No turn is active and nothing is left to replay"),
+        (status = "4XX", description = "The request is refused", body = ProblemDocument, content_type = "application/problem+json"),
+    ),
+    security(("widget_token" = [], "session_secret" = [])),
+)]
+pub(crate) async fn get(
+    StateOf(state): StateOf<State>,
+    SessionPath(session_id): SessionPath,
+    KnownQuery(query): KnownQuery<StreamQuery>,
+    credentials: Credentials,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let cursor = cursor(&headers, query.after.as_deref())?;
+    let found = within_patience(async {
+        let read = async {
+            let mut conn = state.pool().acquire().await?;
+            sessions::stream_targets(&mut conn, &session_id, cursor).await
+        };
+        read.await
+            .map_err(|error: sqlx::Error| Problem::internal("join a stream", &error))
+    })
+    .await?;
+    let Some(found) = found else {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    };
+    if !credentials.open(found.secret_hash.as_deref()) {
+        return Err(Problem::new(Code::SessionNotFound));
+    }
+    if cursor.is_some_and(|cursor| cursor.turn > found.last_turn) {
+        return Err(invalid_cursor());
+    }
+    let Some((from, finished)) = target(cursor, &found) else {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    };
+    let takeover = query.reset.map_or(
+        if cursor.is_some() {
+            Takeover::Event
+        } else {
+            Takeover::Cut
+        },
+        Takeover::from,
+    );
+    metrics::counter!("growth_chat_sse_resumes_total").increment(1);
+    let key = TurnKey {
+        session_id,
+        turn: from.turn,
+    };
+    Ok(sse::respond(
+        state.hub().join(key, from, takeover, finished),
+    ))
+}
+
+fn cursor(headers: &HeaderMap, after: Option<&str>) -> Result<Option<Cursor>, Problem> {
+    let text = match headers.get("last-event-id") {
+        Some(value) => Some(value.to_str().map_err(|_| invalid_cursor())?),
+        None => after,
+    };
+    text.filter(|text| !text.is_empty())
+        .map(|text| text.parse().map_err(|_| invalid_cursor()))
+        .transpose()
+}
+
+fn invalid_cursor() -> Problem {
+    Problem::with_detail(
+        Code::InvalidCursor,
+        "A cursor is the id of a frame of this session, <turn>-<attempt>-<seq>",
+    )
+}
+
+/// Where the stream begins, and whether its turn is finished; `None`: there is nothing to send.
+fn target(cursor: Option<Cursor>, found: &StreamTargets) -> Option<(Cursor, bool)> {
+    match cursor {
+        Some(cursor) if found.cursor_turn_unfinished => Some((cursor, false)),
+        Some(cursor) if found.replayable => Some((cursor, true)),
+        // Nothing is left of the cursor's turn: its successor is what the client waits for.
+        _ => found.active_turn.map(|turn| {
+            let attempt = found.active_attempt.unwrap_or(0);
+            let start = Cursor {
+                turn,
+                attempt,
+                seq: 0,
+            };
+            (start, false)
+        }),
+    }
+}

@@ -1,0 +1,108 @@
+//! What every route works with.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use sqlx::{PgPool, Postgres, Transaction};
+use store::{bus::Bus, ids::SharedEntropy};
+use tokio::time::timeout;
+
+use crate::{
+    auth::WidgetTokens,
+    config::ApiConfig,
+    hub::Hub,
+    problem::{Code, Problem},
+};
+
+/// How long a client waits for the database before it is told to come again.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// What every route works with. Clones share it.
+#[derive(Debug, Clone)]
+pub struct State {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    config: ApiConfig,
+    widget_tokens: WidgetTokens,
+    pool: PgPool,
+    bus: Bus,
+    hub: Hub,
+    entropy: SharedEntropy,
+}
+
+impl State {
+    /// Puts it together.
+    pub fn new(
+        config: ApiConfig,
+        pool: PgPool,
+        bus: Bus,
+        hub: Hub,
+        entropy: SharedEntropy,
+    ) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                widget_tokens: WidgetTokens::new(&config.widget_tokens),
+                config,
+                pool,
+                bus,
+                hub,
+                entropy,
+            }),
+        }
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &ApiConfig {
+        &self.inner.config
+    }
+
+    pub(crate) fn widget_tokens(&self) -> &WidgetTokens {
+        &self.inner.widget_tokens
+    }
+
+    pub(crate) fn pool(&self) -> &PgPool {
+        &self.inner.pool
+    }
+
+    pub(crate) fn bus(&self) -> &Bus {
+        &self.inner.bus
+    }
+
+    pub(crate) fn hub(&self) -> &Hub {
+        &self.inner.hub
+    }
+
+    pub(crate) fn entropy(&self) -> &SharedEntropy {
+        &self.inner.entropy
+    }
+
+    pub(crate) async fn begin(&self) -> sqlx::Result<Transaction<'static, Postgres>> {
+        self.inner.pool.begin().await
+    }
+}
+
+/// Does work that must not stop half-way when the client goes away: a transaction, and the wake-ups
+/// that follow it. A client that has waited too long is told so; the work goes on.
+pub(crate) async fn to_the_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Problem>> + Send + 'static,
+) -> Result<T, Problem> {
+    match timeout(PATIENCE, tokio::spawn(work)).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(stopped)) => match stopped.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => Err(Problem::new(Code::Unavailable)),
+        },
+        Err(_) => Err(Problem::new(Code::Unavailable)),
+    }
+}
+
+/// Does reads that may stop half-way.
+pub(crate) async fn within_patience<T>(
+    work: impl Future<Output = Result<T, Problem>>,
+) -> Result<T, Problem> {
+    timeout(PATIENCE, work)
+        .await
+        .unwrap_or_else(|_| Err(Problem::new(Code::Unavailable)))
+}

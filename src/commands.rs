@@ -1,0 +1,3 @@
+//! The sub-commands.
+#[cfg(feature = "sandbox")]
+pub(crate) mod dev;

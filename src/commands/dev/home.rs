@@ -1,0 +1,139 @@
+//! The folder in which `dev` keeps its data between runs, and the lock that makes it the only one.
+
+use std::{
+    fs::{self, File, TryLockError},
+    io,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+
+/// How long the processes of a `dev` that was killed may take to end.
+const PREDECESSOR_PATIENCE: Duration = Duration::from_secs(15);
+/// Between two tries to get its lock.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// `.growth-chat/` of a workspace, locked.
+#[derive(Debug)]
+pub(super) struct Home {
+    folder: PathBuf,
+    /// The system unlocks it however this process ends.
+    _lock: File,
+    /// Locked until our children have ended, too: their watchdog holds it with us.
+    children: File,
+}
+
+impl Home {
+    /// Opens or creates it; an error when another `dev` has it. Waits for the processes of one that
+    /// was killed.
+    pub(super) async fn open(workspace: &Path) -> Result<Self> {
+        let folder = workspace.join(".growth-chat");
+        let cant_write = || format!("{} can't be written: make it writable", folder.display());
+        fs::create_dir_all(&folder).with_context(cant_write)?;
+        let lock = lock_file(&folder, "lock").with_context(cant_write)?;
+        if !try_lock(&lock).with_context(cant_write)? {
+            bail!("another `cargo dev` is running in this workspace: stop it first");
+        }
+        let children = lock_file(&folder, "children.lock").with_context(cant_write)?;
+        let deadline = Instant::now() + PREDECESSOR_PATIENCE;
+        while !try_lock(&children).with_context(cant_write)? {
+            if Instant::now() > deadline {
+                bail!(
+                    "processes of an earlier `cargo dev` do not end: see what they are, and end them"
+                );
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(Self {
+            folder,
+            _lock: lock,
+            children,
+        })
+    }
+
+    /// The lock that the children's watchdog is to hold.
+    pub(super) fn childrens_lock(&self) -> Result<File> {
+        self.children
+            .try_clone()
+            .context("sharing the lock of the data folder failed")
+    }
+
+    /// Where Postgres keeps its data.
+    pub(super) fn postgres(&self) -> PathBuf {
+        self.folder.join("postgres")
+    }
+
+    /// Forgets all data.
+    pub(super) fn reset(&self) -> Result<()> {
+        let postgres = self.postgres();
+        if postgres.exists() {
+            fs::remove_dir_all(&postgres)
+                .with_context(|| format!("{} can't be removed", postgres.display()))?;
+        }
+        Ok(())
+    }
+}
+
+fn lock_file(folder: &Path, name: &str) -> io::Result<File> {
+    File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(folder.join(name))
+}
+
+fn try_lock(file: &File) -> io::Result<bool> {
+    match file.try_lock() {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_second_dev_in_the_same_workspace_is_told_so() {
+        let workspace = tempfile::tempdir().unwrap();
+        let first = Home::open(workspace.path()).await.unwrap();
+        let said = Home::open(workspace.path()).await.unwrap_err().to_string();
+        assert!(said.contains("another `cargo dev` is running"), "{said}");
+        drop(first);
+        Home::open(workspace.path()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_reset_forgets_the_data_and_keeps_the_lock() {
+        let workspace = tempfile::tempdir().unwrap();
+        let home = Home::open(workspace.path()).await.unwrap();
+        home.reset().unwrap();
+        fs::create_dir_all(home.postgres().join("data")).unwrap();
+        home.reset().unwrap();
+        assert!(!home.postgres().exists());
+        assert!(Home::open(workspace.path()).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_cant_be_written_is_named() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let said = Home::open(file.path()).await.unwrap_err().to_string();
+        assert!(said.contains("can't be written"), "{said}");
+    }
+
+    #[tokio::test]
+    async fn a_new_dev_waits_until_the_children_of_a_killed_one_have_ended() {
+        let workspace = tempfile::tempdir().unwrap();
+        let killed = Home::open(workspace.path()).await.unwrap();
+        let held_by_its_watchdog = killed.childrens_lock().unwrap();
+        drop(killed);
+        let ending = async {
+            tokio::time::sleep(LOOK).await;
+            drop(held_by_its_watchdog);
+        };
+        let (opened, ()) = tokio::join!(Home::open(workspace.path()), ending);
+        opened.unwrap();
+    }
+}

@@ -1,0 +1,128 @@
+//! Sessions as the API sees them: whose they are, and whether they are still open.
+
+use sha2::{Digest, Sha256};
+use sqlx::PgConnection;
+use subtle::ConstantTimeEq;
+
+use crate::{events::Cursor, ids::SessionId};
+
+/// SHA-256 of a visitor's bearer secret: all that is ever kept of it.
+#[derive(Debug, Clone, Copy)]
+pub struct SecretHash([u8; 32]);
+
+impl SecretHash {
+    /// Hashes the secret as it came in the header.
+    pub fn of(secret: &str) -> Self {
+        Self(Sha256::digest(secret.as_bytes()).into())
+    }
+
+    /// The hash as it is stored.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Whether a session is bound to this secret. Takes the same time whatever differs. A session
+    /// that is bound to none belongs to nobody.
+    pub fn opens(&self, bound: Option<&[u8]>) -> bool {
+        bound.is_some_and(|bound| self.0.ct_eq(bound).into())
+    }
+}
+
+/// What a session is bound to.
+#[derive(Debug)]
+pub struct SessionOwner {
+    /// The hash of the secret; `None`: nobody can name the session again.
+    pub secret_hash: Option<Vec<u8>>,
+}
+
+/// Whose session it is; `None`: there is no such session.
+pub async fn owner(
+    conn: &mut PgConnection,
+    session_id: &SessionId,
+) -> sqlx::Result<Option<SessionOwner>> {
+    sqlx::query_as!(
+        SessionOwner,
+        "select secret_hash from sessions where session_id = $1",
+        session_id.as_str(),
+    )
+    .fetch_optional(conn)
+    .await
+}
+
+/// Closes a session at the visitor's wish; a session that is closed stays as it was closed.
+pub async fn close_by_visitor(conn: &mut PgConnection, session_id: &SessionId) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update sessions
+         set status = 'closed', termination_type = 'visitor_closed', closed_at = now(),
+             last_activity_at = now()
+         where session_id = $1 and status = 'open'",
+        session_id.as_str(),
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// What a client that (re)joins a session's stream can be given.
+#[derive(Debug)]
+pub struct StreamTargets {
+    /// The hash of the secret that the session is bound to.
+    pub secret_hash: Option<Vec<u8>>,
+    /// The newest turn's number.
+    pub last_turn: i32,
+    /// The oldest turn that is not finished.
+    pub active_turn: Option<i32>,
+    /// That turn's current attempt; 0: none has begun.
+    pub active_attempt: Option<i32>,
+    /// Whether the cursor's turn is still to be finished.
+    pub cursor_turn_unfinished: bool,
+    /// Whether the cursor's turn has frames behind the cursor.
+    pub replayable: bool,
+}
+
+/// Looks up what a client at `cursor` can be given; `None`: there is no such session.
+pub async fn stream_targets(
+    conn: &mut PgConnection,
+    session_id: &SessionId,
+    cursor: Option<Cursor>,
+) -> sqlx::Result<Option<StreamTargets>> {
+    let cursor = cursor.unwrap_or(Cursor::start_of(0));
+    sqlx::query_as!(
+        StreamTargets,
+        r#"select s.secret_hash, s.last_turn,
+                  active.turn as "active_turn?", active.attempt as "active_attempt?",
+                  exists (select 1 from turns
+                          where session_id = $1 and turn = $2 and finished_at is null)
+                      as "cursor_turn_unfinished!",
+                  exists (select 1 from turn_events
+                          where session_id = $1 and turn = $2 and (attempt, seq) > ($3, $4))
+                      as "replayable!"
+           from sessions s
+           left join lateral (
+               select turn, attempt from turns
+               where session_id = $1 and finished_at is null order by turn limit 1
+           ) active on true
+           where s.session_id = $1"#,
+        session_id.as_str(),
+        cursor.turn,
+        cursor.attempt,
+        cursor.seq,
+    )
+    .fetch_optional(conn)
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_opens_only_the_session_that_is_bound_to_it() {
+        let mine = SecretHash::of("AAAAAAAAAAAAAAAAAAAAAA");
+        let other = SecretHash::of("AAAAAAAAAAAAAAAAAAAAAB");
+        assert!(mine.opens(Some(mine.as_bytes())));
+        assert!(!mine.opens(Some(other.as_bytes())));
+        assert!(!mine.opens(Some(&[])));
+        assert!(!mine.opens(None));
+    }
+}

@@ -1,0 +1,107 @@
+//! Stopping turns from outside: what a visitor may do to a turn that is queued or running.
+//!
+//! Every function that writes runs in the transaction that holds the lock of the session's serial
+//! key, so that no worker begins or ends a turn of the session meanwhile.
+
+use sqlx::PgConnection;
+
+use crate::{
+    events::{self, NewEvent},
+    ids::{MessageId, SessionId, TurnKey},
+    protocol::{Chunk, ResetData, True},
+};
+
+/// A turn as somebody who wants to stop it finds it.
+#[derive(Debug)]
+pub struct TurnState {
+    /// The turn's number.
+    pub turn: i32,
+    /// `queued`, `running`, `answered`, `cancelled` or `failed`.
+    pub status: String,
+    /// Whether nothing will change any more.
+    pub finished: bool,
+    /// The job that answers it.
+    pub job_id: Option<i64>,
+}
+
+/// One turn; `None`: the session has no such turn.
+pub async fn turn(conn: &mut PgConnection, key: &TurnKey) -> sqlx::Result<Option<TurnState>> {
+    sqlx::query_as!(
+        TurnState,
+        r#"select turn, status, finished_at is not null as "finished!", job_id
+           from turns where session_id = $1 and turn = $2"#,
+        key.session_id.as_str(),
+        key.turn,
+    )
+    .fetch_optional(conn)
+    .await
+}
+
+/// The session's turns that are queued or running, the newest first: whoever stops them in this
+/// order never makes one of them the next to run.
+pub async fn unfinished(
+    conn: &mut PgConnection,
+    session_id: &SessionId,
+) -> sqlx::Result<Vec<TurnState>> {
+    sqlx::query_as!(
+        TurnState,
+        r#"select turn, status, finished_at is not null as "finished!", job_id
+           from turns where session_id = $1 and finished_at is null order by turn desc"#,
+        session_id.as_str(),
+    )
+    .fetch_all(conn)
+    .await
+}
+
+/// Ends a turn that no worker has in hand: its stream begins and stops under an attempt of its own,
+/// so that frames of a worker that lost the turn are fenced off.
+pub async fn cancel_unattended(
+    conn: &mut PgConnection,
+    key: &TurnKey,
+    reason: &str,
+) -> sqlx::Result<()> {
+    let Some(turn) = sqlx::query!(
+        "update turns set status = 'cancelled', attempt = attempt + 1, finished_at = now()
+         where session_id = $1 and turn = $2 and finished_at is null
+         returning attempt, answer_id",
+        key.session_id.as_str(),
+        key.turn,
+    )
+    .fetch_optional(&mut *conn)
+    .await?
+    else {
+        return Ok(());
+    };
+    let message_id: MessageId = turn
+        .answer_id
+        .parse()
+        .map_err(|bad| sqlx::Error::Decode(Box::new(bad)))?;
+    let mut chunks = vec![Chunk::Start { message_id }];
+    if turn.attempt > 1 {
+        chunks.push(Chunk::DataReset {
+            data: ResetData {
+                attempt: turn.attempt,
+            },
+            transient: True,
+        });
+    }
+    chunks.push(Chunk::Abort {
+        reason: reason.to_owned(),
+    });
+    let frames = chunks
+        .iter()
+        .zip(1..)
+        .map(|(chunk, seq)| {
+            Ok(NewEvent {
+                key: key.clone(),
+                attempt: turn.attempt,
+                seq,
+                terminal: chunk.is_terminal(),
+                json: serde_json::to_string(chunk)
+                    .map_err(|error| sqlx::Error::Encode(Box::new(error)))?,
+            })
+        })
+        .collect::<sqlx::Result<Vec<_>>>()?;
+    events::append(conn, &frames).await?;
+    Ok(())
+}

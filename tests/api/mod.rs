@@ -1,0 +1,15 @@
+//! The HTTP API: a router on a free port with a database of its own. The worker's part is played by
+//! the tests, so that every interleaving can be had.
+
+mod auth;
+mod cancel;
+mod chat;
+mod close;
+mod cors;
+mod docs;
+mod hostile_input;
+mod idempotency;
+mod regenerate;
+mod stream;
+mod support;
+mod transcript;

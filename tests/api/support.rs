@@ -1,0 +1,418 @@
+//! An API process in this one, a client for it, and a hand that plays the worker.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use api::{
+    ApiConfig, Hub, State,
+    config::{AllowedOrigins, Environment},
+};
+use reqwest::{Client, RequestBuilder, Response, StatusCode, header};
+use sandbox::postgres::TestDatabase;
+use serde_json::{Value, json};
+use sqlx::PgPool;
+use store::{
+    bus::Bus,
+    events::{self, Cursor, NewEvent},
+    ids::{SystemEntropy, TurnKey},
+};
+use tokio::{net::TcpListener, time::timeout};
+use tokio_util::sync::CancellationToken;
+
+/// The site key of the tests.
+pub(crate) const TOKEN: &str = "test-token";
+
+/// A visitor's secret.
+pub(crate) const SECRET: &str = "AAAAAAAAAAAAAAAAAAAAAA";
+
+/// Somebody else's.
+pub(crate) const OTHER_SECRET: &str = "BBBBBBBBBBBBBBBBBBBBBB";
+
+/// A machine under load is slow; a test that waits longer waits for what never comes.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// An API process.
+pub(crate) struct App {
+    pub(crate) address: SocketAddr,
+    pub(crate) pool: PgPool,
+    pub(crate) bus: Bus,
+    pub(crate) client: Client,
+    shutdown: CancellationToken,
+    database: Arc<TestDatabase>,
+}
+
+impl Drop for App {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+    }
+}
+
+impl App {
+    /// A process with a database of its own.
+    pub(crate) async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    /// The same, configured differently.
+    pub(crate) async fn start_with(change: impl FnOnce(&mut ApiConfig)) -> Self {
+        let mut config = ApiConfig {
+            environment: Environment::Production,
+            bind_address: [127, 0, 0, 1].into(),
+            port: 0,
+            metrics_port: 0,
+            widget_tokens: vec!["another-token".to_owned(), TOKEN.to_owned()],
+            allowed_origins: AllowedOrigins::These(vec!["https://www.company.example".to_owned()]),
+        };
+        change(&mut config);
+        Self::serve(Arc::new(TestDatabase::create().await.unwrap()), config).await
+    }
+
+    /// Another process with the same database.
+    pub(crate) async fn sibling(&self) -> Self {
+        let config = ApiConfig {
+            environment: Environment::Production,
+            bind_address: [127, 0, 0, 1].into(),
+            port: 0,
+            metrics_port: 0,
+            widget_tokens: vec![TOKEN.to_owned()],
+            allowed_origins: AllowedOrigins::These(vec![]),
+        };
+        Self::serve(self.database.clone(), config).await
+    }
+
+    async fn serve(database: Arc<TestDatabase>, config: ApiConfig) -> Self {
+        // Another test may have been first.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let pool = database.pool().await.unwrap();
+        let shutdown = CancellationToken::new();
+        let bus = Bus::new("test");
+        let (hub, reader) = Hub::new(pool.clone(), &bus, shutdown.clone());
+        tokio::spawn(reader.run());
+        let state = State::new(
+            config,
+            pool.clone(),
+            bus.clone(),
+            hub,
+            Arc::new(SystemEntropy),
+        );
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = shutdown.clone();
+        tokio::spawn(async move {
+            axum::serve(listener, api::router(state))
+                .with_graceful_shutdown(stop.cancelled_owned())
+                .await
+        });
+        Self {
+            address,
+            pool,
+            bus,
+            client: Client::new(),
+            shutdown,
+            database,
+        }
+    }
+
+    /// Tells the process to stop.
+    pub(crate) fn stop(&self) {
+        self.shutdown.cancel();
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// A request of the widget: site key and the visitor's secret.
+    pub(crate) fn get(&self, path: &str) -> RequestBuilder {
+        self.client
+            .get(self.url(path))
+            .header("x-widget-token", TOKEN)
+            .bearer_auth(SECRET)
+    }
+
+    /// A request of the widget: site key and the visitor's secret.
+    pub(crate) fn post(&self, path: &str) -> RequestBuilder {
+        self.client
+            .post(self.url(path))
+            .header("x-widget-token", TOKEN)
+            .bearer_auth(SECRET)
+    }
+
+    /// A message to be answered as JSON.
+    pub(crate) fn message(&self, session: &str, id: &str, text: &str) -> RequestBuilder {
+        self.post("/chat")
+            .header(header::ACCEPT, "application/json")
+            .json(&json!({"session_id": session, "message_id": id, "message": text}))
+    }
+
+    /// Sends a message that is accepted; its turn.
+    pub(crate) async fn accept(&self, session: &str, id: &str, text: &str) -> i64 {
+        let response = self.message(session, id, text).send().await.unwrap();
+        let body = body_of(response, StatusCode::ACCEPTED).await;
+        body["turn"].as_i64().unwrap()
+    }
+
+    /// Opens a stream.
+    pub(crate) async fn stream(&self, request: RequestBuilder) -> Frames {
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        Frames::of(response)
+    }
+
+    /// Plays the worker: the next attempt of a turn begins.
+    pub(crate) async fn begin_attempt(&self, session: &str, turn: i32) -> Attempt<'_> {
+        let attempt: i32 = sqlx::query_scalar(
+            "update turns set attempt = attempt + 1, status = 'running', started_at = now()
+             where session_id = $1 and turn = $2 returning attempt",
+        )
+        .bind(session)
+        .bind(turn)
+        .fetch_one(&self.pool)
+        .await
+        .unwrap();
+        sqlx::query(
+            "update queue.jobs set state = 'running', lease_until = now() + interval '1 hour',
+                    worker = gen_random_uuid(), attempt = 1, lease = lease + 1
+             where unique_key = $1",
+        )
+        .bind(format!("{session}/{turn}"))
+        .execute(&self.pool)
+        .await
+        .unwrap();
+        Attempt {
+            app: self,
+            key: TurnKey {
+                session_id: session.parse().unwrap(),
+                turn,
+            },
+            number: attempt,
+            seq: 0,
+        }
+    }
+
+    /// How many rows a query counts.
+    pub(crate) async fn count(&self, query: &'static str) -> i64 {
+        sqlx::query_scalar(query)
+            .fetch_one(&self.pool)
+            .await
+            .unwrap()
+    }
+}
+
+/// A worker's attempt at a turn.
+pub(crate) struct Attempt<'a> {
+    app: &'a App,
+    key: TurnKey,
+    number: i32,
+    seq: i32,
+}
+
+impl Attempt<'_> {
+    /// Appends a frame and wakes the readers.
+    pub(crate) async fn send(&mut self, chunk: Value) -> Cursor {
+        let at = self.append(chunk).await;
+        self.app.bus.turn_changed(self.key.clone());
+        at
+    }
+
+    /// Appends a frame; the wake-up is lost.
+    pub(crate) async fn append(&mut self, chunk: Value) -> Cursor {
+        self.seq += 1;
+        let kind = chunk["type"].as_str().unwrap();
+        let event = NewEvent {
+            key: self.key.clone(),
+            attempt: self.number,
+            seq: self.seq,
+            terminal: matches!(kind, "finish" | "abort" | "error"),
+            json: chunk.to_string(),
+        };
+        let mut conn = self.app.pool.acquire().await.unwrap();
+        let written = events::append(&mut conn, &[event]).await.unwrap();
+        assert_eq!(written, 1);
+        Cursor {
+            turn: self.key.turn,
+            attempt: self.number,
+            seq: self.seq,
+        }
+    }
+
+    /// The first frame of an attempt.
+    pub(crate) async fn start(&mut self) {
+        let message_id: String =
+            sqlx::query_scalar("select answer_id from turns where session_id = $1 and turn = $2")
+                .bind(self.key.session_id.as_str())
+                .bind(self.key.turn)
+                .fetch_one(&self.app.pool)
+                .await
+                .unwrap();
+        self.send(json!({"type": "start", "messageId": message_id}))
+            .await;
+    }
+
+    /// A piece of the answer.
+    pub(crate) async fn delta(&mut self, text: &str) -> Cursor {
+        self.send(json!({"type": "text-delta", "id": "t", "delta": text}))
+            .await
+    }
+
+    /// Commits the answer: the message, the turn, the last frame; the job is done.
+    pub(crate) async fn finish(mut self, text: &str) {
+        sqlx::query(
+            "with answer as (
+                 insert into messages (session_id, message_id, turn, role, body, sources)
+                 select session_id, answer_id, turn, 'assistant', $3,
+                        '[{\"sourceId\": \"1\", \"url\": \"https://a.example/\", \"title\": \"A\"}]'
+                 from turns where session_id = $1 and turn = $2
+             )
+             update turns set status = 'answered', finished_at = now(), finish_reason = 'stop'
+             where session_id = $1 and turn = $2",
+        )
+        .bind(self.key.session_id.as_str())
+        .bind(self.key.turn)
+        .bind(text)
+        .execute(&self.app.pool)
+        .await
+        .unwrap();
+        sqlx::query("delete from queue.jobs where unique_key = $1")
+            .bind(self.key.to_string())
+            .execute(&self.app.pool)
+            .await
+            .unwrap();
+        self.send(json!({"type": "finish", "finishReason": "stop"}))
+            .await;
+    }
+}
+
+/// How a stream ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// `[DONE]`, and the body is whole.
+    Clean,
+    /// The body broke off.
+    Cut,
+}
+
+/// One frame.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Frame {
+    pub(crate) id: String,
+    pub(crate) json: Value,
+}
+
+impl Frame {
+    pub(crate) fn kind(&self) -> &str {
+        self.json["type"].as_str().unwrap()
+    }
+}
+
+/// A stream as a client reads it.
+pub(crate) struct Frames {
+    pub(crate) response: Response,
+    buffer: Vec<u8>,
+    /// Every byte that came.
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// What a client reads next.
+#[derive(Debug)]
+pub(crate) enum Next {
+    Frame(Frame),
+    Comment,
+    End(End),
+}
+
+impl Frames {
+    pub(crate) fn of(response: Response) -> Self {
+        Self {
+            response,
+            buffer: Vec::new(),
+            bytes: Vec::new(),
+        }
+    }
+
+    /// What comes next.
+    pub(crate) async fn next(&mut self) -> Next {
+        let mut done = false;
+        loop {
+            if let Some(end) = self.buffer.windows(2).position(|pair| pair == b"\n\n") {
+                let block: Vec<u8> = self.buffer.drain(..end + 2).collect();
+                let text = String::from_utf8(block).unwrap();
+                let text = text.trim_end();
+                if text.starts_with(':') {
+                    return Next::Comment;
+                }
+                if text == "data: [DONE]" {
+                    done = true;
+                    continue;
+                }
+                let (id, data) = text.split_once('\n').unwrap();
+                return Next::Frame(Frame {
+                    id: id.strip_prefix("id: ").unwrap().to_owned(),
+                    json: serde_json::from_str(data.strip_prefix("data: ").unwrap()).unwrap(),
+                });
+            }
+            match timeout(PATIENCE, self.response.chunk())
+                .await
+                .expect("nothing comes")
+            {
+                Ok(Some(chunk)) => {
+                    self.bytes.extend_from_slice(&chunk);
+                    self.buffer.extend_from_slice(&chunk);
+                }
+                Ok(None) => {
+                    assert!(done && self.buffer.is_empty(), "a clean end without [DONE]");
+                    return Next::End(End::Clean);
+                }
+                Err(_) => return Next::End(End::Cut),
+            }
+        }
+    }
+
+    /// The next frame.
+    pub(crate) async fn frame(&mut self) -> Frame {
+        loop {
+            match self.next().await {
+                Next::Frame(frame) => return frame,
+                Next::Comment => {}
+                Next::End(end) => panic!("the stream ended: {end:?}"),
+            }
+        }
+    }
+
+    /// Everything up to the end.
+    pub(crate) async fn rest(&mut self) -> (Vec<Frame>, End) {
+        let mut frames = Vec::new();
+        loop {
+            match self.next().await {
+                Next::Frame(frame) => frames.push(frame),
+                Next::Comment => {}
+                Next::End(end) => return (frames, end),
+            }
+        }
+    }
+
+    /// The ids of the frames up to the end.
+    pub(crate) async fn rest_ids(&mut self) -> (Vec<String>, End) {
+        let (frames, end) = self.rest().await;
+        (frames.into_iter().map(|frame| frame.id).collect(), end)
+    }
+}
+
+/// The JSON of a response that must have this status.
+pub(crate) async fn body_of(response: Response, status: StatusCode) -> Value {
+    let got = response.status();
+    let text = response.text().await.unwrap();
+    assert_eq!(got, status, "{text}");
+    serde_json::from_str(&text).unwrap()
+}
+
+/// Checks that a response is a problem with this status and code.
+pub(crate) async fn assert_problem(response: Response, status: u16, code: &str) {
+    let kind = response.headers()[header::CONTENT_TYPE].clone();
+    let body = body_of(response, StatusCode::from_u16(status).unwrap()).await;
+    assert_eq!(kind, "application/problem+json");
+    assert_eq!(body["code"], code);
+    assert_eq!(body["status"], status);
+    for member in ["type", "title", "detail"] {
+        assert!(body[member].is_string(), "{member}");
+    }
+}
