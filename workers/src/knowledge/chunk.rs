@@ -45,7 +45,7 @@ pub struct ChunkSizes {
 /// A piece of a document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chunk {
-    /// The headings above it, outermost first, without one that only repeats the title.
+    /// The headings above it, outermost first, without the one that names the document.
     pub heading_path: Vec<String>,
     /// Its text.
     pub content: String,
@@ -60,21 +60,14 @@ pub struct Chunk {
 /// Cuts a document's body (without front matter).
 pub fn chunks(title: &str, format: Format, body: &str, sizes: ChunkSizes) -> Vec<Chunk> {
     let sections = match format {
-        Format::Markdown => sections(body),
+        Format::Markdown => sections(title, body),
         Format::Text => vec![Section {
             heading_path: Vec::new(),
             range: 0..body.len(),
         }],
     };
     let mut chunks = Vec::new();
-    for mut section in sections {
-        if section
-            .heading_path
-            .first()
-            .is_some_and(|first| first == title)
-        {
-            section.heading_path.remove(0);
-        }
+    for section in sections {
         let context = context(title, &section.heading_path);
         for (content, token_count) in pieces(&body[section.range], sizes) {
             let embedded_text = format!("{context}\n\n{content}");
@@ -112,13 +105,24 @@ struct Section {
 }
 
 /// The sections of a Markdown text; their ranges cover it without a gap.
-fn sections(body: &str) -> Vec<Section> {
+///
+/// A first heading that names the whole document is no part of the paths: one that is the title, or
+/// the only one of the first level.
+fn sections(title: &str, body: &str) -> Vec<Section> {
     let mut sections: Vec<Section> = Vec::new();
     let mut path: Vec<(HeadingLevel, String)> = Vec::new();
     let mut begin = 0;
     // Where the text after the newest heading begins.
     let mut after_heading = 0;
-    for heading in headings(body) {
+    let mut headings = headings(body);
+    let is_top = |heading: &Heading| heading.level == HeadingLevel::H1;
+    let tops = headings.iter().filter(|heading| is_top(heading)).count();
+    if let Some(first) = headings.first_mut()
+        && (first.text.trim() == title || (is_top(first) && tops == 1))
+    {
+        first.text.clear();
+    }
+    for heading in headings {
         // A heading that directly follows another one goes on with the same section.
         if !body[after_heading..heading.range.start].trim().is_empty() {
             sections.push(Section {

@@ -7,4 +7,6 @@ mod embeddings;
 #[cfg(test)]
 mod indexing;
 #[cfg(test)]
+mod stand_ins;
+#[cfg(test)]
 mod support;

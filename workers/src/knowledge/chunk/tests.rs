@@ -40,6 +40,15 @@ fn every_section_is_a_chunk_that_knows_its_headings() {
 }
 
 #[test]
+fn the_heading_that_names_the_document_is_no_part_of_the_path() {
+    let only = markdown("# A longer title\n\nIntro.\n\n## Part\n\nText.\n");
+    assert_eq!(paths(&only), [vec![], vec!["Part"]]);
+    assert_eq!(only[1].embedded_text, "Title > Part\n\n## Part\n\nText.");
+    let two = markdown("# One\n\nText.\n\n# Two\n\nText.\n");
+    assert_eq!(paths(&two), [["One"], ["Two"]]);
+}
+
+#[test]
 fn a_heading_with_nothing_below_it_goes_with_what_follows() {
     let chunks = markdown("## A\n\n### B\n\nText.\n");
     assert_eq!(chunks.len(), 1);
