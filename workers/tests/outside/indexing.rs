@@ -2,7 +2,7 @@
 
 use std::{fs, sync::Arc, time::Duration};
 
-use jobs::{JobKind, catalog::KnowledgeIndexDocument};
+use jobs::{JobError, JobKind, Retry, catalog::KnowledgeIndexDocument};
 use sandbox::postgres::TestDatabase;
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, PgPool, postgres::PgPoolOptions};
@@ -483,6 +483,12 @@ async fn a_failed_embedding_leaves_the_old_chunks_and_says_when_to_retry() {
     assert!(matches!(error, IndexError::Embedding(_)), "{error:?}");
     let after = Some(Duration::from_secs(2));
     assert_eq!(error.retry(), RetryClass::Retry { after });
+    let failed = JobError::from(error);
+    assert_eq!(failed.retry, Retry::NotBefore(Duration::from_secs(2)));
+    assert_eq!(
+        failed.reason,
+        "the chunks could not be embedded: openai: server_error (status 503)"
+    );
     assert_eq!(world.chunks("k/a.md").await[0].1, "# T\n\nGood.");
     assert_eq!(
         world.stage(&["k"]).await.staged.len(),
