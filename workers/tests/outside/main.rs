@@ -7,6 +7,12 @@ mod embeddings;
 #[cfg(test)]
 mod indexing;
 #[cfg(test)]
+mod knowledge_base;
+#[cfg(test)]
+mod searching;
+#[cfg(test)]
+mod staging;
+#[cfg(test)]
 mod stand_ins;
 #[cfg(test)]
 mod support;
