@@ -1,0 +1,223 @@
+//! What the worker is told by its environment: the model, the embeddings, the knowledge base, the
+//! limits of a conversation.
+//!
+//! Each `read` notes every problem by the variable's name and never its value; it gives `None` when
+//! a value that must be there is missing. Secrets are [`SecretString`]s, which `Debug` hides.
+
+use std::time::Duration;
+
+use secrecy::SecretString;
+use store::{knowledge::KnowledgeTable, settings::Settings};
+use url::Url;
+
+/// The language model.
+#[derive(Debug, Clone)]
+pub struct ModelConfig {
+    /// `ANTHROPIC_API_KEY`, a secret.
+    pub api_key: SecretString,
+    /// `ANTHROPIC_BASE_URL`, without `/v1` and without a slash at its end.
+    pub base_url: String,
+    /// `LLM_MODEL`.
+    pub model: String,
+    /// `LLM_MAX_OUTPUT_TOKENS`: the most tokens of one answer.
+    pub max_output_tokens: u32,
+    /// `LLM_STREAM_TIMEOUT_MS`: the longest wait for the first token.
+    pub stream_timeout: Duration,
+}
+
+impl ModelConfig {
+    /// Reads the model's variables.
+    pub fn read(settings: &mut Settings) -> Option<Self> {
+        let api_key = settings.secret("ANTHROPIC_API_KEY", "the Anthropic API key");
+        let base_url = base_url(settings, "ANTHROPIC_BASE_URL", "https://api.anthropic.com");
+        // A current small model: quick to its first token, which a visitor waits for.
+        let model = name(settings, "LLM_MODEL", "claude-haiku-4-5");
+        let max_output_tokens = settings.with_default(
+            "LLM_MAX_OUTPUT_TOKENS",
+            1_024,
+            "a number of tokens from 1 to 64000",
+            |tokens| (1..=64_000).contains(tokens),
+        );
+        let stream_timeout = settings.with_default(
+            "LLM_STREAM_TIMEOUT_MS",
+            8_000_u64,
+            "milliseconds from 100 to 120000",
+            |milliseconds| (100..=120_000).contains(milliseconds),
+        );
+        Some(Self {
+            api_key: api_key?,
+            base_url,
+            model,
+            max_output_tokens,
+            stream_timeout: Duration::from_millis(stream_timeout),
+        })
+    }
+}
+
+/// The embeddings.
+#[derive(Debug, Clone)]
+pub struct EmbeddingsConfig {
+    /// `OPENAI_API_KEY`, a secret.
+    pub api_key: SecretString,
+    /// `OPENAI_EU_ENDPOINT`, with `/v1` and without a slash at its end.
+    pub base_url: String,
+    /// `OPENAI_EMBEDDING_MODEL`.
+    pub model: String,
+    /// `OPENAI_EMBEDDING_DIMENSIONS`: fixed by the first index. pgvector indexes at most 2,000.
+    pub dimensions: u16,
+}
+
+impl EmbeddingsConfig {
+    /// Reads the embeddings' variables.
+    pub fn read(settings: &mut Settings) -> Option<Self> {
+        let api_key = settings.secret("OPENAI_API_KEY", "the OpenAI API key");
+        let base_url = base_url(settings, "OPENAI_EU_ENDPOINT", "https://api.openai.com/v1");
+        let model = name(settings, "OPENAI_EMBEDDING_MODEL", "text-embedding-3-small");
+        let dimensions = settings.with_default(
+            "OPENAI_EMBEDDING_DIMENSIONS",
+            1_536,
+            "a number from 1 to 2000, which is what a vector index can hold",
+            |dimensions| (1..=2_000).contains(dimensions),
+        );
+        Some(Self {
+            api_key: api_key?,
+            base_url,
+            model,
+            dimensions,
+        })
+    }
+}
+
+/// The knowledge base: how it is cut, and how it is searched.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KnowledgeConfig {
+    /// `RAG_RELEVANCE_THRESHOLD`: the least cosine similarity of a passage, 0 to 1. It has no
+    /// default, because it is right for one model and one corpus only (EC-05, seed 000).
+    pub relevance_threshold: f64,
+    /// `RAG_TOP_K`: the most passages of a search.
+    pub top_k: u16,
+    /// `RAG_HNSW_EF_SEARCH`: how many neighbours the index looks at, its recall against its time.
+    pub ef_search: u16,
+    /// `CHUNK_SIZE`: the most tokens of a chunk.
+    pub chunk_size: usize,
+    /// `CHUNK_OVERLAP`: the most tokens that a chunk repeats of the one before it.
+    pub chunk_overlap: usize,
+    /// `KNOWLEDGE_TABLE_NAME`: the table of the chunks.
+    pub table: KnowledgeTable,
+}
+
+impl KnowledgeConfig {
+    /// Reads the knowledge base's variables.
+    pub fn read(settings: &mut Settings) -> Option<Self> {
+        let rule = "a cosine similarity from 0 to 1, tuned for your knowledge (0.70 to begin with)";
+        let mut threshold = settings.required::<f64>("RAG_RELEVANCE_THRESHOLD", rule);
+        if threshold.is_some_and(|value| !(0.0..=1.0).contains(&value)) {
+            settings.problem(
+                "RAG_RELEVANCE_THRESHOLD",
+                format!("is out of range: {rule}"),
+            );
+            threshold = None;
+        }
+        let top_k = settings.with_default("RAG_TOP_K", 5, "a number from 1 to 100", |top_k| {
+            (1..=100).contains(top_k)
+        });
+        let ef_search = settings.with_default(
+            "RAG_HNSW_EF_SEARCH",
+            40,
+            "a number from 1 to 1000, which are pgvector's limits",
+            |ef_search| (1..=1_000).contains(ef_search),
+        );
+        // The upper limit leaves room for the title and the headings in an embedding's 8,192.
+        let chunk_size = settings.with_default(
+            "CHUNK_SIZE",
+            512,
+            "a number of tokens from 32 to 4096",
+            |size| (32..=4_096).contains(size),
+        );
+        let default_overlap = 64.min(chunk_size / 8);
+        let chunk_overlap = settings.with_default(
+            "CHUNK_OVERLAP",
+            default_overlap,
+            "a number of tokens, less than CHUNK_SIZE",
+            |overlap| *overlap < chunk_size,
+        );
+        let table = settings
+            .optional("KNOWLEDGE_TABLE_NAME", KnowledgeTable::RULE)
+            .unwrap_or_default();
+        Some(Self {
+            relevance_threshold: threshold?,
+            top_k,
+            ef_search,
+            chunk_size,
+            chunk_overlap,
+            table,
+        })
+    }
+}
+
+/// The limits of a conversation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConversationConfig {
+    /// `CONTEXT_WINDOW_TURNS`: how many of the newest exchanges the model sees (EC-13, seed 000).
+    pub context_window_turns: u16,
+    /// `MAX_TOKENS_PER_SESSION`: what a session may be billed for, all in all (EC-12, seed 000).
+    pub max_tokens_per_session: u64,
+}
+
+impl ConversationConfig {
+    /// Reads the conversation's variables.
+    pub fn read(settings: &mut Settings) -> Option<Self> {
+        let context_window_turns = settings.with_default(
+            "CONTEXT_WINDOW_TURNS",
+            10,
+            "a number of exchanges from 1 to 1000",
+            |turns| (1..=1_000).contains(turns),
+        );
+        let max_tokens_per_session = settings.with_default(
+            "MAX_TOKENS_PER_SESSION",
+            16_000,
+            "a number of tokens from 1 to 1000000000",
+            |tokens| (1..=1_000_000_000).contains(tokens),
+        );
+        Some(Self {
+            context_window_turns,
+            max_tokens_per_session,
+        })
+    }
+}
+
+/// A base URL without the slash at its end. The public addresses are https; http is for stand-ins
+/// and for gateways in a network of one's own.
+fn base_url(settings: &mut Settings, variable: &str, default: &str) -> String {
+    let rule = "an http or https URL without a query, a fragment or a user name";
+    let Some(url) = settings.optional::<Url>(variable, rule) else {
+        return default.to_owned();
+    };
+    let legal = matches!(url.scheme(), "http" | "https")
+        && url.query().is_none()
+        && url.fragment().is_none()
+        && url.username().is_empty()
+        && url.password().is_none();
+    if !legal {
+        settings.problem(variable, format!("is not valid: {rule}"));
+    }
+    url.as_str().trim_end_matches('/').to_owned()
+}
+
+/// A model's name, as a provider writes it.
+fn name(settings: &mut Settings, variable: &str, default: &str) -> String {
+    settings.with_default(
+        variable,
+        default.to_owned(),
+        "1 to 128 letters, digits and '-', '_', '.', ':', '/', '@'",
+        |name| {
+            name.len() <= 128
+                && name
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/@".contains(&byte))
+        },
+    )
+}
+
+#[cfg(test)]
+mod tests;
