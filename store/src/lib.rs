@@ -9,6 +9,7 @@ pub mod clock;
 pub mod db;
 pub mod events;
 pub mod ids;
+pub mod knowledge;
 pub mod protocol;
 pub mod sessions;
 pub mod settings;

@@ -1,0 +1,583 @@
+//! From the provider's stream events to ours.
+//!
+//! ```text
+//! message_start → ( content_block_start → content_block_delta* → content_block_stop )*
+//!               → message_delta+ → message_stop          ping and unknown events anywhere
+//! ```
+//!
+//! A [`Decoder`] is fed one event's data at a time. It keeps what an answer leaves open between two
+//! events: the arguments of a tool call, the stop reason, the usage.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::clients::{error::Failure, http::ErrorObject};
+
+/// What the provider bills, in tokens.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Input that was neither read from nor written to the cache.
+    pub input_tokens: u64,
+    /// The answer.
+    pub output_tokens: u64,
+    /// Input that was written to the prompt cache.
+    pub cache_write_tokens: u64,
+    /// Input that was read from it.
+    pub cache_read_tokens: u64,
+}
+
+impl Usage {
+    /// All input, however it was served.
+    pub fn total_input(&self) -> u64 {
+        self.input_tokens + self.cache_write_tokens + self.cache_read_tokens
+    }
+
+    /// The figures are cumulative: those that are given replace the earlier ones.
+    fn replace_by(&mut self, newer: &WireUsage) {
+        let take = |old: &mut u64, new: Option<u64>| *old = new.unwrap_or(*old);
+        take(&mut self.input_tokens, newer.input_tokens);
+        take(&mut self.output_tokens, newer.output_tokens);
+        take(
+            &mut self.cache_write_tokens,
+            newer.cache_creation_input_tokens,
+        );
+        take(&mut self.cache_read_tokens, newer.cache_read_input_tokens);
+    }
+}
+
+/// Why the model stopped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub enum StopReason {
+    /// It had nothing more to say.
+    EndTurn,
+    /// `max_tokens` was reached.
+    MaxTokens,
+    /// One of the request's stop sequences came.
+    StopSequence,
+    /// It waits for the result of a tool.
+    ToolUse,
+    /// A long turn of the provider's own tools was paused.
+    PauseTurn,
+    /// It declined.
+    Refusal,
+    /// The conversation and the answer fill the model's window.
+    ContextWindowExceeded,
+    /// A reason that is newer than this client.
+    Other(String),
+}
+
+impl From<String> for StopReason {
+    fn from(text: String) -> Self {
+        match text.as_str() {
+            "end_turn" => Self::EndTurn,
+            "max_tokens" => Self::MaxTokens,
+            "stop_sequence" => Self::StopSequence,
+            "tool_use" => Self::ToolUse,
+            "pause_turn" => Self::PauseTurn,
+            "refusal" => Self::Refusal,
+            "model_context_window_exceeded" => Self::ContextWindowExceeded,
+            _ => Self::Other(text),
+        }
+    }
+}
+
+impl From<StopReason> for String {
+    fn from(reason: StopReason) -> Self {
+        match reason {
+            StopReason::EndTurn => "end_turn".into(),
+            StopReason::MaxTokens => "max_tokens".into(),
+            StopReason::StopSequence => "stop_sequence".into(),
+            StopReason::ToolUse => "tool_use".into(),
+            StopReason::PauseTurn => "pause_turn".into(),
+            StopReason::Refusal => "refusal".into(),
+            StopReason::ContextWindowExceeded => "model_context_window_exceeded".into(),
+            StopReason::Other(text) => text,
+        }
+    }
+}
+
+/// What a caller sees of an answer. `block` is the number of the content block in the answer.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ModelEvent {
+    /// The model has taken the request.
+    Started {
+        /// The model that answers, as the provider names it.
+        model: String,
+        /// The input's tokens; the output's are not known yet.
+        usage: Usage,
+    },
+    /// More text.
+    TextDelta {
+        /// The block it belongs to.
+        block: u32,
+        /// The text, never empty.
+        text: String,
+    },
+    /// The block's text rests on a passage.
+    Citation {
+        /// The block.
+        block: u32,
+        /// The passage's source, as it was given.
+        source: String,
+        /// Its title, as it was given.
+        title: Option<String>,
+        /// The words that were used.
+        cited_text: String,
+        /// The passage's number in the request, from 0.
+        search_result_index: u32,
+    },
+    /// The model calls a tool; the arguments are complete.
+    ToolUse {
+        /// The call's id, which its result names.
+        id: String,
+        /// The tool.
+        name: String,
+        /// Its arguments, a JSON object.
+        input: Value,
+    },
+    /// The answer is complete. Nothing follows.
+    Finished {
+        /// Why the model stopped.
+        stop_reason: StopReason,
+        /// What the whole call is billed for.
+        usage: Usage,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum WireEvent {
+    MessageStart {
+        message: WireMessage,
+    },
+    ContentBlockStart {
+        index: u32,
+        content_block: WireBlock,
+    },
+    ContentBlockDelta {
+        index: u32,
+        delta: WireDelta,
+    },
+    ContentBlockStop {
+        index: u32,
+    },
+    MessageDelta {
+        delta: WireMessageDelta,
+        #[serde(default)]
+        usage: WireUsage,
+    },
+    MessageStop,
+    Error {
+        error: ErrorObject,
+    },
+    /// `ping`, and whatever the provider adds one day.
+    #[serde(other)]
+    Ignored,
+}
+
+#[derive(Deserialize)]
+struct WireMessage {
+    model: String,
+    #[serde(default)]
+    usage: WireUsage,
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum WireBlock {
+    Text {
+        #[serde(default)]
+        text: String,
+    },
+    ToolUse {
+        id: String,
+        name: String,
+        #[serde(default)]
+        input: Value,
+    },
+    #[serde(other)]
+    Ignored,
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum WireDelta {
+    TextDelta {
+        text: String,
+    },
+    InputJsonDelta {
+        partial_json: String,
+    },
+    CitationsDelta {
+        citation: WireCitation,
+    },
+    /// Thinking, its signature, and what is newer than this client.
+    #[serde(other)]
+    Ignored,
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum WireCitation {
+    SearchResultLocation {
+        #[serde(default)]
+        source: String,
+        #[serde(default)]
+        title: Option<String>,
+        #[serde(default)]
+        cited_text: String,
+        search_result_index: u32,
+    },
+    #[serde(other)]
+    Ignored,
+}
+
+#[derive(Deserialize)]
+struct WireMessageDelta {
+    #[serde(default)]
+    stop_reason: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+struct WireUsage {
+    #[serde(default)]
+    input_tokens: Option<u64>,
+    #[serde(default)]
+    output_tokens: Option<u64>,
+    #[serde(default)]
+    cache_creation_input_tokens: Option<u64>,
+    #[serde(default)]
+    cache_read_input_tokens: Option<u64>,
+}
+
+/// What one event meant.
+#[derive(Debug, PartialEq)]
+pub(super) enum Decoded {
+    /// The caller sees this.
+    Event(ModelEvent),
+    /// The model is at work on content that the caller doesn't see, or not yet.
+    Content,
+    /// Only a sign of life.
+    Nothing,
+}
+
+/// A tool call whose arguments are still coming.
+struct OpenTool {
+    id: String,
+    name: String,
+    /// What `content_block_start` gave; stands when no delta comes.
+    initial: Value,
+    json: String,
+}
+
+/// Turns the events of one answer into ours.
+#[derive(Default)]
+pub(super) struct Decoder {
+    usage: Usage,
+    stop_reason: Option<StopReason>,
+    tools: BTreeMap<u32, OpenTool>,
+}
+
+impl Decoder {
+    /// Takes one event's data.
+    pub(super) fn push(&mut self, data: &str) -> Result<Decoded, Failure> {
+        let event = serde_json::from_str(data).map_err(|_| Failure::MalformedResponse)?;
+        Ok(match event {
+            WireEvent::MessageStart { message } => {
+                self.usage.replace_by(&message.usage);
+                Decoded::Event(ModelEvent::Started {
+                    model: message.model,
+                    usage: self.usage,
+                })
+            }
+            WireEvent::ContentBlockStart {
+                index,
+                content_block,
+            } => self.open(index, content_block),
+            WireEvent::ContentBlockDelta { index, delta } => self.extend(index, delta),
+            WireEvent::ContentBlockStop { index } => self.close(index)?,
+            WireEvent::MessageDelta { delta, usage } => {
+                self.usage.replace_by(&usage);
+                if let Some(reason) = delta.stop_reason {
+                    self.stop_reason = Some(reason.into());
+                }
+                Decoded::Nothing
+            }
+            WireEvent::MessageStop => self.finish()?,
+            // A type that is newer than this client is taken for a failure of the provider's side.
+            WireEvent::Error { error } => return Err(error.failure().unwrap_or(Failure::Server)),
+            WireEvent::Ignored => Decoded::Nothing,
+        })
+    }
+
+    fn open(&mut self, index: u32, block: WireBlock) -> Decoded {
+        match block {
+            WireBlock::Text { text } => text_delta(index, text),
+            WireBlock::ToolUse { id, name, input } => {
+                let tool = OpenTool {
+                    id,
+                    name,
+                    initial: input,
+                    json: String::new(),
+                };
+                self.tools.insert(index, tool);
+                Decoded::Content
+            }
+            WireBlock::Ignored => Decoded::Nothing,
+        }
+    }
+
+    fn extend(&mut self, index: u32, delta: WireDelta) -> Decoded {
+        match delta {
+            WireDelta::TextDelta { text } => text_delta(index, text),
+            WireDelta::InputJsonDelta { partial_json } => {
+                // A block that is not ours is a tool that the provider runs itself.
+                if let Some(tool) = self.tools.get_mut(&index) {
+                    tool.json.push_str(&partial_json);
+                }
+                Decoded::Content
+            }
+            WireDelta::CitationsDelta {
+                citation:
+                    WireCitation::SearchResultLocation {
+                        source,
+                        title,
+                        cited_text,
+                        search_result_index,
+                    },
+            } => Decoded::Event(ModelEvent::Citation {
+                block: index,
+                source,
+                title,
+                cited_text,
+                search_result_index,
+            }),
+            WireDelta::CitationsDelta {
+                citation: WireCitation::Ignored,
+            }
+            | WireDelta::Ignored => Decoded::Content,
+        }
+    }
+
+    fn close(&mut self, index: u32) -> Result<Decoded, Failure> {
+        let Some(tool) = self.tools.remove(&index) else {
+            return Ok(Decoded::Nothing);
+        };
+        let input = if tool.json.trim().is_empty() {
+            tool.initial
+        } else {
+            serde_json::from_str(&tool.json).map_err(|_| Failure::MalformedResponse)?
+        };
+        let input = match input {
+            Value::Null => Value::Object(serde_json::Map::default()),
+            Value::Object(_) => input,
+            _ => return Err(Failure::MalformedResponse),
+        };
+        Ok(Decoded::Event(ModelEvent::ToolUse {
+            id: tool.id,
+            name: tool.name,
+            input,
+        }))
+    }
+
+    fn finish(&mut self) -> Result<Decoded, Failure> {
+        match self.stop_reason.take() {
+            Some(stop_reason) if self.tools.is_empty() => {
+                Ok(Decoded::Event(ModelEvent::Finished {
+                    stop_reason,
+                    usage: self.usage,
+                }))
+            }
+            _ => Err(Failure::MalformedResponse),
+        }
+    }
+}
+
+fn text_delta(block: u32, text: String) -> Decoded {
+    if text.is_empty() {
+        Decoded::Nothing
+    } else {
+        Decoded::Event(ModelEvent::TextDelta { block, text })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn decode(events: &[Value]) -> Result<Vec<ModelEvent>, Failure> {
+        let mut decoder = Decoder::default();
+        let mut seen = Vec::new();
+        for event in events {
+            if let Decoded::Event(event) = decoder.push(&event.to_string())? {
+                seen.push(event);
+            }
+        }
+        Ok(seen)
+    }
+
+    #[test]
+    fn later_usage_replaces_earlier_usage_and_null_keeps_it() {
+        let events = decode(&[
+            json!({"type": "message_start", "message": {"model": "m", "usage":
+                {"input_tokens": 10, "output_tokens": 1,
+                 "cache_creation_input_tokens": null, "cache_read_input_tokens": 7}}}),
+            json!({"type": "message_delta", "delta": {"stop_reason": null}, "usage": {"output_tokens": 20}}),
+            json!({"type": "message_delta", "delta": {"stop_reason": "end_turn"},
+                "usage": {"input_tokens": 11, "output_tokens": 30, "cache_creation_input_tokens": 5,
+                          "cache_read_input_tokens": null}}),
+            json!({"type": "message_stop"}),
+        ]);
+        let Ok(
+            [
+                ModelEvent::Started { usage: first, .. },
+                ModelEvent::Finished { stop_reason, usage },
+            ],
+        ) = events.as_deref()
+        else {
+            panic!("{events:?}");
+        };
+        assert_eq!((first.total_input(), first.output_tokens), (17, 1));
+        assert_eq!(*stop_reason, StopReason::EndTurn);
+        assert_eq!((usage.total_input(), usage.output_tokens), (23, 30));
+    }
+
+    #[test]
+    fn the_arguments_of_a_tool_are_joined_and_parsed_when_its_block_ends() {
+        let part = |text: &str| {
+            json!({"type": "content_block_delta", "index": 1, "delta":
+            {"type": "input_json_delta", "partial_json": text}})
+        };
+        let events = decode(&[
+            json!({"type": "content_block_start", "index": 1, "content_block":
+                {"type": "tool_use", "id": "toolu_1", "name": "find", "input": {}}}),
+            part(""),
+            part("{\"query\": \"ba"),
+            part("ckup\"}"),
+            json!({"type": "content_block_stop", "index": 1}),
+        ]);
+        assert_eq!(
+            events.unwrap(),
+            [ModelEvent::ToolUse {
+                id: "toolu_1".into(),
+                name: "find".into(),
+                input: json!({"query": "backup"}),
+            }]
+        );
+    }
+
+    #[test]
+    fn a_tool_without_arguments_gets_an_empty_object() {
+        let events = decode(&[
+            json!({"type": "content_block_start", "index": 0, "content_block":
+                {"type": "tool_use", "id": "t", "name": "n"}}),
+            json!({"type": "content_block_stop", "index": 0}),
+        ]);
+        assert!(
+            matches!(&events.unwrap()[..], [ModelEvent::ToolUse { input, .. }] if *input == json!({}))
+        );
+    }
+
+    #[test]
+    fn arguments_that_are_not_a_json_object_are_an_error() {
+        for arguments in ["{\"query\": ", "[1]", "3"] {
+            let events = decode(&[
+                json!({"type": "content_block_start", "index": 0, "content_block":
+                    {"type": "tool_use", "id": "t", "name": "n", "input": {}}}),
+                json!({"type": "content_block_delta", "index": 0, "delta":
+                    {"type": "input_json_delta", "partial_json": arguments}}),
+                json!({"type": "content_block_stop", "index": 0}),
+            ]);
+            assert_eq!(
+                events.unwrap_err(),
+                Failure::MalformedResponse,
+                "{arguments}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_this_client_does_not_know_is_ignored() {
+        let events = decode(&[
+            json!({"type": "ping"}),
+            json!({"type": "news_of_tomorrow", "x": 1}),
+            json!({"type": "content_block_start", "index": 0, "content_block": {"type": "thinking", "thinking": ""}}),
+            json!({"type": "content_block_delta", "index": 0, "delta": {"type": "thinking_delta", "thinking": "hm"}}),
+            json!({"type": "content_block_delta", "index": 0, "delta": {"type": "signature_delta", "signature": "s"}}),
+            json!({"type": "content_block_stop", "index": 0}),
+            json!({"type": "content_block_delta", "index": 1, "delta":
+                {"type": "citations_delta", "citation": {"type": "char_location", "cited_text": "x"}}}),
+        ]);
+        assert_eq!(events.unwrap(), []);
+    }
+
+    #[test]
+    fn a_citation_names_the_passage_it_rests_on() {
+        let events = decode(&[json!({"type": "content_block_delta", "index": 2, "delta":
+            {"type": "citations_delta", "citation": {"type": "search_result_location",
+                "source": "a.md", "title": null, "cited_text": "words",
+                "search_result_index": 3, "start_block_index": 0, "end_block_index": 1}}})]);
+        assert_eq!(
+            events.unwrap(),
+            [ModelEvent::Citation {
+                block: 2,
+                source: "a.md".into(),
+                title: None,
+                cited_text: "words".into(),
+                search_result_index: 3,
+            }]
+        );
+    }
+
+    #[test]
+    fn an_error_inside_the_stream_keeps_its_meaning() {
+        for (kind, failure) in [
+            ("overloaded_error", Failure::Overloaded),
+            ("rate_limit_error", Failure::RateLimited),
+            ("api_error", Failure::Server),
+            ("invalid_request_error", Failure::InvalidRequest),
+            ("error_of_tomorrow", Failure::Server),
+        ] {
+            let error = json!({"type": "error", "error": {"type": kind, "message": "m"}});
+            assert_eq!(decode(&[error]).unwrap_err(), failure, "{kind}");
+        }
+    }
+
+    #[test]
+    fn an_end_without_a_stop_reason_is_an_error() {
+        assert_eq!(
+            decode(&[json!({"type": "message_stop"})]).unwrap_err(),
+            Failure::MalformedResponse
+        );
+    }
+
+    #[test]
+    fn a_stop_reason_survives_being_recorded() {
+        for text in [
+            "end_turn",
+            "max_tokens",
+            "stop_sequence",
+            "tool_use",
+            "pause_turn",
+            "refusal",
+            "model_context_window_exceeded",
+            "reason_of_tomorrow",
+        ] {
+            let reason: StopReason = serde_json::from_value(json!(text)).unwrap();
+            assert_eq!(serde_json::to_value(reason).unwrap(), json!(text));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_data_makes_the_decoder_panic(data in ".*") {
+            let _ = Decoder::default().push(&data);
+        }
+    }
+}

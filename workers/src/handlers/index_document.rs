@@ -1,0 +1,248 @@
+//! `knowledge.index_document`: cuts a staged document into chunks, embeds those that are new, and
+//! exchanges them for the old ones.
+//!
+//! ```text
+//! load ──▶ cut ──▶ what is stored? ──▶ embed the rest ──▶ exchange and mark, in one transaction
+//!   └ gone or newer text: superseded (its own job indexes it)      └ the same once more
+//!   └ already indexed this way: unchanged
+//! ```
+//!
+//! No connection is held while the provider is called. Run twice, it finds its own work done.
+
+use std::collections::HashMap;
+
+use jobs::catalog::KnowledgeIndexDocument;
+use store::knowledge::{
+    ChunkEmbedding, ChunkToStore, KnowledgeError, StoredChunk, load_document, replace_chunks,
+    stored_chunks,
+};
+
+use crate::{
+    clients::{ProviderError, RetryClass},
+    knowledge::{
+        KnowledgeDeps,
+        chunk::{Chunk, ChunkSizes, chunks},
+        document::{Format, body},
+    },
+};
+
+/// What became of the document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IndexOutcome {
+    /// Its chunks are those of its text now.
+    Indexed {
+        /// How many chunks it has.
+        chunks: usize,
+        /// How many of them were embedded; the others were kept.
+        embedded: usize,
+        /// The tokens that the embeddings are billed for.
+        tokens: u64,
+    },
+    /// They were so already.
+    Unchanged,
+    /// It has newer text, which another job indexes, or is gone.
+    Superseded,
+}
+
+/// The document could not be indexed; its old chunks stand.
+#[derive(Debug, thiserror::Error)]
+pub enum IndexError {
+    /// Its chunks could not be embedded.
+    #[error("the document's chunks could not be embedded")]
+    Embedding(#[from] ProviderError),
+    /// It could not be loaded or stored.
+    #[error("the document could not be loaded or stored")]
+    Store(#[from] KnowledgeError),
+    /// Cutting it did not end well.
+    #[error("the document could not be cut into chunks")]
+    Chunking(#[source] tokio::task::JoinError),
+}
+
+impl IndexError {
+    /// Whether another attempt may succeed.
+    pub fn retry(&self) -> RetryClass {
+        match self {
+            Self::Embedding(error) => error.retry(),
+            Self::Store(KnowledgeError::Database(_) | KnowledgeError::Conflict) => {
+                RetryClass::LATER
+            }
+            Self::Store(_) | Self::Chunking(_) => RetryClass::Never,
+        }
+    }
+}
+
+impl From<sqlx::Error> for IndexError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+/// Indexes the document that the job names.
+pub async fn index_document(
+    deps: &KnowledgeDeps,
+    job: &KnowledgeIndexDocument,
+) -> Result<IndexOutcome, IndexError> {
+    let document = {
+        let mut conn = deps.pool.acquire().await?;
+        load_document(&mut conn, job.document_id).await?
+    };
+    let Some(document) =
+        document.filter(|document| hex(&document.content_hash) == job.content_hash)
+    else {
+        return Ok(IndexOutcome::Superseded);
+    };
+    let fingerprint = deps.profile().fingerprint(&document.content_hash);
+    if document.indexed_hash.as_ref() == Some(&fingerprint) {
+        return Ok(IndexOutcome::Unchanged);
+    }
+
+    let sizes = ChunkSizes {
+        size: deps.config.chunk_size,
+        overlap: deps.config.chunk_overlap,
+    };
+    let content_hash = document.content_hash;
+    // Some hundred milliseconds for a large document: too long for a thread that serves others.
+    let cut = tokio::task::spawn_blocking(move || {
+        let format = Format::of(&document.source).unwrap_or(Format::Markdown);
+        chunks(
+            &document.title,
+            format,
+            body(format, &document.content),
+            sizes,
+        )
+    })
+    .await
+    .map_err(IndexError::Chunking)?;
+
+    let stored = {
+        let mut conn = deps.pool.acquire().await?;
+        let model = deps.embedder.model();
+        stored_chunks(&mut conn, &deps.config.table, job.document_id, model).await?
+    };
+    let kept = match_stored(&cut, stored);
+    let new: Vec<&str> = cut
+        .iter()
+        .zip(&kept)
+        .filter(|(_, kept)| kept.is_none())
+        .map(|(chunk, _)| chunk.embedded_text.as_str())
+        .collect();
+    let embedded = deps.embedder.embed(&new).await?;
+    let outcome = IndexOutcome::Indexed {
+        chunks: cut.len(),
+        embedded: new.len(),
+        tokens: embedded.tokens,
+    };
+
+    let mut vectors = embedded.vectors.into_iter();
+    let to_store: Vec<ChunkToStore> = cut
+        .into_iter()
+        .zip(kept)
+        .map(|(chunk, kept)| ChunkToStore {
+            heading_path: chunk.heading_path,
+            content: chunk.content,
+            token_count: i32::try_from(chunk.token_count).unwrap_or(i32::MAX),
+            content_hash: chunk.content_hash.to_vec(),
+            embedding: match kept {
+                Some(chunk_id) => ChunkEmbedding::Kept(chunk_id),
+                None => ChunkEmbedding::New(vectors.next().unwrap_or_default()),
+            },
+        })
+        .collect();
+    let mut conn = deps.pool.acquire().await?;
+    let exchanged = replace_chunks(
+        &mut conn,
+        &deps.config.table,
+        job.document_id,
+        &content_hash,
+        &fingerprint,
+        deps.embedder.model(),
+        &to_store,
+    )
+    .await;
+    match exchanged {
+        Ok(()) => Ok(outcome),
+        Err(KnowledgeError::Superseded) => Ok(IndexOutcome::Superseded),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// For each chunk the stored one with the same embedded text, each used once; among several the one
+/// in the same place, so that as few rows as possible move.
+fn match_stored(cut: &[Chunk], stored: Vec<StoredChunk>) -> Vec<Option<i64>> {
+    let mut by_hash: HashMap<Vec<u8>, Vec<(i32, i64)>> = HashMap::new();
+    for chunk in stored {
+        by_hash
+            .entry(chunk.content_hash)
+            .or_default()
+            .push((chunk.ordinal, chunk.chunk_id));
+    }
+    let mut take = |chunk: &Chunk, place: Option<usize>| {
+        let same = by_hash.get_mut(chunk.content_hash.as_slice())?;
+        let position = same.iter().position(|(ordinal, _)| {
+            place.is_none_or(|place| usize::try_from(*ordinal).ok() == Some(place))
+        })?;
+        Some(same.swap_remove(position).1)
+    };
+    let in_place: Vec<Option<i64>> = cut
+        .iter()
+        .enumerate()
+        .map(|(place, chunk)| take(chunk, Some(place)))
+        .collect();
+    cut.iter()
+        .zip(in_place)
+        .map(|(chunk, kept)| kept.or_else(|| take(chunk, None)))
+        .collect()
+}
+
+/// Lower-case hex, as a job's payload names a hash.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+
+    bytes.iter().fold(String::new(), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chunk(hash: u8) -> Chunk {
+        Chunk {
+            heading_path: Vec::new(),
+            content: String::new(),
+            token_count: 0,
+            embedded_text: String::new(),
+            content_hash: [hash; 32],
+        }
+    }
+
+    fn stored(chunk_id: i64, ordinal: i32, hash: u8) -> StoredChunk {
+        StoredChunk {
+            chunk_id,
+            ordinal,
+            content_hash: vec![hash; 32],
+        }
+    }
+
+    #[test]
+    fn a_stored_chunk_is_kept_once_and_in_its_place_if_it_can_be() {
+        let cut = [chunk(1), chunk(2), chunk(1), chunk(1), chunk(3)];
+        let stored = vec![
+            stored(10, 2, 1),
+            stored(11, 0, 2),
+            stored(12, 9, 1),
+            stored(13, 1, 4),
+        ];
+        assert_eq!(
+            match_stored(&cut, stored),
+            [Some(12), Some(11), Some(10), None, None]
+        );
+    }
+
+    #[test]
+    fn hashes_are_written_in_lower_case_hex() {
+        assert_eq!(hex(&[0, 10, 255]), "000aff");
+    }
+}

@@ -1,0 +1,3 @@
+//! One file per kind of job.
+
+pub mod index_document;

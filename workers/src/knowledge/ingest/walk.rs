@@ -1,0 +1,344 @@
+//! Finds the files that are knowledge below a root, and reads one.
+//!
+//! A root is a folder, or one file of a folder. Its name is the folder's, and a document's source is
+//! `name/path/below.md`: so two folders don't collide, a file is the same document whether it comes
+//! by itself or with its folder, and a checkout may lie anywhere. Two folders of one name are one
+//! root; giving both at once is refused.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
+
+use walkdir::{DirEntry, WalkDir};
+
+use crate::knowledge::document::Format;
+
+/// The largest file that is read, in bytes. A book has about one MB of text.
+pub const MAX_FILE_BYTES: u64 = 5 * 1024 * 1024;
+
+/// Why something was left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SkipReason {
+    /// A root that does not exist or can't be opened.
+    #[error("does not exist or can't be opened")]
+    NotFound,
+    /// A root without a name of its own, such as `/`.
+    #[error("has no name: give a folder below it")]
+    NoName,
+    /// Another root of the same call has the same name.
+    #[error("another path of this call has the same folder name")]
+    SameName,
+    /// A file by itself that is not one of the formats.
+    #[error("is neither Markdown (.md, .markdown) nor text (.txt)")]
+    UnknownFormat,
+    /// A folder without a single document. Nothing of it is removed either: more likely a wrong path.
+    #[error("has no Markdown or text file in it")]
+    NoDocuments,
+    /// More than [`MAX_FILE_BYTES`].
+    #[error("is larger than 5 MB")]
+    TooLarge,
+    /// Nothing but white space.
+    #[error("is empty")]
+    Empty,
+    /// Not UTF-8.
+    #[error("is not UTF-8 text")]
+    NotUtf8,
+    /// A NUL, which the database can't keep; the file is hardly text.
+    #[error("contains a NUL character")]
+    Nul,
+    /// The file's name is not UTF-8.
+    #[error("has a name that is not UTF-8")]
+    NameNotUtf8,
+    /// A symbolic link to somewhere outside of the root.
+    #[error("is a symbolic link that leads out of the folder")]
+    LinkOutside,
+    /// The operating system refused.
+    #[error("can't be read")]
+    Unreadable,
+}
+
+impl SkipReason {
+    /// Whether somebody should do something about it.
+    pub fn is_error(self) -> bool {
+        !matches!(self, Self::Empty | Self::LinkOutside)
+    }
+}
+
+/// Something that was left out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Skipped {
+    /// What, as it was given or found.
+    pub path: PathBuf,
+    /// Why.
+    pub reason: SkipReason,
+}
+
+/// A file that is knowledge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Found {
+    /// Where it is.
+    pub(super) path: PathBuf,
+    /// Its path below the root, with `/`.
+    pub(super) below: String,
+    /// How it is written.
+    pub(super) format: Format,
+}
+
+/// What was given to be indexed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Root {
+    /// The folder's name and a `/`: the beginning of every source.
+    pub(super) prefix: String,
+    folder: PathBuf,
+    /// The one file that is meant, if not the whole folder.
+    file: Option<PathBuf>,
+}
+
+impl Root {
+    /// Looks at a path that somebody gave.
+    pub(super) fn open(given: &Path) -> Result<Self, SkipReason> {
+        let path = fs::canonicalize(given).map_err(|_| SkipReason::NotFound)?;
+        let (folder, file) = if path.is_file() {
+            let folder = path.parent().ok_or(SkipReason::NoName)?.to_owned();
+            (folder, Some(path))
+        } else {
+            (path, None)
+        };
+        let name = folder.file_name().ok_or(SkipReason::NoName)?;
+        let name = name.to_str().ok_or(SkipReason::NameNotUtf8)?;
+        Ok(Self {
+            prefix: format!("{name}/"),
+            folder,
+            file,
+        })
+    }
+
+    /// Whether everything below the folder is meant, so that what is not found is gone.
+    pub(super) fn is_folder(&self) -> bool {
+        self.file.is_none()
+    }
+
+    /// Whether both have the same name and are not the same folder.
+    pub(super) fn collides(&self, other: &Self) -> bool {
+        self.prefix == other.prefix && self.folder != other.folder
+    }
+}
+
+/// The documents below a root, sorted by path, and what was left out. Names that begin with a dot
+/// are passed over, and so are other formats. Symbolic links are not followed: what they lead to
+/// inside the root is found by its own path.
+pub(super) fn walk(root: &Root) -> (Vec<Found>, Vec<Skipped>) {
+    let mut found = Vec::new();
+    let mut skipped = Vec::new();
+    if let Some(file) = &root.file {
+        match describe(root, file) {
+            Ok(Some(file)) => found.push(file),
+            Ok(None) => skipped.push(skip(file, SkipReason::UnknownFormat)),
+            Err(reason) => skipped.push(skip(file, reason)),
+        }
+        return (found, skipped);
+    }
+    let entries = WalkDir::new(&root.folder)
+        .sort_by_file_name()
+        .into_iter()
+        .filter_entry(|entry| entry.depth() == 0 || !is_hidden(entry));
+    for entry in entries {
+        let entry = match entry {
+            Ok(entry) => entry,
+            Err(error) => {
+                let path = error.path().unwrap_or(&root.folder);
+                skipped.push(skip(path, SkipReason::Unreadable));
+                continue;
+            }
+        };
+        let kind = entry.file_type();
+        if kind.is_dir() {
+            continue;
+        }
+        match describe(root, entry.path()) {
+            Ok(None) => {}
+            Ok(Some(file)) if kind.is_file() => found.push(file),
+            Ok(Some(_)) => {
+                let inside = fs::canonicalize(entry.path())
+                    .is_ok_and(|target| target.starts_with(&root.folder));
+                if !inside {
+                    skipped.push(skip(entry.path(), SkipReason::LinkOutside));
+                }
+            }
+            Err(reason) => skipped.push(skip(entry.path(), reason)),
+        }
+    }
+    if found.is_empty() && skipped.is_empty() {
+        skipped.push(skip(&root.folder, SkipReason::NoDocuments));
+    }
+    (found, skipped)
+}
+
+/// The text of a file: UTF-8, without a byte order mark, with plain line ends.
+pub(super) fn read(path: &Path) -> Result<String, SkipReason> {
+    let unreadable = |_: io::Error| SkipReason::Unreadable;
+    let mut bytes = Vec::new();
+    File::open(path)
+        .map_err(unreadable)?
+        .take(MAX_FILE_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(unreadable)?;
+    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > MAX_FILE_BYTES {
+        return Err(SkipReason::TooLarge);
+    }
+    let text = String::from_utf8(bytes).map_err(|_| SkipReason::NotUtf8)?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    if text.contains('\0') {
+        Err(SkipReason::Nul)
+    } else if text.trim().is_empty() {
+        Err(SkipReason::Empty)
+    } else {
+        Ok(text.replace("\r\n", "\n").replace('\r', "\n"))
+    }
+}
+
+/// `None` for a file of another format.
+fn describe(root: &Root, path: &Path) -> Result<Option<Found>, SkipReason> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let Some(format) = Format::of(&name) else {
+        return Ok(None);
+    };
+    let below = path
+        .strip_prefix(&root.folder)
+        .map_err(|_| SkipReason::Unreadable)?
+        .components()
+        .map(|part| part.as_os_str().to_str())
+        .collect::<Option<Vec<_>>>()
+        .ok_or(SkipReason::NameNotUtf8)?
+        .join("/");
+    Ok(Some(Found {
+        path: path.to_owned(),
+        below,
+        format,
+    }))
+}
+
+fn is_hidden(entry: &DirEntry) -> bool {
+    entry.file_name().to_string_lossy().starts_with('.')
+}
+
+fn skip(path: &Path, reason: SkipReason) -> Skipped {
+    Skipped {
+        path: path.to_owned(),
+        reason,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(folder: &Path, name: &str, content: impl AsRef<[u8]>) {
+        let path = folder.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+
+    fn below(found: &[Found]) -> Vec<&str> {
+        found.iter().map(|file| file.below.as_str()).collect()
+    }
+
+    #[test]
+    fn documents_are_found_in_order_and_the_rest_is_passed_over() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = place.path().join("site");
+        for name in [
+            "b/x.txt",
+            "a.md",
+            "b/a.Markdown",
+            "c.pdf",
+            ".git/d.md",
+            "e",
+            ".f.md",
+        ] {
+            write(&folder, name, "text");
+        }
+        let root = Root::open(&folder).unwrap();
+        let (found, skipped) = walk(&root);
+        assert_eq!(root.prefix, "site/");
+        assert_eq!(below(&found), ["a.md", "b/a.Markdown", "b/x.txt"]);
+        assert_eq!(skipped, []);
+    }
+
+    #[test]
+    fn a_file_by_itself_has_the_name_that_it_has_in_its_folder() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = place.path().join("site");
+        write(&folder, "a.md", "text");
+        write(&folder, "b.md", "text");
+        write(&folder, "c.pdf", "text");
+        let file = Root::open(&folder.join("a.md")).unwrap();
+        assert_eq!(file.prefix, "site/");
+        assert!(!file.is_folder());
+        assert_eq!(below(&walk(&file).0), ["a.md"]);
+        let other = Root::open(&folder.join("c.pdf")).unwrap();
+        assert_eq!(walk(&other).1[0].reason, SkipReason::UnknownFormat);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_are_not_followed() {
+        use std::os::unix::fs::symlink;
+
+        let place = tempfile::tempdir().unwrap();
+        let folder = place.path().join("site");
+        write(&folder, "a.md", "text");
+        write(place.path(), "outside/secret.md", "secret");
+        symlink(
+            place.path().join("outside/secret.md"),
+            folder.join("out.md"),
+        )
+        .unwrap();
+        symlink(folder.join("a.md"), folder.join("in.md")).unwrap();
+        symlink(place.path().join("outside"), folder.join("folder")).unwrap();
+        let (found, skipped) = walk(&Root::open(&folder).unwrap());
+        assert_eq!(below(&found), ["a.md"]);
+        assert_eq!(skipped.len(), 1);
+        assert_eq!(skipped[0].reason, SkipReason::LinkOutside);
+    }
+
+    #[test]
+    fn a_path_that_is_not_there_or_has_nothing_is_told() {
+        let place = tempfile::tempdir().unwrap();
+        assert_eq!(
+            Root::open(&place.path().join("x")),
+            Err(SkipReason::NotFound)
+        );
+        assert_eq!(Root::open(Path::new("/")), Err(SkipReason::NoName));
+        let empty = walk(&Root::open(place.path()).unwrap());
+        assert_eq!(empty.1[0].reason, SkipReason::NoDocuments);
+    }
+
+    #[test]
+    fn two_folders_of_one_name_collide() {
+        let place = tempfile::tempdir().unwrap();
+        write(place.path(), "x/docs/a.md", "text");
+        write(place.path(), "y/docs/a.md", "text");
+        let open = |name: &str| Root::open(&place.path().join(name)).unwrap();
+        assert!(open("x/docs").collides(&open("y/docs")));
+        assert!(!open("x/docs").collides(&open("x/docs/a.md")));
+    }
+
+    #[test]
+    fn only_text_that_can_be_kept_is_read() {
+        let place = tempfile::tempdir().unwrap();
+        let read = |content: &[u8]| {
+            write(place.path(), "a.md", content);
+            read(&place.path().join("a.md"))
+        };
+        assert_eq!(read(b"\xef\xbb\xbfa\r\nb\rc"), Ok("a\nb\nc".into()));
+        assert_eq!(read(b" \n"), Err(SkipReason::Empty));
+        assert_eq!(read(b"a\0b"), Err(SkipReason::Nul));
+        assert_eq!(read(b"\xff\xfe"), Err(SkipReason::NotUtf8));
+        let largest = usize::try_from(MAX_FILE_BYTES).unwrap();
+        assert!(read(&vec![b'a'; largest]).is_ok());
+        assert_eq!(read(&vec![b'a'; largest + 1]), Err(SkipReason::TooLarge));
+    }
+}

@@ -1,0 +1,49 @@
+//! The knowledge base's two ways: documents come in ([`ingest`], [`document`], [`chunk`] and the job
+//! [`crate::handlers::index_document`]), and passages come out ([`mod@retrieve`]).
+
+pub mod chunk;
+pub mod document;
+mod front_matter;
+pub mod ingest;
+
+pub mod retrieve;
+pub mod tokens;
+
+use sqlx::PgPool;
+use store::knowledge::{IndexProfile, KnowledgeError, ensure_table};
+
+use crate::{clients::embeddings::Embedder, config::KnowledgeConfig};
+
+pub use retrieve::{Passage, RetrieveError, retrieve};
+
+/// What indexing and retrieval work with. A clone shares the connections.
+#[derive(Debug, Clone)]
+pub struct KnowledgeDeps {
+    /// The database. A connection is never held while the provider is called.
+    pub pool: PgPool,
+    /// The embeddings.
+    pub embedder: Embedder,
+    /// How text is cut and searched.
+    pub config: KnowledgeConfig,
+}
+
+impl KnowledgeDeps {
+    /// Makes the chunks' table if need be and checks that it fits the embeddings. To be called once
+    /// before anything is indexed or searched.
+    pub async fn prepare(&self) -> Result<(), KnowledgeError> {
+        let mut conn = self.pool.acquire().await?;
+        ensure_table(&mut conn, &self.config.table, self.embedder.dimensions()).await
+    }
+
+    /// What, besides a text, decides its chunks.
+    pub fn profile(&self) -> IndexProfile {
+        IndexProfile {
+            table: self.config.table.clone(),
+            model: self.embedder.model().to_owned(),
+            dimensions: self.embedder.dimensions(),
+            chunk_size: self.config.chunk_size,
+            chunk_overlap: self.config.chunk_overlap,
+            chunker: chunk::VERSION,
+        }
+    }
+}
