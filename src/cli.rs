@@ -9,8 +9,8 @@ use crate::commands::dev::DevArgs;
 
 /// An embeddable AI website chat that never loses a message.
 ///
-/// Roles are configured by environment variables: see docs/configuration.md. A wrong configuration
-/// ends the process with exit code 2 and names everything that is wrong.
+/// Roles are configured by environment variables. A wrong configuration ends the process with exit
+/// code 2, and names everything that is wrong.
 #[derive(Debug, Parser)]
 #[command(name = "growth-chat", version)]
 struct Cli {

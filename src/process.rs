@@ -13,6 +13,7 @@ use store::{
     settings::Settings,
 };
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     lifecycle::{Stage, StopSignals, Supervisor},
@@ -60,6 +61,8 @@ impl ProcessConfig {
 pub(crate) struct Process {
     database: Database,
     bus: Bus,
+    /// Cancelled once the schema is as this build needs it.
+    migrated: CancellationToken,
     drain: Duration,
     supervisor: Supervisor,
     http: Option<SocketAddr>,
@@ -84,16 +87,22 @@ impl Process {
             task.run(&of, stop).await;
             Ok(())
         });
-        let at = database.clone();
+        let migrated = CancellationToken::new();
+        let (task, of) = (migrated.clone(), database.clone());
         supervisor.spawn("schema check", Stage::Support, |stop| async move {
-            stop.run_until_cancelled(at.wait_until_migrated()).await;
-            // It is checked once; the others go on.
+            let check = async {
+                of.wait_until_migrated().await;
+                task.cancel();
+            };
+            stop.run_until_cancelled(check).await;
+            // It is checked once, and the process goes on.
             stop.cancelled().await;
             Ok(())
         });
         Ok(Self {
             database,
             bus,
+            migrated,
             drain: config.drain,
             supervisor,
             http: None,
@@ -156,15 +165,20 @@ impl Process {
         Ok(())
     }
 
-    /// Runs the jobs of `runtime` once `prepared`.
+    /// Runs the jobs of `runtime` once the schema is there and `prepare` is done.
     pub(crate) fn run_jobs(
         &mut self,
         runtime: Runtime,
-        prepared: impl Future<Output = Result<()>> + Send + 'static,
+        prepare: impl Future<Output = Result<()>> + Send + 'static,
     ) {
         let drain = self.drain;
+        let migrated = self.migrated.clone();
         self.supervisor
             .spawn("job runtime", Stage::Work, move |stop| async move {
+                let prepared = async {
+                    migrated.cancelled().await;
+                    prepare.await
+                };
                 if let Some(prepared) = stop.run_until_cancelled(prepared).await {
                     prepared?;
                     runtime.run(stop, drain).await?;
