@@ -3,15 +3,18 @@
 //! The caller's transaction holds the lock of the session's serial key. The worker that is asked
 //! keeps and bills the partial text.
 
-use jobs::{Cancelled, JobId, JobKind, catalog::TurnProcess, enqueue::QueueError};
+use jobs::{Cancelled, JobId, QueueError};
 use sqlx::PgConnection;
-use store::{bus::Bus, ids::TurnKey, turn_control};
+use store::{
+    bus::{Bus, Wake},
+    ids::TurnKey,
+    turn_control,
+};
 
 /// What a transaction stopped, to be announced after its commit.
 #[derive(Debug, Default)]
 pub(crate) struct Stopping {
-    asked: Vec<JobId>,
-    ended: Vec<TurnKey>,
+    after: Wake,
 }
 
 /// How a turn stops.
@@ -33,30 +36,20 @@ impl Stopping {
         reason: &str,
     ) -> Result<Stopped, QueueError> {
         let cancelled = match job_id {
-            Some(id) => jobs::cancel(conn, JobId(id)).await?,
+            Some(id) => jobs::cancel(conn, JobId(id), &mut self.after).await?,
             None => Cancelled::NotLive,
         };
-        if let (Cancelled::Asked, Some(id)) = (cancelled, job_id) {
-            self.asked.push(JobId(id));
+        if cancelled == Cancelled::Asked {
             return Ok(Stopped::Asked);
         }
         // Without a live job nobody else would ever end the turn.
         turn_control::cancel_unattended(conn, &key, reason).await?;
-        self.ended.push(key);
+        self.after.turns.insert(key);
         Ok(Stopped::Ended)
     }
 
     /// Tells workers and clients. Call it after the commit.
     pub(crate) fn announce(self, bus: &Bus) {
-        if !self.ended.is_empty() {
-            // The session's next turn may have become ready.
-            bus.jobs_ready(TurnProcess::QUEUE);
-        }
-        for key in self.ended {
-            bus.turn_changed(key);
-        }
-        for id in self.asked {
-            bus.cancel_job(id.0);
-        }
+        bus.publish(&self.after);
     }
 }

@@ -5,7 +5,37 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use store::ids::{SessionId, TurnKey};
 
-use crate::kind::JobKind;
+use serde_json::Value;
+use sqlx::PgConnection;
+use store::bus::Wake;
+
+use crate::{end::Ended, kind::JobKind};
+
+macro_rules! catalog {
+    ($($kind:ty),+ $(,)?) => {
+        /// What follows from the end of a job; see [`JobKind::ended`]. Nothing does for a payload that can't
+        /// be read or a kind that nobody knows.
+        pub(crate) async fn ended(
+            kind: &str,
+            payload: &Value,
+            ended: Ended,
+            conn: &mut PgConnection,
+            after: &mut Wake,
+        ) -> sqlx::Result<()> {
+            $(
+                if <$kind>::KIND == kind || <$kind>::ALIASES.contains(&kind) {
+                    return match <$kind>::deserialize(payload) {
+                        Ok(job) => job.ended(ended, conn, after).await,
+                        Err(_) => Ok(()),
+                    };
+                }
+            )+
+            Ok(())
+        }
+    };
+}
+
+catalog!(TurnProcess, KnowledgeIndexDocument);
 
 /// Answers one message of a visitor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,7 +60,7 @@ impl JobKind for TurnProcess {
     const KIND: &'static str = "turn.process";
     const QUEUE: &'static str = "turns";
     const RETRY_WAITS: &'static [i32] = &[1, 3, 9];
-    const TIMEOUT: Duration = Duration::from_secs(120);
+    const TIMEOUT: Duration = Duration::from_mins(2);
 
     fn unique_key(&self) -> Option<String> {
         Some(self.key().to_string())
@@ -60,7 +90,7 @@ impl JobKind for KnowledgeIndexDocument {
     const KIND: &'static str = "knowledge.index_document";
     const QUEUE: &'static str = "knowledge";
     const RETRY_WAITS: &'static [i32] = &[1, 3, 9];
-    const TIMEOUT: Duration = Duration::from_secs(300);
+    const TIMEOUT: Duration = Duration::from_mins(5);
 
     fn unique_key(&self) -> Option<String> {
         Some(format!("{}:{}", self.document_id, self.content_hash))

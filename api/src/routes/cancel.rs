@@ -6,7 +6,7 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use jobs::{catalog::session_serial_key, enqueue::QueueError, lock_serial_key};
+use jobs::{QueueError, catalog::session_serial_key, lock_serial_key};
 use serde::Serialize;
 use store::{ids::TurnKey, sessions, turn_control};
 use utoipa::ToSchema;

@@ -1,7 +1,7 @@
 //! `POST /chat/{session}/close`: the visitor ends the conversation.
 
 use axum::{Json, extract::State as StateOf};
-use jobs::{catalog::session_serial_key, enqueue::QueueError, lock_serial_key};
+use jobs::{QueueError, catalog::session_serial_key, lock_serial_key};
 use serde::Serialize;
 use store::{
     ids::{SessionId, TurnKey},

@@ -11,7 +11,7 @@
 
 use std::collections::HashMap;
 
-use jobs::catalog::KnowledgeIndexDocument;
+use jobs::{JobError, Retry, catalog::KnowledgeIndexDocument};
 use store::knowledge::{
     ChunkEmbedding, ChunkToStore, KnowledgeError, StoredChunk, load_document, replace_chunks,
     stored_chunks,
@@ -74,6 +74,24 @@ impl IndexError {
 impl From<sqlx::Error> for IndexError {
     fn from(error: sqlx::Error) -> Self {
         Self::Store(error.into())
+    }
+}
+
+impl From<IndexError> for JobError {
+    fn from(error: IndexError) -> Self {
+        let retry = match error.retry() {
+            RetryClass::Never => Retry::Never,
+            RetryClass::Retry { after: None } => Retry::AsPlanned,
+            RetryClass::Retry { after: Some(after) } => Retry::NotBefore(after),
+        };
+        let reason = match error {
+            // A database's message can quote a row.
+            IndexError::Store(KnowledgeError::Database(source)) => return source.into(),
+            IndexError::Embedding(source) => format!("the chunks could not be embedded: {source}"),
+            IndexError::Store(source) => format!("the chunks could not be stored: {source}"),
+            error @ IndexError::Chunking(_) => error.to_string(),
+        };
+        Self { retry, reason }
     }
 }
 
