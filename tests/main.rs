@@ -8,3 +8,5 @@
 mod api;
 mod deploy;
 mod documents;
+mod journeys;
+mod support;

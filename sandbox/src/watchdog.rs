@@ -17,7 +17,8 @@ pub use nix::sys::signal::Signal;
 use parking_lot::Mutex;
 
 /// `$1`, `$2`: the signals to send first and last; `$3`: how many tenths of a second apart;
-/// `$4`: a folder to remove, or nothing. Reads `watch PID` and `forget PID`.
+/// `$4`: a folder to remove, or nothing. Reads `watch PID` and `forget PID`. A process that has ended
+/// and that nobody has waited for (`Z`) still takes signals; in a container that may last for ever.
 const SCRIPT: &str = r#"
 trap '' HUP INT QUIT TERM
 pids=' '
@@ -31,6 +32,7 @@ for pid in $pids; do kill -s "$1" "$pid"; done
 waited=0
 for pid in $pids; do
   while kill -0 "$pid"; do
+    case $(cat "/proc/$pid/stat" || true) in *') Z '*) break ;; esac
     if [ "$waited" -ge "$3" ]; then kill -s "$2" "$pid"; break; fi
     sleep 0.1; waited=$((waited + 1))
   done

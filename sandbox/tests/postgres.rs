@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 use std::{
+    net::{Ipv4Addr, TcpStream},
     path::Path,
     process::{Command, Stdio},
     time::{Duration, Instant},
@@ -171,7 +172,7 @@ async fn owner_of_a_server() {
         return;
     }
     let server = Server::start(ServerOptions::default()).await.unwrap();
-    println!("pid {}", server.pid().unwrap());
+    println!("port {}", server.port());
     std::future::pending::<()>().await;
 }
 
@@ -187,12 +188,15 @@ fn a_server_ends_when_its_owner_is_killed() {
         .spawn()
         .unwrap();
     let lines = BufReader::new(owner.stdout.take().unwrap()).lines();
-    let pid: i32 = lines
+    let port: u16 = lines
         .map(Result::unwrap)
-        .find_map(|line| line.split_once("pid ").map(|(_, pid)| pid.parse().unwrap()))
+        .find_map(|line| {
+            line.split_once("port ")
+                .map(|(_, port)| port.parse().unwrap())
+        })
         .unwrap();
-    let postgres = nix::unistd::Pid::from_raw(pid);
-    assert!(nix::sys::signal::kill(postgres, None).is_ok());
+    let connect = || TcpStream::connect((Ipv4Addr::LOCALHOST, port));
+    assert!(connect().is_ok());
     assert!(!is_empty(folder.path()));
     owner.kill().unwrap();
     owner.wait().unwrap();
@@ -204,7 +208,7 @@ fn a_server_ends_when_its_owner_is_killed() {
         );
         std::thread::sleep(Duration::from_millis(20));
     }
-    assert!(nix::sys::signal::kill(postgres, None).is_err());
+    assert!(connect().is_err());
 }
 
 fn is_empty(folder: &Path) -> bool {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use sha2::{Digest, Sha256};
 use sqlx::{Connection, PgPool, migrate::Migrator, postgres::PgPoolOptions};
 use tokio::sync::OnceCell;
 
@@ -19,6 +20,9 @@ pub static MIGRATOR: Migrator = sqlx::migrate!("../migrations");
 
 /// One server for all tests of a process. It ends with the process: see [`crate::watchdog`].
 static HOST: OnceCell<Host> = OnceCell::const_new();
+
+/// The advisory lock of whoever makes the template. Any number does that nobody else uses.
+const TEMPLATE_LOCK: i64 = 0x6763_7465_7374;
 
 /// Where test databases are made.
 #[derive(Debug)]
@@ -107,27 +111,67 @@ impl Host {
             let url = server.url("postgres");
             (Some(server), url)
         };
-        let template = fresh_name()?;
-        create_database(&admin_url, &template).await?;
-        let mut connection = connect(&database_url(&admin_url, &template)?).await?;
-        MIGRATOR
-            .run(&mut connection)
-            .await
-            .map_err(PostgresError::Migrate)?;
-        // A template must have no connection when it is copied.
-        connection
-            .close()
-            .await
-            .map_err(|source| PostgresError::Database {
-                doing: "closing the template database",
-                source,
-            })?;
+        let template = ensure_template(&admin_url).await?;
         Ok(Self {
             _server: server,
             admin_url,
             template,
         })
     }
+}
+
+/// Makes the migrated template unless an earlier process has: on a given server it stays.
+async fn ensure_template(admin_url: &str) -> Result<String, PostgresError> {
+    let template = template_name();
+    let mut admin = connect(admin_url).await?;
+    let failed = |doing| move |source| PostgresError::Database { doing, source };
+    // Held until this connection ends, so that parallel processes make it once.
+    sqlx::query("select pg_advisory_lock($1)")
+        .bind(TEMPLATE_LOCK)
+        .execute(&mut admin)
+        .await
+        .map_err(failed("waiting for the template database"))?;
+    let known: bool =
+        sqlx::query_scalar("select exists (select from pg_database where datname = $1)")
+            .bind(&template)
+            .fetch_one(&mut admin)
+            .await
+            .map_err(failed("looking for the template database"))?;
+    if known {
+        return Ok(template);
+    }
+    // Under another name until it is whole: this process may be killed.
+    let unfinished = format!("{template}_unfinished");
+    drop_database(admin_url, &unfinished).await?;
+    create_database(admin_url, &unfinished).await?;
+    let mut connection = connect(&database_url(admin_url, &unfinished)?).await?;
+    MIGRATOR
+        .run(&mut connection)
+        .await
+        .map_err(PostgresError::Migrate)?;
+    // A template must have no connection when it is copied.
+    connection
+        .close()
+        .await
+        .map_err(failed("closing the template database"))?;
+    let sql = format!(r#"alter database "{unfinished}" rename to "{template}""#);
+    execute(&mut admin, sql, "naming the template database").await?;
+    Ok(template)
+}
+
+/// Names the migrations that it has.
+fn template_name() -> String {
+    use std::fmt::Write;
+    let mut hash = Sha256::new();
+    for migration in MIGRATOR.iter() {
+        hash.update(migration.version.to_be_bytes());
+        hash.update(&migration.checksum);
+    }
+    let mut name = "growth_chat_template_".to_owned();
+    for byte in &hash.finalize()[..8] {
+        let _ = write!(name, "{byte:02x}");
+    }
+    name
 }
 
 fn fresh_name() -> Result<String, PostgresError> {

@@ -268,7 +268,9 @@ fn unpack(wheel: &Path, work: &Path, run_as: RunAs) -> Result<PathBuf, PostgresE
             "-c",
             "growth_chat_unpacks_only=1",
         ])
-        .env("HOME", &home))?;
+        .env("HOME", &home)
+        // It leaves temporary folders behind.
+        .env("TMPDIR", &home))?;
     let installation = home.join(".pg0/installation").join(VERSION);
     if !is_whole(&installation) {
         let said = [output.stdout, output.stderr].concat();

@@ -1,0 +1,3 @@
+//! What a visitor lives through, with real processes.
+
+mod answer;

@@ -1,0 +1,225 @@
+//! The whole system as processes of the built program, against a database and an outside world of
+//! the test's own.
+//!
+//! ```text
+//! TestSystem ── TestDatabase, or a Server of its own for tests of faults
+//!    ├── Anthropic, OpenAi: the stand-ins, scripted by the test, and what they received
+//!    └── api(), worker(), serve(): processes, each of which a test may kill, stop, start again
+//! ```
+//! Whatever a test starts ends with it: processes are killed when they are dropped, and by a
+//! watchdog when the test itself is killed.
+
+pub(crate) mod frames;
+pub(crate) mod process;
+
+use std::{fs, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use reqwest::Client;
+use sandbox::{
+    anthropic::Anthropic,
+    openai::{self, OpenAi},
+    outside::OutsideWorld,
+    postgres::{MIGRATOR, Server, ServerOptions, TestDatabase},
+    process::{LogListener, Process, Program},
+    watchdog::{Manner, Signal, Watchdog},
+};
+use sqlx::{Connection, PgConnection, PgPool};
+
+pub(crate) use self::process::{ApiProcess, SystemProcess};
+
+/// The site key of the tests.
+pub(crate) const TOKEN: &str = "test-token";
+/// How long a process may take to serve or to end: a machine under load is slow.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Lines of the processes' logs that a failed test shows.
+const KEPT_LINES: usize = 1_000;
+
+/// Where the system's data are.
+#[derive(Debug)]
+pub(crate) enum Database {
+    /// On the server of all tests.
+    Shared(TestDatabase),
+    /// On a server that the test may kill.
+    Own(Server),
+}
+
+/// A system without processes: the test starts those it wants.
+#[derive(Debug)]
+pub(crate) struct TestSystem {
+    pub(crate) world: OutsideWorld,
+    pub(crate) anthropic: Anthropic,
+    pub(crate) openai: OpenAi,
+    pub(crate) client: Client,
+    environment: Vec<(String, String)>,
+    log: Arc<Mutex<Vec<String>>>,
+    listener: LogListener,
+    watchdog: Arc<Watchdog>,
+    database: Database,
+}
+
+impl TestSystem {
+    /// On a database of its own.
+    pub(crate) async fn new() -> Self {
+        Self::on(Database::Shared(TestDatabase::create().await.unwrap())).await
+    }
+
+    /// On a server of its own, which writes as durably as production's.
+    pub(crate) async fn with_own_server() -> Self {
+        let server = Server::start(ServerOptions {
+            durable: true,
+            ..ServerOptions::default()
+        })
+        .await
+        .unwrap();
+        let mut connection = PgConnection::connect(&server.url("postgres"))
+            .await
+            .unwrap();
+        MIGRATOR.run(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+        Self::on(Database::Own(server)).await
+    }
+
+    async fn on(database: Database) -> Self {
+        // Another test may have been first.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let world = OutsideWorld::default();
+        let anthropic = Anthropic::start(world.clone(), 0).await.unwrap();
+        let openai = OpenAi::start(world.clone(), 0).await.unwrap();
+        let manner = Manner {
+            first: Signal::SIGKILL,
+            last: Signal::SIGKILL,
+            patience: Duration::from_secs(5),
+        };
+        let log: Arc<Mutex<Vec<String>>> = Arc::default();
+        let ear = Arc::clone(&log);
+        let mut system = Self {
+            world,
+            client: Client::new(),
+            environment: Vec::new(),
+            log,
+            listener: LogListener::new(move |name, line| {
+                let mut lines = ear.lock();
+                if lines.len() == KEPT_LINES {
+                    lines.remove(0);
+                }
+                lines.push(format!("{name}: {line}"));
+            }),
+            watchdog: Arc::new(Watchdog::start(manner, None).unwrap()),
+            database,
+            anthropic,
+            openai,
+        };
+        let anthropic = system.anthropic.url();
+        let openai = system.openai.url();
+        let database = system.database_url();
+        for (name, value) in [
+            ("ENVIRONMENT", "development"),
+            ("BIND_ADDRESS", "127.0.0.1"),
+            ("PORT", "0"),
+            ("METRICS_PORT", "0"),
+            ("CHECKPOINT_DB_URL", &database),
+            ("WIDGET_TOKENS", TOKEN),
+            ("ALLOWED_ORIGIN", "*"),
+            ("ANTHROPIC_API_KEY", "test"),
+            ("ANTHROPIC_BASE_URL", &anthropic),
+            ("OPENAI_API_KEY", "test"),
+            ("OPENAI_EU_ENDPOINT", &openai),
+            (
+                "RAG_RELEVANCE_THRESHOLD",
+                &openai::RELEVANCE_THRESHOLD.to_string(),
+            ),
+            ("RUST_LOG", "info"),
+            ("LOG_FORMAT", "text"),
+        ] {
+            system.set(name, value);
+        }
+        system
+    }
+
+    /// Sets a variable of the processes that are started from now on.
+    pub(crate) fn set(&mut self, name: &str, value: &str) {
+        self.environment.retain(|(known, _)| known != name);
+        self.environment.push((name.to_owned(), value.to_owned()));
+    }
+
+    pub(crate) fn database_url(&self) -> String {
+        match &self.database {
+            Database::Shared(database) => database.url().to_owned(),
+            Database::Own(server) => server.url("postgres"),
+        }
+    }
+
+    /// A pool of the test's own.
+    pub(crate) async fn pool(&self) -> PgPool {
+        PgPool::connect(&self.database_url()).await.unwrap()
+    }
+
+    /// The server, of a system that was made [`Self::with_own_server`].
+    pub(crate) fn server(&self) -> &Server {
+        match &self.database {
+            Database::Own(server) => server,
+            Database::Shared(_) => panic!("the server is not this test's own"),
+        }
+    }
+
+    /// An API process.
+    pub(crate) async fn api(&self) -> ApiProcess {
+        self.serving("api").await
+    }
+
+    /// API and worker in one process.
+    pub(crate) async fn serve(&self) -> ApiProcess {
+        self.serving("serve").await
+    }
+
+    async fn serving(&self, role: &str) -> ApiProcess {
+        let process = self.start(role).await;
+        ApiProcess::new(process, self.client.clone())
+    }
+
+    /// A worker.
+    pub(crate) async fn worker(&self) -> SystemProcess {
+        self.start("worker").await
+    }
+
+    async fn start(&self, role: &str) -> SystemProcess {
+        let program = self.program(role, &[role]);
+        SystemProcess::start(program, &self.watchdog, &self.listener, PATIENCE).await
+    }
+
+    /// Indexes Markdown documents: `(path, text)`.
+    pub(crate) async fn index(&self, documents: &[(&str, &str)]) {
+        let folder = tempfile::tempdir().unwrap();
+        for (path, text) in documents {
+            let path = folder.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        let program = self.program("index", &["index", folder.path().to_str().unwrap()]);
+        let mut process = Process::start(&program, &self.watchdog, &self.listener).unwrap();
+        let status = tokio::time::timeout(PATIENCE, process.wait())
+            .await
+            .expect("the index takes too long")
+            .unwrap();
+        assert!(status.success(), "{}", process.log());
+    }
+
+    fn program(&self, name: &str, arguments: &[&str]) -> Program {
+        Program {
+            name: name.to_owned(),
+            executable: env!("CARGO_BIN_EXE_growth-chat").into(),
+            arguments: arguments.iter().map(Into::into).collect(),
+            environment: self.environment.clone(),
+            without: vec!["DATABASE_URL".to_owned()],
+        }
+    }
+}
+
+impl Drop for TestSystem {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("{}", self.log.lock().join("\n"));
+        }
+    }
+}

@@ -1,0 +1,383 @@
+/**
+ * The chat behind the panel. Two loops work side by side: one brings the visitor's messages to the
+ * service, one follows the streams of open turns, and each goes on until its work is done, whatever
+ * the network does. Both are safe to repeat: a message is named by its id, a frame by its cursor.
+ */
+import { ApiError, type Api, type Outgoing } from './api';
+import * as conversation from './conversation';
+import type { Action, Conversation, VisitorMessage } from './conversation';
+import { randomId, type Credentials, type CredentialStore } from './credentials';
+import { startOf } from './cursor';
+import type { Outbox } from './outbox';
+import { Persistence, type Task } from './persistence';
+import type { Frame } from './protocol';
+import { readStream, SILENCE_LIMIT_MS } from './stream';
+import type { Surroundings } from './surroundings';
+
+/** What the panel shows. */
+export interface Snapshot {
+  readonly conversation: Conversation;
+  /** The visitor waits for a message to arrive or an answer to end. */
+  readonly busy: boolean;
+  readonly stopping: boolean;
+  /** The last request had no good answer and is being repeated. */
+  readonly reconnecting: boolean;
+  /** Nothing has come for longer than the visitor should wait without another way to ask. */
+  readonly stalled: boolean;
+}
+
+export interface ChatOptions {
+  readonly api: Api;
+  readonly credentials: CredentialStore;
+  readonly outbox: Outbox;
+  readonly surroundings: Surroundings;
+  /** Without progress for so long, the fallback is offered; milliseconds. */
+  readonly streamTimeoutMs: number;
+  readonly onChange: (snapshot: Snapshot) => void;
+  /** Tells the site's other tabs that the conversation went on. */
+  readonly announce: () => void;
+}
+
+/** Attempts to stop an answer; the button can be pressed again. */
+const STOP_ATTEMPTS = 5;
+
+export class Chat {
+  readonly #options: ChatOptions;
+  /** Ends with the session: what an old session's requests bring is not shown in a new one. */
+  #life = new AbortController();
+  /** `null` until the visitor writes: a page that is only looked at stores nothing. */
+  #session: Credentials | null;
+  #state = conversation.EMPTY;
+  #delivering = false;
+  #following = false;
+  readonly #persistence: Persistence;
+  #stopping = false;
+  #stalled = false;
+  #stallTimer: ReturnType<typeof setTimeout> | undefined;
+  /** The message for which the session was replaced last. */
+  #restartedFor: string | null = null;
+  #loading: Promise<void> = Promise.resolve();
+  /** Counts the frames that changed something. */
+  #gains = 0;
+  #again = new Map<string, { answerId: string | null; turn: number }>();
+  #disposed = false;
+
+  constructor(options: ChatOptions) {
+    this.#options = options;
+    this.#session = options.credentials.read();
+    this.#persistence = new Persistence(options.surroundings, () => this.#changed());
+    for (const { id, text } of options.outbox.read()) this.#dispatch({ type: 'submit', id, text });
+  }
+
+  get snapshot(): Snapshot {
+    return {
+      conversation: this.#state,
+      busy: conversation.isBusy(this.#state),
+      stopping: this.#stopping,
+      reconnecting: this.#persistence.failing,
+      stalled: this.#stalled,
+    };
+  }
+
+  /** Loads the transcript and continues what is open; also called when another tab went on. */
+  async refresh(): Promise<void> {
+    const shared = this.#options.credentials.read();
+    if (shared && this.#session && shared.sessionId !== this.#session.sessionId) this.#begin(shared, false);
+    this.#session = shared ?? this.#session;
+    const life = this.#life;
+    if (this.#session) {
+      this.#loading = this.#persist('refresh', life, () => this.#readTranscript(life));
+      await this.#loading;
+    }
+    void this.#deliver();
+    void this.#follow(null);
+  }
+
+  /** Accepts the visitor's message for delivery. */
+  send(text: string): void {
+    this.#dispatch({ type: 'submit', id: randomId(), text });
+    void this.#deliver();
+  }
+
+  /** Tries a refused message again. */
+  resend(id: string): void {
+    this.#dispatch({ type: 'retry', id });
+    void this.#deliver();
+  }
+
+  /** Asks for another answer in place of one that failed. */
+  answerAgain(turn: number): void {
+    const { messages } = this.#state;
+    const failed = conversation.answerOf(this.#state, turn);
+    const at = messages.findIndex((message) => message === failed);
+    const question = messages.slice(0, Math.max(at, 0)).findLast((message) => message.role === 'user');
+    if (failed?.status !== 'failed' || question?.role !== 'user') return;
+    this.#again.set(question.id, { answerId: failed.id, turn });
+    this.#dispatch({ type: 'again', id: question.id, turn });
+    void this.#deliver();
+  }
+
+  /** Stops the running answer; what was streamed stays. */
+  async stop(): Promise<void> {
+    if (this.#stopping) return;
+    this.#stopping = true;
+    this.#changed();
+    const life = this.#life;
+    for (let attempt = 1; attempt <= STOP_ATTEMPTS && !life.signal.aborted; attempt++) {
+      try {
+        const turn = await this.#turnToStop(life);
+        if (turn !== null) await this.#options.api.cancel(this.#own(), turn, life.signal);
+        break;
+      } catch (error) {
+        if (error instanceof ApiError && !error.transient) break;
+        await this.#persistence.wait(this.#persistence.backoff(attempt), life.signal);
+      }
+    }
+    this.#stopping = false;
+    this.#changed();
+  }
+
+  /** Ends this conversation for good and begins another. */
+  startOver(): void {
+    const { api, credentials } = this.#options;
+    // A session that is not told expires by itself.
+    if (this.#session) {
+      api.close(this.#session, new AbortController().signal).catch(() => undefined);
+      this.#begin(credentials.replace(this.#session), false);
+    }
+    this.#options.announce();
+  }
+
+  dispose(): void {
+    this.#disposed = true;
+    this.#life.abort();
+    this.#persistence.dispose();
+    clearTimeout(this.#stallTimer);
+  }
+
+  async #deliver(): Promise<void> {
+    if (this.#delivering) return;
+    this.#delivering = true;
+    try {
+      // What is running already comes first, so that its stream is followed and not only the new turn's.
+      await this.#loading;
+      for (let next = this.#nextOutgoing(); next && !this.#disposed; next = this.#nextOutgoing()) {
+        const message = next;
+        const life = this.#life;
+        await this.#persist('deliver', life, async () => {
+          try {
+            await this.#post(message, life);
+          } catch (error) {
+            if (!(error instanceof ApiError) || error.transient) throw error;
+            this.#refused(message, error);
+          }
+        });
+      }
+    } finally {
+      this.#delivering = false;
+    }
+  }
+
+  /** The session's credentials, minted when the first message needs them. */
+  #own(): Credentials {
+    return (this.#session ??= this.#options.credentials.readOrMint());
+  }
+
+  #nextOutgoing(): VisitorMessage | null {
+    for (const message of this.#state.messages) {
+      if (message.role === 'user' && message.delivery === 'sending') return message;
+    }
+    return null;
+  }
+
+  async #post(message: VisitorMessage, life: AbortController): Promise<void> {
+    const outgoing = this.#outgoing(message);
+    // One stream at a time: browsers have few connections, and turns are answered in order.
+    if (this.#following || conversation.openTurn(this.#state) !== null) {
+      await this.#learnTurn(outgoing, life);
+      void this.#follow(null);
+    } else {
+      const response = await this.#options.api.post(this.#own(), outgoing, life.signal);
+      if (life.signal.aborted) return;
+      this.#dispatch({ type: 'accepted', id: message.id, turn: null });
+      if (this.#following) {
+        // Another turn's stream was found meanwhile; this one comes after it.
+        void response.body?.cancel().catch(() => undefined);
+        await this.#learnTurn(outgoing, life);
+      }
+      void this.#follow({ response, message: outgoing });
+    }
+    this.#options.announce();
+  }
+
+  #outgoing({ id, text }: VisitorMessage): Outgoing {
+    const again = this.#again.get(id);
+    return again ? { id, text, again } : { id, text };
+  }
+
+  /** Posts a message, maybe once more, for its turn's number. */
+  async #learnTurn(message: Outgoing, life: AbortController): Promise<void> {
+    const turn = await this.#options.api.enqueue(this.#own(), message, life.signal);
+    if (life.signal.aborted) return;
+    this.#dispatch({ type: 'accepted', id: message.id, turn });
+  }
+
+  #refused(message: VisitorMessage, error: ApiError): void {
+    const again = this.#again.get(message.id);
+    if (error.code === 'session_closed' || error.code === 'session_not_found') {
+      // Closed by time or in another tab, or lost with a restored database: the next one takes the message.
+      if (this.#restartedFor !== message.id) {
+        this.#restartedFor = message.id;
+        this.#again.delete(message.id);
+        this.#begin(this.#options.credentials.replace(this.#own()), true);
+        return;
+      }
+    }
+    if (error.code === 'nothing_to_regenerate' && again) {
+      // The conversation went on meanwhile: ask again at its end.
+      this.#again.delete(message.id);
+      this.#dispatch({ type: 'accepted', id: message.id, turn: again.turn });
+      this.#dispatch({ type: 'lost', turn: again.turn });
+      this.#dispatch({ type: 'submit', id: randomId(), text: message.text });
+      return;
+    }
+    this.#dispatch({ type: 'refused', id: message.id });
+  }
+
+  /** Follows the open turns one after the other; `posted` is a stream that is open already. */
+  async #follow(posted: { response: Response; message: Outgoing } | null): Promise<void> {
+    if (this.#following || (!posted && conversation.openTurn(this.#state) === null)) return;
+    this.#following = true;
+    const life = this.#life;
+    try {
+      if (posted) {
+        await this.#read(posted.response, posted.message, life);
+        await this.#persist('follow', life, () => this.#ensureTurn(posted.message, life));
+      }
+      await this.#persist('follow', life, async () => {
+        for (let turn = this.#openTurn(life); turn !== null; turn = this.#openTurn(life)) {
+          if (!(await this.#resume(turn, life))) throw new ApiError(null);
+        }
+      });
+    } finally {
+      this.#following = false;
+      this.#changed();
+    }
+    // A turn may have been opened in the very moment that this one ended.
+    if (!this.#disposed) void this.#follow(null);
+  }
+
+  #openTurn(life: AbortController): number | null {
+    return life.signal.aborted ? null : conversation.openTurn(this.#state);
+  }
+
+  /** A stream that was cut before its first frame leaves the turn unknown. */
+  async #ensureTurn(message: Outgoing, life: AbortController): Promise<void> {
+    const shown = this.#state.messages.find((other) => other.id === message.id);
+    if (shown?.role !== 'user' || shown.turn !== null) return;
+    try {
+      await this.#learnTurn(message, life);
+    } catch (error) {
+      if (!(error instanceof ApiError) || error.transient) throw error;
+      await this.#readTranscript(life).catch(() => undefined);
+      this.#dispatch({ type: 'refused', id: message.id });
+    }
+  }
+
+  /** Joins the turn's stream behind what is shown. Resolves to whether anything was gained. */
+  async #resume(turn: number, life: AbortController): Promise<boolean> {
+    const gains = this.#gains;
+    try {
+      const cursor = conversation.answerOf(this.#state, turn)?.cursor ?? startOf(turn);
+      const response = await this.#options.api.stream(this.#own(), cursor, life.signal);
+      const end = response ? await this.#read(response, null, life) : 'done';
+      // Nothing will be streamed any more, and still the answer has no end: the transcript knows it.
+      if (end === 'done' && this.#openTurn(life) === turn) await this.#readTranscript(life);
+    } catch (error) {
+      if (!(error instanceof ApiError) || error.transient) throw error;
+      if (error.code === 'invalid_cursor') await this.#readTranscript(life).catch(() => undefined);
+      if (this.#openTurn(life) === turn) this.#dispatch({ type: 'lost', turn });
+    }
+    return this.#gains !== gains || this.#openTurn(life) !== turn;
+  }
+
+  async #read(response: Response, message: Outgoing | null, life: AbortController): Promise<'done' | 'cut'> {
+    let waiting = message;
+    const onFrame = (frame: Frame) => {
+      if (life.signal.aborted) return;
+      this.#persistence.succeeded('follow');
+      const turn = frame.cursor?.turn ?? (frame.chunk.type === 'data-session' ? frame.chunk.turn : null);
+      if (waiting && turn !== null) {
+        this.#dispatch({ type: 'accepted', id: waiting.id, turn });
+        waiting = null;
+      }
+      const before = this.#state;
+      this.#dispatch({ type: 'frame', turn: turn ?? conversation.openTurn(this.#state), frame });
+      if (this.#state !== before) this.#gains++;
+      this.#progress();
+    };
+    const onWake = (callback: () => void) => this.#options.surroundings.onWake(callback);
+    return readStream(response, { onFrame, onWake, silenceLimitMs: SILENCE_LIMIT_MS, signal: life.signal });
+  }
+
+  async #readTranscript(life: AbortController): Promise<void> {
+    const transcript = await this.#options.api.transcript(this.#own(), life.signal);
+    if (life.signal.aborted) return;
+    this.#dispatch({ type: 'transcript', transcript });
+    this.#progress();
+  }
+
+  async #turnToStop(life: AbortController): Promise<number | null> {
+    const known = conversation.openTurn(this.#state);
+    if (known !== null) return known;
+    const waiting = this.#state.messages.find(
+      (message) => message.role === 'user' && message.turn === null && message.delivery !== 'refused',
+    );
+    if (waiting?.role !== 'user') return null;
+    await this.#learnTurn(this.#outgoing(waiting), life);
+    return conversation.openTurn(this.#state);
+  }
+
+  #persist(task: Task, life: AbortController, work: () => Promise<void>): Promise<void> {
+    return this.#persistence.until(task, life.signal, () => this.#gains, work);
+  }
+
+  #begin(session: Credentials, carry: boolean): void {
+    this.#life.abort();
+    this.#life = new AbortController();
+    this.#session = session;
+    this.#dispatch({ type: 'restart', carry });
+  }
+
+  #dispatch(action: Action): void {
+    const next = conversation.reduce(this.#state, action);
+    if (next === this.#state) return;
+    this.#state = next;
+    this.#options.outbox.write(next.messages);
+    this.#changed();
+  }
+
+  #changed(): void {
+    if (!conversation.isBusy(this.#state)) this.#progress();
+    else if (this.#stallTimer === undefined) this.#armStall();
+    if (!this.#disposed) this.#options.onChange(this.snapshot);
+  }
+
+  #armStall(): void {
+    this.#stallTimer = setTimeout(() => {
+      this.#stalled = true;
+      this.#options.onChange(this.snapshot);
+    }, this.#options.streamTimeoutMs);
+  }
+
+  /** Something came: the wait for the fallback begins anew, if there still is one. */
+  #progress(): void {
+    clearTimeout(this.#stallTimer);
+    this.#stallTimer = undefined;
+    if (this.#stalled) {
+      this.#stalled = false;
+      if (!this.#disposed) this.#options.onChange(this.snapshot);
+    }
+    if (conversation.isBusy(this.#state) && !this.#disposed) this.#armStall();
+  }
+}

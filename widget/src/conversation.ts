@@ -1,0 +1,325 @@
+/**
+ * The conversation on the screen, as a pure function of what happened. Frames may come twice, from
+ * an attempt that was overtaken, or after a transcript that already tells the end: whatever the
+ * order, each turn ends in exactly one coherent answer.
+ *
+ * ```text
+ * visitor's message:  sending ──► accepted
+ *                        ▲ └────► refused
+ *                        └──retry───┘
+ * answer:  (none) ──frame──► streaming ──finish──► done
+ *                             │  ▲  ├────abort───► stopped
+ *                             └──┘  └────error───► failed
+ *                           data-reset
+ * ```
+ */
+import { compareCursors, type Cursor } from './cursor';
+import type { Frame, Source, Transcript, TranscriptMessage } from './protocol';
+
+export interface TextPart {
+  readonly id: string;
+  readonly text: string;
+}
+
+export interface VisitorMessage {
+  readonly role: 'user';
+  readonly key: string;
+  readonly id: string;
+  readonly text: string;
+  /** `null` until the service has named it. */
+  readonly turn: number | null;
+  readonly delivery: 'sending' | 'accepted' | 'refused';
+}
+
+export interface Answer {
+  readonly role: 'assistant';
+  /** Stays the same when the transcript's version takes over from the streamed one. */
+  readonly key: string;
+  /** The transcript's id; `null` before the stream has named it. */
+  readonly id: string | null;
+  readonly turn: number;
+  readonly author: string | null;
+  readonly parts: readonly TextPart[];
+  readonly sources: readonly Source[];
+  readonly status: 'streaming' | 'done' | 'stopped' | 'failed';
+  readonly errorText: string | null;
+  readonly attempt: number;
+  /** The newest durable frame in it. */
+  readonly cursor: Cursor | null;
+}
+
+export type Message = VisitorMessage | Answer;
+
+export interface Conversation {
+  /** Messages of conversations that were closed while this page was open. */
+  readonly previous: readonly Message[];
+  readonly messages: readonly Message[];
+  /** Turns that were accepted and whose answers are not on the screen in full, oldest first. */
+  readonly awaiting: readonly number[];
+  readonly closed: boolean;
+  /** A limit that was reached, in words for the visitor. */
+  readonly limit: string | null;
+}
+
+export type Action =
+  | { readonly type: 'submit'; readonly id: string; readonly text: string }
+  | { readonly type: 'accepted'; readonly id: string; readonly turn: number | null }
+  | { readonly type: 'refused'; readonly id: string }
+  | { readonly type: 'retry'; readonly id: string }
+  /** The visitor wants a failed answer again. */
+  | { readonly type: 'again'; readonly id: string; readonly turn: number }
+  /** `turn` is the stream's, for frames that name none themselves. */
+  | { readonly type: 'frame'; readonly turn: number | null; readonly frame: Frame }
+  /** The stream of a turn can't be had any more and the transcript has no answer. */
+  | { readonly type: 'lost'; readonly turn: number }
+  | { readonly type: 'transcript'; readonly transcript: Transcript }
+  /** The session is over; `carry` takes what it did not accept along and leaves the rest in sight. */
+  | { readonly type: 'restart'; readonly carry: boolean };
+
+export const EMPTY: Conversation = { previous: [], messages: [], awaiting: [], closed: false, limit: null };
+
+export function textOf(answer: Answer): string {
+  return answer.parts.map((part) => part.text).join('\n\n');
+}
+
+export function answerOf(state: Conversation, turn: number): Answer | null {
+  for (const message of state.messages) {
+    if (message.role === 'assistant' && message.turn === turn && message.author === null) return message;
+  }
+  return null;
+}
+
+/** The turn whose stream is to be followed, `null` when there is none. */
+export function openTurn(state: Conversation): number | null {
+  return state.awaiting[0] ?? null;
+}
+
+/** Whether the visitor waits for anything. */
+export function isBusy(state: Conversation): boolean {
+  return openTurn(state) !== null || state.messages.some((message) => message.role === 'user' && isOnItsWay(message));
+}
+
+function isOnItsWay(message: VisitorMessage): boolean {
+  return message.delivery === 'sending' || (message.delivery === 'accepted' && message.turn === null);
+}
+
+/** The same object comes back when nothing changed. */
+export function reduce(state: Conversation, action: Action): Conversation {
+  switch (action.type) {
+    case 'submit': {
+      if (findVisitor(state, action.id)) return state;
+      const { id, text } = action;
+      const message: VisitorMessage = { role: 'user', key: id, id, text, turn: null, delivery: 'sending' };
+      return { ...state, messages: [...state.messages, message] };
+    }
+    case 'accepted': {
+      const message = findVisitor(state, action.id);
+      if (!message) return state;
+      const turn = action.turn ?? message.turn;
+      if (message.delivery === 'accepted' && message.turn === turn) return state;
+      const next = replace(state, message, { ...message, delivery: 'accepted', turn });
+      return turn !== null && !answerOf(state, turn) ? { ...next, awaiting: withTurn(state.awaiting, turn) } : next;
+    }
+    case 'refused':
+    case 'retry': {
+      const message = findVisitor(state, action.id);
+      const delivery = action.type === 'refused' ? 'refused' : 'sending';
+      if (!message || message.turn !== null || message.delivery === delivery) return state;
+      return replace(state, message, { ...message, delivery });
+    }
+    case 'again': {
+      const message = findVisitor(state, action.id);
+      const failed = answerOf(state, action.turn);
+      if (message?.delivery !== 'accepted' || failed?.status !== 'failed') return state;
+      const next = replace(state, message, { ...message, delivery: 'sending', turn: null });
+      return { ...next, messages: next.messages.filter((other) => other !== failed) };
+    }
+    case 'frame':
+      return applyFrame(state, action.turn, action.frame);
+    case 'lost': {
+      const answer = answerOf(state, action.turn) ?? newAnswer(action.turn);
+      return answer.status === 'streaming' ? putAnswer(state, { ...answer, status: 'failed' }) : state;
+    }
+    case 'transcript':
+      return mergeTranscript(state, action.transcript);
+    case 'restart': {
+      if (!action.carry) return EMPTY;
+      const unsent = state.messages.filter((message) => message.role === 'user' && message.delivery !== 'accepted');
+      const sent = state.messages.filter((message) => !unsent.includes(message));
+      return { ...EMPTY, previous: [...state.previous, ...sent.map(settle)], messages: unsent };
+    }
+  }
+}
+
+function applyFrame(state: Conversation, streamTurn: number | null, { cursor, chunk }: Frame): Conversation {
+  if (chunk.type === 'data-limit') {
+    return state.limit === chunk.text ? state : { ...state, limit: chunk.text };
+  }
+  const turn = cursor?.turn ?? (chunk.type === 'data-session' ? chunk.turn : null) ?? streamTurn;
+  if (turn === null || chunk.type === 'data-session') return state;
+  const known = answerOf(state, turn);
+  if (known && known.status !== 'streaming') return state;
+  if (known?.cursor && cursor && compareCursors(cursor, known.cursor) <= 0) return state;
+
+  let answer = known ?? newAnswer(turn);
+  if (cursor) {
+    // A later attempt starts the answer again, whether or not its reset was seen.
+    if (cursor.attempt > answer.attempt) answer = { ...cleared(answer), attempt: cursor.attempt };
+    answer = { ...answer, cursor };
+  }
+  switch (chunk.type) {
+    case 'start':
+      return putAnswer(state, { ...answer, id: chunk.messageId });
+    case 'text-start':
+      return putAnswer(state, withPart(answer, chunk.id, ''));
+    case 'text-delta':
+      return putAnswer(state, withPart(answer, chunk.id, chunk.delta));
+    case 'source-url': {
+      const others = answer.sources.filter((source) => source.id !== chunk.source.id);
+      return putAnswer(state, { ...answer, sources: [...others, chunk.source] });
+    }
+    case 'finish':
+      return putAnswer(state, { ...answer, status: 'done' });
+    case 'abort':
+      return putAnswer(state, { ...answer, status: 'stopped' });
+    case 'error':
+      return putAnswer(state, { ...answer, status: 'failed', errorText: chunk.errorText });
+    case 'data-reset': {
+      // A reset without an id may be a repetition of one that was already obeyed.
+      if (!cursor && chunk.attempt !== null && chunk.attempt <= answer.attempt) return state;
+      return putAnswer(state, { ...cleared(answer), attempt: Math.max(answer.attempt, chunk.attempt ?? 0) });
+    }
+  }
+}
+
+function newAnswer(turn: number): Answer {
+  return {
+    role: 'assistant',
+    key: `turn ${turn}`,
+    id: null,
+    turn,
+    author: null,
+    parts: [],
+    sources: [],
+    status: 'streaming',
+    errorText: null,
+    attempt: 0,
+    cursor: null,
+  };
+}
+
+function cleared(answer: Answer): Answer {
+  return { ...answer, parts: [], sources: [] };
+}
+
+function withPart(answer: Answer, id: string, delta: string): Answer {
+  const known = answer.parts.some((part) => part.id === id);
+  const parts = known
+    ? answer.parts.map((part) => (part.id === id ? { id, text: part.text + delta } : part))
+    : [...answer.parts, { id, text: delta }];
+  return { ...answer, parts };
+}
+
+/** Puts an answer where it was, or behind everything of its own and earlier turns. */
+function putAnswer(state: Conversation, answer: Answer): Conversation {
+  const awaiting = answer.status === 'streaming'
+    ? withTurn(state.awaiting, answer.turn)
+    : state.awaiting.filter((turn) => turn !== answer.turn);
+  const known = answerOf(state, answer.turn);
+  if (known) return { ...replace(state, known, answer), awaiting };
+  const messages = [...state.messages];
+  const before = messages.findLastIndex((message) => message.turn !== null && message.turn <= answer.turn);
+  messages.splice(before + 1, 0, answer);
+  return { ...state, messages, awaiting };
+}
+
+function withTurn(turns: readonly number[], turn: number): readonly number[] {
+  return turns.includes(turn) ? turns : [...turns, turn].sort((a, b) => a - b);
+}
+
+/**
+ * The transcript is the truth about what is finished; the screen knows more about what is not: the
+ * running answer's partial text, messages still on their way, and everything that happened after
+ * the transcript was read.
+ */
+function mergeTranscript(state: Conversation, transcript: Transcript): Conversation {
+  const { activeTurn } = transcript;
+  const newest = Math.max(0, activeTurn ?? 0, ...transcript.messages.map((message) => message.turn));
+  const isOver = (turn: number) => turn <= newest && (activeTurn === null || turn < activeTurn);
+
+  const told = transcript.messages.map((message) => fromTranscript(state, message));
+  const answered = new Set(told.flatMap((message) => (message.role === 'assistant' ? [message.turn] : [])));
+  const kept = state.messages.filter((message) => {
+    if (told.some((other) => other.id !== null && other.id === message.id)) return false;
+    if (message.role === 'user') return message.turn === null || message.turn > newest;
+    return !answered.has(message.turn) && !isOver(message.turn);
+  });
+  const messages = inOrder([...told, ...kept]);
+  // A question that is neither answered nor going to be: its turn failed.
+  const awaiting = new Set(state.awaiting.filter((turn) => turn > newest));
+  if (activeTurn !== null) awaiting.add(activeTurn);
+  for (let at = messages.length - 1; at >= 0; at--) {
+    const message = messages[at];
+    if (message?.role !== 'user' || message.turn === null || answered.has(message.turn)) continue;
+    const next = messages[at + 1];
+    if (next?.role === 'assistant') continue;
+    if (!isOver(message.turn)) awaiting.add(message.turn);
+    // The newest question may be what the active turn answers again.
+    else if (next || activeTurn === null) messages.splice(at + 1, 0, failedAnswer(state, message.turn));
+  }
+  for (const message of messages) {
+    if (message.role !== 'assistant' || message.author !== null) continue;
+    if (message.status === 'streaming') awaiting.add(message.turn);
+    else awaiting.delete(message.turn);
+  }
+  return { ...state, messages, awaiting: [...awaiting].sort((a, b) => a - b), closed: transcript.closed };
+}
+
+function failedAnswer(state: Conversation, turn: number): Answer {
+  const shown = answerOf(state, turn) ?? newAnswer(turn);
+  // A turn that was stopped before its first word leaves no message.
+  return { ...shown, status: shown.status === 'stopped' ? 'stopped' : 'failed' };
+}
+
+/** By turn, the question first; what has no turn yet stays at the end. */
+function inOrder(messages: readonly Message[]): Message[] {
+  const rank = (message: Message) => (message.turn ?? Infinity) * 2 + (message.role === 'user' ? 0 : 1);
+  return messages.toSorted((a, b) => (rank(a) === rank(b) ? 0 : rank(a) - rank(b)));
+}
+
+function fromTranscript(state: Conversation, told: TranscriptMessage): Message {
+  const { id, turn, text, author, sources } = told;
+  if (told.role === 'user') {
+    const own = findVisitor(state, id);
+    // Its post is being repeated or asks for another answer; the answer to the post says which.
+    if (own?.delivery === 'sending') return own;
+    return { role: 'user', key: id, id, text, turn, delivery: 'accepted' };
+  }
+  const shown = state.messages.find((message) => message.role === 'assistant' && message.id === id)
+    ?? (author === null ? answerOf(state, turn) : null);
+  return {
+    ...newAnswer(turn),
+    key: shown?.key ?? id,
+    id,
+    author,
+    parts: text === '' ? [] : [{ id: 'transcript', text }],
+    sources,
+    status: told.stopped ? 'stopped' : 'done',
+  };
+}
+
+/** An answer that nothing will be added to. */
+function settle(message: Message): Message {
+  return message.role === 'assistant' && message.status === 'streaming' ? { ...message, status: 'failed' } : message;
+}
+
+function findVisitor(state: Conversation, id: string): VisitorMessage | null {
+  for (const message of state.messages) {
+    if (message.role === 'user' && message.id === id) return message;
+  }
+  return null;
+}
+
+function replace(state: Conversation, old: Message, next: Message): Conversation {
+  return { ...state, messages: state.messages.map((message) => (message === old ? next : message)) };
+}

@@ -1,0 +1,129 @@
+/** One message on the screen. */
+import { textOf, type Answer, type Message, type VisitorMessage } from './conversation';
+import { h, set } from './dom';
+import { link, MarkdownView, safeUrl } from './markdown';
+import type { Source } from './protocol';
+import type { Words } from './words';
+
+export interface MessageActions {
+  readonly words: Words;
+  readonly fallbackUrl: string | null;
+  readonly resend: (id: string) => void;
+  readonly answerAgain: (turn: number) => void;
+}
+
+export interface MessageView {
+  readonly element: HTMLElement;
+  update(message: Message, current: boolean): void;
+}
+
+export function messageView(message: Message, actions: MessageActions): MessageView {
+  return message.role === 'user' ? new QuestionView(actions) : new AnswerView(actions);
+}
+
+class QuestionView implements MessageView {
+  readonly #text = h('p');
+  readonly #note = h('div', { class: 'note' });
+  readonly #actions: MessageActions;
+  readonly element: HTMLElement;
+
+  constructor(actions: MessageActions) {
+    this.#actions = actions;
+    this.element = h('article', { class: 'message question', 'aria-label': actions.words.you }, h('div', { class: 'bubble' }, this.#text), this.#note);
+  }
+
+  update(message: VisitorMessage): void {
+    const { words, resend } = this.#actions;
+    if (this.#text.textContent !== message.text) this.#text.textContent = message.text;
+    set(this.element, { 'data-delivery': message.delivery });
+    this.#note.replaceChildren();
+    if (message.delivery !== 'refused') return;
+    const retry = h('button', { type: 'button', class: 'text-button' }, words.retry);
+    retry.addEventListener('click', () => resend(message.id));
+    this.#note.append(words.refused, ' ', retry);
+  }
+}
+
+class AnswerView implements MessageView {
+  readonly #author = h('div', { class: 'author', hidden: true });
+  readonly #text = new MarkdownView(h('div', { class: 'prose' }));
+  readonly #sources = h('div', { class: 'sources', hidden: true });
+  readonly #note = h('div', { class: 'note', hidden: true });
+  readonly #actions: MessageActions;
+  readonly element: HTMLElement;
+  #shown: Answer | null = null;
+  #wasCurrent = false;
+
+  constructor(actions: MessageActions) {
+    this.#actions = actions;
+    this.element = h(
+      'article',
+      { class: 'message answer', 'aria-label': actions.words.assistant },
+      this.#author,
+      h('div', { class: 'bubble' }, this.#text.element, this.#sources),
+      this.#note,
+    );
+  }
+
+  update(answer: Answer, current: boolean): void {
+    if (answer === this.#shown && current === this.#wasCurrent) return;
+    const before = this.#shown;
+    this.#shown = answer;
+    this.#wasCurrent = current;
+    const text = textOf(answer);
+    this.#text.update(text);
+    set(this.element, { 'data-status': answer.status, 'aria-label': answer.author ?? this.#actions.words.assistant });
+    // An answer without a word yet is shown by the typing indicator.
+    this.element.hidden = text === '' && (answer.status === 'streaming' || answer.status === 'done');
+    set(this.#author, { hidden: answer.author === null });
+    this.#author.textContent = answer.author ?? '';
+    if (before?.sources !== answer.sources || before?.status !== answer.status) this.#showSources(answer);
+    this.#showNote(answer, current);
+  }
+
+  #showSources(answer: Answer): void {
+    const sources = unique(answer.sources);
+    this.#sources.replaceChildren();
+    // Sources of half an answer would jump about.
+    this.#sources.hidden = sources.length === 0 || answer.status === 'streaming';
+    if (this.#sources.hidden) return;
+    const list = h('ol', { 'aria-label': this.#actions.words.sources });
+    for (const source of sources) list.append(h('li', {}, sourceLink(source)));
+    this.#sources.append(h('div', { class: 'sources-title', 'aria-hidden': 'true' }, this.#actions.words.sources), list);
+  }
+
+  #showNote(answer: Answer, current: boolean): void {
+    const { words, fallbackUrl, answerAgain } = this.#actions;
+    this.#note.replaceChildren();
+    this.#note.hidden = answer.status !== 'stopped' && answer.status !== 'failed';
+    if (answer.status === 'stopped') this.#note.append(words.stopped);
+    if (answer.status !== 'failed') return;
+    this.#note.append(answer.errorText || words.failed);
+    if (!current) return;
+    const retry = h('button', { type: 'button', class: 'text-button' }, words.retry);
+    retry.addEventListener('click', () => answerAgain(answer.turn));
+    this.#note.append(' ', retry);
+    if (fallbackUrl !== null) this.#note.append(' · ', link(fallbackUrl, words.fallback));
+  }
+}
+
+function unique(sources: readonly Source[]): Source[] {
+  return sources.filter((source, index) => sources.findIndex((other) => other.url === source.url) === index);
+}
+
+function sourceLink({ url, title }: Source): HTMLElement {
+  const element = link(url, title?.trim() || readable(url));
+  if (safeUrl(url) === null || element.tagName !== 'A') return h('span', { title: url }, title?.trim() || url);
+  element.title = url;
+  return element;
+}
+
+function readable(url: string): string {
+  const { host, pathname } = new URL(url);
+  const path = host + (pathname === '/' ? '' : pathname);
+  try {
+    return decodeURI(path);
+  } catch {
+    return path;
+  }
+}

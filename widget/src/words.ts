@@ -1,0 +1,71 @@
+/** What the widget itself says, in the languages that it speaks. */
+
+const ENGLISH = {
+  heading: 'Ask us anything',
+  subheading: 'An AI assistant that cites its sources',
+  proactive: 'Have a question about AI engineering?',
+  open: 'Open the chat',
+  close: 'Close the chat',
+  dismiss: 'Dismiss',
+  log: 'Conversation',
+  input: 'Your message',
+  placeholder: 'Write a message…',
+  send: 'Send',
+  stop: 'Stop the answer',
+  stopping: 'Stopping…',
+  you: 'You',
+  assistant: 'Assistant',
+  sources: 'Sources',
+  stopped: 'Stopped',
+  thinking: 'Answering…',
+  answered: 'The answer is complete.',
+  failed: 'Sorry, this answer could not be finished.',
+  refused: 'This message could not be sent.',
+  retry: 'Try again',
+  reconnecting: 'Connection lost. Trying again…',
+  slow: 'This takes longer than usual.',
+  fallback: 'Contact us instead',
+  newChat: 'Start a new conversation',
+  ended: 'That conversation has ended. This is a new one.',
+  unconfigured: 'The chat is not available here.',
+  left: (count: number) => `${count} characters left`,
+  tooLong: (count: number) => `${count} characters too many`,
+};
+
+export type Words = typeof ENGLISH;
+
+const GERMAN: Words = {
+  heading: 'Fragen Sie uns',
+  subheading: 'Ein KI-Assistent, der seine Quellen nennt',
+  proactive: 'Fragen zu KI-Entwicklung?',
+  open: 'Chat öffnen',
+  close: 'Chat schließen',
+  dismiss: 'Ausblenden',
+  log: 'Gespräch',
+  input: 'Ihre Nachricht',
+  placeholder: 'Nachricht schreiben…',
+  send: 'Senden',
+  stop: 'Antwort anhalten',
+  stopping: 'Wird angehalten…',
+  you: 'Sie',
+  assistant: 'Assistent',
+  sources: 'Quellen',
+  stopped: 'Angehalten',
+  thinking: 'Antwortet…',
+  answered: 'Die Antwort ist vollständig.',
+  failed: 'Diese Antwort konnte leider nicht abgeschlossen werden.',
+  refused: 'Diese Nachricht konnte nicht gesendet werden.',
+  retry: 'Noch einmal versuchen',
+  reconnecting: 'Verbindung unterbrochen. Neuer Versuch…',
+  slow: 'Das dauert länger als sonst.',
+  fallback: 'Lieber direkt Kontakt aufnehmen',
+  newChat: 'Neues Gespräch beginnen',
+  ended: 'Jenes Gespräch ist beendet. Hier beginnt ein neues.',
+  unconfigured: 'Der Chat ist hier nicht verfügbar.',
+  left: (count) => `Noch ${count} Zeichen`,
+  tooLong: (count) => `${count} Zeichen zu viel`,
+};
+
+export function wordsFor(locale: string): Words {
+  return /^de\b/i.test(locale) ? GERMAN : ENGLISH;
+}

@@ -1,0 +1,171 @@
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { defineGrowthChat, type GrowthChat } from '../src/element';
+import { Service, Stream } from './service';
+
+defineGrowthChat({ env: {}, scriptUrl: 'https://api.example/chat.js' });
+
+let service: Service;
+
+beforeEach(() => {
+  service = new Service();
+  vi.stubGlobal('fetch', service.fetch);
+});
+afterEach(() => {
+  document.body.replaceChildren();
+  localStorage.clear();
+  sessionStorage.clear();
+  vi.unstubAllGlobals();
+});
+
+function place(attributes: Record<string, string> = {}) {
+  const element = document.createElement('growth-chat') as GrowthChat;
+  for (const [name, value] of Object.entries({ 'widget-token': 'site', locale: 'en', ...attributes })) element.setAttribute(name, value);
+  document.body.append(element);
+  return element;
+}
+
+function find<T extends Element = HTMLElement>(element: GrowthChat, selector: string): T {
+  const found = element.shadowRoot?.querySelector<T>(selector);
+  if (!found) throw new Error(`no ${selector}`);
+  return found;
+}
+
+function type(element: GrowthChat, text: string, key: KeyboardEventInit = {}) {
+  const input = find<HTMLTextAreaElement>(element, 'textarea');
+  input.value = text;
+  input.dispatchEvent(new Event('input'));
+  input.dispatchEvent(new KeyboardEvent('keydown', { key: 'Enter', cancelable: true, bubbles: true, ...key }));
+}
+
+describe('<growth-chat>', () => {
+  it('speaks to nobody and stores nothing before it is opened', () => {
+    const element = place();
+    expect(find(element, '.panel').hidden).toBe(true);
+    expect(service.asked).toHaveLength(0);
+    expect(localStorage.length).toBe(0);
+  });
+
+  it('opens with the focus in the field and closes by Escape with the focus on the launcher', () => {
+    const element = place();
+    const launcher = find(element, '.launcher');
+    launcher.click();
+    expect(find(element, '.panel').hidden).toBe(false);
+    expect(launcher.getAttribute('aria-expanded')).toBe('true');
+    expect(element.shadowRoot?.activeElement).toBe(find(element, 'textarea'));
+    find(element, 'textarea').dispatchEvent(new KeyboardEvent('keydown', { key: 'Escape', bubbles: true }));
+    expect(find(element, '.panel').hidden).toBe(true);
+    expect(element.shadowRoot?.activeElement).toBe(launcher);
+  });
+
+  it('names what it shows to screen readers', () => {
+    const element = place({ heading: 'Example Ltd' });
+    const log = find(element, '[role=log]');
+    expect(log.getAttribute('aria-live')).toBe('polite');
+    expect(find(element, '.panel').getAttribute('role')).toBe('dialog');
+    expect(find(element, '#heading').textContent).toBe('Example Ltd');
+    for (const button of element.shadowRoot!.querySelectorAll('button')) expect(button.getAttribute('aria-label') || button.textContent).toBeTruthy();
+  });
+
+  it('sends on Enter, but not on Shift+Enter nor while a character is composed', async () => {
+    const stream = new Stream(1);
+    service.then(stream.response);
+    const element = place();
+    element.open();
+    type(element, 'One', { shiftKey: true });
+    type(element, 'One', { isComposing: true });
+    expect(service.asked).toHaveLength(0);
+    type(element, ' One\nTwo ');
+    await vi.waitFor(() => expect(service.asked).toHaveLength(1));
+    expect(service.asked[0]!.body?.message).toBe('One\nTwo');
+    expect(find<HTMLTextAreaElement>(element, 'textarea').value).toBe('');
+    stream.begin().say('**Hi** <img src=x onerror=alert(1)>').finish();
+    await vi.waitFor(() => expect(find(element, '.answer').dataset.status).toBe('done'));
+    expect(find(element, '.answer strong').textContent).toBe('Hi');
+    expect(element.shadowRoot?.querySelector('img')).toBeNull();
+    expect(find(element, '.question').textContent).toBe('One\nTwo');
+  });
+
+  it('counts characters as the service does and refuses more than 4,000', () => {
+    const element = place();
+    element.open();
+    type(element, '🙂'.repeat(4001));
+    expect(find(element, '.counter').textContent).toBe('1 characters too many');
+    expect(find<HTMLButtonElement>(element, '.send[type=submit]').disabled).toBe(true);
+    expect(service.asked).toHaveLength(0);
+    const input = find<HTMLTextAreaElement>(element, 'textarea');
+    input.value = '🙂'.repeat(4000);
+    input.dispatchEvent(new Event('input'));
+    expect(find(element, '.counter').textContent).toBe('0 characters left');
+    expect(find<HTMLButtonElement>(element, '.send[type=submit]').disabled).toBe(false);
+  });
+
+  it('sends no half surrogate pairs and no NUL', async () => {
+    const element = place();
+    element.open();
+    type(element, 'a\ud800b\udc00c\0d');
+    await vi.waitFor(() => expect(service.asked).toHaveLength(1));
+    expect(service.asked[0]!.body?.message).toBe('a\ufffdb\ufffdcd');
+  });
+
+  it('lists sources under the answer and links only those of the web', async () => {
+    const stream = new Stream(1);
+    service.then(stream.response);
+    const element = place();
+    element.ask('Why?');
+    stream.begin().say('Because').send(
+      { type: 'source-url', sourceId: '1', url: 'https://a.example/x', title: 'A' },
+      { type: 'source-url', sourceId: '2', url: 'https://a.example/x', title: 'A again' },
+      { type: 'source-url', sourceId: '3', url: 'pricing.md', title: 'Pricing' },
+      { type: 'source-url', sourceId: '4', url: 'javascript:alert(1)' },
+    ).finish();
+    await vi.waitFor(() => expect(element.shadowRoot?.querySelectorAll('.sources li')).toHaveLength(3));
+    const [first, second, third] = element.shadowRoot!.querySelectorAll('.sources li');
+    expect(first!.querySelector('a')?.getAttribute('href')).toBe('https://a.example/x');
+    expect(second!.textContent).toBe('Pricing');
+    expect(second!.querySelector('a')).toBeNull();
+    expect(third!.querySelector('a')).toBeNull();
+  });
+
+  it('offers another way when the service does not answer', async () => {
+    const element = place({ 'fallback-url': 'https://www.example/contact', 'stream-timeout-ms': '20' });
+    element.ask('Why?');
+    await vi.waitFor(() => expect(find(element, '.banner a').getAttribute('href')).toBe('https://www.example/contact'));
+    expect(find(element, '.banner').hidden).toBe(false);
+  });
+
+  it('shows the stop button only while it answers', async () => {
+    const stream = new Stream(1);
+    service.then(stream.response);
+    const element = place();
+    element.open();
+    expect(find(element, '.stop').hidden).toBe(true);
+    element.ask('Why?');
+    await vi.waitFor(() => expect(find(element, '.stop').hidden).toBe(false));
+    stream.begin().say('x').finish();
+    await vi.waitFor(() => expect(find(element, '.stop').hidden).toBe(true));
+  });
+
+  it('asks what an element of the page says', async () => {
+    place();
+    const button = document.createElement('button');
+    button.setAttribute('data-growth-chat-ask', '');
+    button.textContent = ' What do you do? ';
+    document.body.append(button);
+    button.click();
+    await vi.waitFor(() => expect(service.asked[0]?.body?.message).toBe('What do you do?'));
+  });
+
+  it('is open again after a reload', () => {
+    place().open();
+    document.body.replaceChildren();
+    expect(find(place(), '.panel').hidden).toBe(false);
+  });
+
+  it('shows the notices and follows changed attributes', async () => {
+    const element = place({ 'gdpr-notice': 'We store <b>this</b>.', 'proactive-message': 'Hello?' });
+    expect(find(element, '.gdpr').textContent).toBe('We store <b>this</b>.');
+    expect(find(element, '.teaser').textContent).toBe('Hello?');
+    element.setAttribute('proactive-message', 'Hi!');
+    await vi.waitFor(() => expect(find(element, '.greeting').textContent).toBe('Hi!'));
+  });
+});
