@@ -5,7 +5,11 @@
 
 use jobs::{Cancelled, JobId, JobKind, catalog::TurnProcess, enqueue::QueueError};
 use sqlx::PgConnection;
-use store::{bus::Bus, ids::TurnKey, turn_control};
+use store::{
+    bus::Bus,
+    ids::TurnKey,
+    turn_control::{self, Unattended},
+};
 
 /// What a transaction stopped, to be announced after its commit.
 #[derive(Debug, Default)]
@@ -41,7 +45,7 @@ impl Stopping {
             return Ok(Stopped::Asked);
         }
         // Without a live job nobody else would ever end the turn.
-        turn_control::cancel_unattended(conn, &key, reason).await?;
+        turn_control::end_unattended(conn, &key, Unattended::Cancelled(reason)).await?;
         self.ended.push(key);
         Ok(Stopped::Ended)
     }
