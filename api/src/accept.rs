@@ -5,9 +5,8 @@
 //! still so when it writes; two posts of one session never see each other half-way.
 
 use jobs::{
-    JobKind,
+    JobKind, QueueError,
     catalog::{TurnProcess, session_serial_key},
-    enqueue::QueueError,
     lock_serial_key,
 };
 use sqlx::PgConnection;
@@ -217,7 +216,7 @@ impl Accept {
                 session_id: session_id.clone(),
                 turn: turn.turn,
             };
-            stopping.stop(conn, key, turn.job_id, "interrupted").await?;
+            stopping.stop(conn, key, turn.job_id).await?;
         }
         Ok(())
     }

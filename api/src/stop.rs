@@ -3,10 +3,10 @@
 //! The caller's transaction holds the lock of the session's serial key. The worker that is asked
 //! keeps and bills the partial text.
 
-use jobs::{Cancelled, JobId, JobKind, catalog::TurnProcess, enqueue::QueueError};
+use jobs::{Cancelled, JobId, QueueError};
 use sqlx::PgConnection;
 use store::{
-    bus::Bus,
+    bus::{Bus, Wake},
     ids::TurnKey,
     turn_control::{self, Unattended},
 };
@@ -14,8 +14,7 @@ use store::{
 /// What a transaction stopped, to be announced after its commit.
 #[derive(Debug, Default)]
 pub(crate) struct Stopping {
-    asked: Vec<JobId>,
-    ended: Vec<TurnKey>,
+    after: Wake,
 }
 
 /// How a turn stops.
@@ -28,39 +27,28 @@ pub(crate) enum Stopped {
 }
 
 impl Stopping {
-    /// Stops a turn that is not finished. `reason` is what its stream says.
+    /// Stops a turn that is not finished.
     pub(crate) async fn stop(
         &mut self,
         conn: &mut PgConnection,
         key: TurnKey,
         job_id: Option<i64>,
-        reason: &str,
     ) -> Result<Stopped, QueueError> {
         let cancelled = match job_id {
-            Some(id) => jobs::cancel(conn, JobId(id)).await?,
+            Some(id) => jobs::cancel(conn, JobId(id), &mut self.after).await?,
             None => Cancelled::NotLive,
         };
-        if let (Cancelled::Asked, Some(id)) = (cancelled, job_id) {
-            self.asked.push(JobId(id));
+        if cancelled == Cancelled::Asked {
             return Ok(Stopped::Asked);
         }
         // Without a live job nobody else would ever end the turn.
-        turn_control::end_unattended(conn, &key, Unattended::Cancelled(reason)).await?;
-        self.ended.push(key);
+        turn_control::end_unattended(conn, &key, Unattended::Cancelled).await?;
+        self.after.turns.insert(key);
         Ok(Stopped::Ended)
     }
 
     /// Tells workers and clients. Call it after the commit.
     pub(crate) fn announce(self, bus: &Bus) {
-        if !self.ended.is_empty() {
-            // The session's next turn may have become ready.
-            bus.jobs_ready(TurnProcess::QUEUE);
-        }
-        for key in self.ended {
-            bus.turn_changed(key);
-        }
-        for id in self.asked {
-            bus.cancel_job(id.0);
-        }
+        bus.publish(&self.after);
     }
 }

@@ -3,9 +3,41 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use store::ids::{SessionId, TurnKey};
+use serde_json::Value;
+use sqlx::PgConnection;
+use store::{
+    bus::Wake,
+    ids::{SessionId, TurnKey},
+    turn_control::{self, Unattended},
+};
 
-use crate::kind::JobKind;
+use crate::{end::Ended, kind::JobKind};
+
+macro_rules! catalog {
+    ($($kind:ty),+ $(,)?) => {
+        /// What follows from the end of a job; see [`JobKind::ended`]. Nothing does for a payload that can't
+        /// be read or a kind that nobody knows.
+        pub(crate) async fn ended(
+            kind: &str,
+            payload: &Value,
+            ended: Ended,
+            conn: &mut PgConnection,
+            after: &mut Wake,
+        ) -> sqlx::Result<()> {
+            $(
+                if <$kind>::KIND == kind || <$kind>::ALIASES.contains(&kind) {
+                    return match <$kind>::deserialize(payload) {
+                        Ok(job) => job.ended(ended, conn, after).await,
+                        Err(_) => Ok(()),
+                    };
+                }
+            )+
+            Ok(())
+        }
+    };
+}
+
+catalog!(TurnProcess, KnowledgeIndexDocument);
 
 /// Answers one message of a visitor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,7 +62,7 @@ impl JobKind for TurnProcess {
     const KIND: &'static str = "turn.process";
     const QUEUE: &'static str = "turns";
     const RETRY_WAITS: &'static [i32] = &[1, 3, 9];
-    const TIMEOUT: Duration = Duration::from_secs(120);
+    const TIMEOUT: Duration = Duration::from_mins(2);
 
     fn unique_key(&self) -> Option<String> {
         Some(self.key().to_string())
@@ -39,7 +71,31 @@ impl JobKind for TurnProcess {
     fn serial_key(&self) -> Option<String> {
         Some(session_serial_key(&self.session_id))
     }
+
+    /// A job that ends without an answer ends its turn, so that no client waits for ever. A handler
+    /// that ends its own job has finished the turn before, which then stays as it is.
+    async fn ended(
+        &self,
+        ended: Ended,
+        conn: &mut PgConnection,
+        after: &mut Wake,
+    ) -> sqlx::Result<()> {
+        let how = match ended {
+            Ended::Done => return Ok(()),
+            Ended::Dead => Unattended::Failed(FAILED),
+            Ended::Cancelled => Unattended::Cancelled,
+        };
+        let key = self.key();
+        if turn_control::end_unattended(conn, &key, how).await? {
+            after.turns.insert(key);
+        }
+        Ok(())
+    }
 }
+
+/// What a visitor reads when nobody could answer.
+const FAILED: &str = "Sorry, something went wrong on our side and this message could not be \
+    answered. Please try again in a moment.";
 
 /// The serial key of a session's turns. Its lock (see [`crate::lock_serial_key`]) is also what
 /// orders everything else that changes a session's turns.
@@ -60,7 +116,7 @@ impl JobKind for KnowledgeIndexDocument {
     const KIND: &'static str = "knowledge.index_document";
     const QUEUE: &'static str = "knowledge";
     const RETRY_WAITS: &'static [i32] = &[1, 3, 9];
-    const TIMEOUT: Duration = Duration::from_secs(300);
+    const TIMEOUT: Duration = Duration::from_mins(5);
 
     fn unique_key(&self) -> Option<String> {
         Some(format!("{}:{}", self.document_id, self.content_hash))

@@ -5,8 +5,13 @@
 //! deadlock, and whoever holds it sees the key's jobs as they are.
 
 use sqlx::PgConnection;
+use store::bus::Wake;
 
-use crate::kind::{JobId, JobKind};
+use crate::{
+    end::{Ended, end_with},
+    kind::{JobId, JobKind},
+    sql,
+};
 
 /// A job could not be enqueued or cancelled.
 #[derive(Debug, thiserror::Error)]
@@ -35,10 +40,7 @@ pub struct Enqueued {
 
 /// Takes the lock of a serial key until the end of the transaction.
 pub async fn lock_serial_key(conn: &mut PgConnection, key: &str) -> sqlx::Result<()> {
-    sqlx::query!("select pg_advisory_xact_lock(hashtextextended($1, 0))", key)
-        .execute(conn)
-        .await?;
-    Ok(())
+    sql::lock_key(conn, key).await
 }
 
 /// Adds a job in the caller's transaction. After the commit, wake the workers with
@@ -48,48 +50,35 @@ pub async fn enqueue<J: JobKind>(conn: &mut PgConnection, job: &J) -> Result<Enq
         kind: J::KIND,
         source,
     })?;
-    let serial_key = job.serial_key();
+    let (serial_key, unique_key) = (job.serial_key(), job.unique_key());
     if let Some(key) = &serial_key {
-        lock_serial_key(conn, key).await?;
+        sql::lock_key(conn, key).await?;
     }
-    let unique_key = job.unique_key();
-    let max_attempts = i16::try_from(J::RETRY_WAITS.len() + 1).unwrap_or(i16::MAX);
-    let id = sqlx::query_scalar!(
-        "insert into queue.jobs (queue, kind, priority, state, max_attempts, retry_waits,
-                                 serial_key, unique_key, payload)
-         values ($1, $2, $3,
-                 case when exists (select 1 from queue.jobs where serial_key = $6) then 'blocked' else 'ready' end,
-                 $4, $5, $6, $7, $8)
-         on conflict (kind, unique_key) where unique_key is not null do nothing
-         returning id",
-        J::QUEUE,
-        J::KIND,
-        J::PRIORITY,
-        max_attempts,
-        J::RETRY_WAITS,
-        serial_key,
-        unique_key,
+    let new = sql::NewJob {
+        queue: J::QUEUE,
+        kind: J::KIND,
+        priority: J::PRIORITY,
+        retry_waits: J::RETRY_WAITS,
+        serial_key: serial_key.as_deref(),
+        unique_key: unique_key.as_deref(),
         payload,
-    )
-    .fetch_optional(&mut *conn)
-    .await?;
-    if let Some(id) = id {
-        return Ok(Enqueued {
-            id: JobId(id),
-            new: true,
-        });
+    };
+    loop {
+        if let Some(id) = sql::insert(conn, &new).await? {
+            return Ok(Enqueued {
+                id: JobId(id),
+                new: true,
+            });
+        }
+        // The live job may end between the two statements: then the insert finds its place free.
+        let key = unique_key.as_deref().unwrap_or_default();
+        if let Some(id) = sql::find_unique(conn, J::KIND, key).await? {
+            return Ok(Enqueued {
+                id: JobId(id),
+                new: false,
+            });
+        }
     }
-    let id = sqlx::query_scalar!(
-        "select id from queue.jobs where kind = $1 and unique_key = $2",
-        J::KIND,
-        unique_key,
-    )
-    .fetch_one(conn)
-    .await?;
-    Ok(Enqueued {
-        id: JobId(id),
-        new: false,
-    })
 }
 
 /// What became of a cancellation.
@@ -97,14 +86,28 @@ pub async fn enqueue<J: JobKind>(conn: &mut PgConnection, job: &J) -> Result<Enq
 pub enum Cancelled {
     /// The job had not begun: it is in the history now, and its key's next job may run.
     Ended,
-    /// The job is running: its worker is told after the commit by [`store::bus::Bus::cancel_job`].
+    /// The job is running: its worker is told by `after`, once that is published.
     Asked,
     /// No live job has this id.
     NotLive,
 }
 
 /// Cancels a live job in the caller's transaction, which holds the lock of the job's serial key if
-/// it has one.
-pub async fn cancel(_conn: &mut PgConnection, _id: JobId) -> Result<Cancelled, QueueError> {
-    Ok(Cancelled::NotLive)
+/// it has one. After the commit, publish `after`.
+pub async fn cancel(
+    conn: &mut PgConnection,
+    id: JobId,
+    after: &mut Wake,
+) -> Result<Cancelled, QueueError> {
+    match sql::request_cancel(conn, id.0).await?.as_deref() {
+        None => Ok(Cancelled::NotLive),
+        Some("running") => {
+            after.cancelled_jobs.insert(id.0);
+            Ok(Cancelled::Asked)
+        }
+        Some(_) => {
+            end_with(conn, id.0, None, Ended::Cancelled, None, after).await?;
+            Ok(Cancelled::Ended)
+        }
+    }
 }

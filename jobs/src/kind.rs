@@ -3,6 +3,10 @@
 use std::{fmt, time::Duration};
 
 use serde::{Serialize, de::DeserializeOwned};
+use sqlx::PgConnection;
+use store::bus::Wake;
+
+use crate::end::Ended;
 
 /// A job's number, unique for ever in its database.
 #[derive(
@@ -40,5 +44,19 @@ pub trait JobKind: Serialize + DeserializeOwned + Send + Sync + Unpin + 'static 
     /// At most one job with the same key runs at a time, in the order they were enqueued.
     fn serial_key(&self) -> Option<String> {
         None
+    }
+
+    /// Whether [`JobKind::ended`] does anything for a job that ended well.
+    const FOLLOWS_UP: bool = false;
+
+    /// What follows from the end of the job, in the transaction that ends it: by its handler, by a
+    /// rescue after a crash, by an operator. Must not fail for a follow-up that was done already.
+    fn ended(
+        &self,
+        _ended: Ended,
+        _conn: &mut PgConnection,
+        _after: &mut Wake,
+    ) -> impl Future<Output = sqlx::Result<()>> + Send {
+        async { Ok(()) }
     }
 }

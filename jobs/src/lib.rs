@@ -1,11 +1,56 @@
 //! The queue: durable jobs in Postgres, run by apalis workers behind a dispatcher of our own.
+//!
+//! # A job's life
+//!
+//! ```text
+//!             enqueue                 claim: attempt + 1, lease + 1
+//!    ┌─────────────────────► ready ───────────────────────────────► running
+//!    │ key is taken            ▲ ▲                                   │  │
+//!    ▼        its turn comes   │ │ attempts left: failed · lease     │  │
+//!  blocked ────────────────────┘ │ ended · snoozed · handed back     │  │
+//!    │                           └───────────────────────────────────┘  │
+//!    │ cancelled        cancelled (from ready)                          │
+//!    ▼                      ▼                                           ▼
+//!  ───────────────────── ended: done · dead · cancelled ─────────────────
+//!                    (leaves queue.jobs for queue.history)
+//! ```
+//!
+//! - **Lease and fence.** A claim gives the job to one process until `lease_until`; a task of its own
+//!   renews all the leases of the process. Every later write names (job, lease number) and does
+//!   nothing when the number has grown. Whoever sees a lease that ended puts the job back, or ends it
+//!   as dead when no attempt is left.
+//! - **Retry.** The waits are stored with the job. A failed attempt sets `run_at` and frees its slot.
+//! - **Serial key.** A unique index admits one unblocked job of a key; whatever ends a job promotes the
+//!   key's oldest blocked one in the same transaction, under the key's advisory lock.
+//! - **Ended jobs** leave `queue.jobs` in the statement that ends them: the hot table holds live jobs.
+//! - **Time** is the database's: due times and leases never depend on a process's clock.
+//!
+//! # Who does what in a process
+//!
+//! ```text
+//!  bus ──wake──► claimer ──jobs──► one apalis worker a kind ──verdicts──► settler ──► Postgres
+//!  timer ───────►   │                 (tokio task a job)                     │
+//!                   └───────────── in flight: fence, stop signal ────────────┘
+//!                                            ▲
+//!                                         renewer (own connection)
+//! ```
+//!
+//! apalis runs the handlers (workers, extractors, layers); [`backend`](crate::Runtime) is only the
+//! receiving end of a bounded channel, so nothing that apalis does can lose, repeat or stop a job.
 
+mod backend;
 pub mod catalog;
-pub mod end;
-pub mod enqueue;
-pub mod kind;
-pub mod outcome;
-pub mod runtime;
+mod claimer;
+mod end;
+mod enqueue;
+mod flight;
+mod kind;
+mod outcome;
+mod renewer;
+mod runtime;
+mod settler;
+mod sql;
+pub mod status;
 
 pub use end::{Ended, end};
 pub use enqueue::{Cancelled, Enqueued, QueueError, cancel, enqueue, lock_serial_key};

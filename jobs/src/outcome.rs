@@ -1,6 +1,9 @@
 //! What a handler is given besides its payload, and what it may answer.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::sync::watch;
 
@@ -105,6 +108,8 @@ pub struct JobContext {
     pub attempt: i16,
     /// How many attempts the job has.
     pub max_attempts: i16,
+    pub(crate) serial_key: Option<String>,
+    pub(crate) started: Instant,
     pub(crate) stop: Arc<watch::Sender<Option<Stop>>>,
 }
 

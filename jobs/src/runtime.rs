@@ -1,13 +1,34 @@
-//! (see below)
-use std::time::Duration;
+//! Assembles a process's workers and runs them.
 
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use apalis::prelude::WorkerContext;
+use futures::future::BoxFuture;
 use store::{bus::Bus, db::Database, settings::Settings};
+use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::{
+    backend::{self, Intake},
+    claimer::Claimer,
+    flight::InFlight,
     kind::JobKind,
-    outcome::{HandlerResult, JobContext},
+    outcome::{HandlerResult, JobContext, Stop},
+    renewer,
+    settler::{Settlement, Settler},
 };
+
+/// Jobs of one queue that run at once in a process, unless `WORKER_CONCURRENCY` says otherwise. A turn
+/// mostly waits for the model; indexing is bound by the provider's limits.
+const DEFAULT_SLOTS: usize = 64;
+const SLOTS: &[(&str, usize)] = &[("knowledge", 8)];
+/// How long the last verdicts may take after the drain: the rest is left to the lease's end.
+const SETTLE_TIME: Duration = Duration::from_secs(3);
 
 /// How this process works on the queue.
 #[derive(Debug, Clone)]
@@ -15,42 +36,127 @@ pub struct QueueConfig {
     /// The queues it works on; empty: every queue that has a handler.
     pub queues: Vec<String>,
     /// Jobs of one queue that run at once in this process; `None`: each queue's default.
-    pub concurrency: Option<u32>,
+    pub concurrency: Option<usize>,
     /// How long a claimed job is this process's without a renewal.
     pub lease: Duration,
     /// How often an idle process looks for work that no wake-up told of; `None`: never.
     pub idle_poll: Option<Duration>,
 }
 
-impl QueueConfig {
-    /// Reads `WORKER_QUEUES`, `WORKER_CONCURRENCY`, `QUEUE_LEASE_SECONDS`, `QUEUE_IDLE_POLL_SECONDS`.
-    pub fn read(_settings: &mut Settings) -> Option<Self> {
-        None
+impl Default for QueueConfig {
+    fn default() -> Self {
+        Self {
+            queues: Vec::new(),
+            concurrency: None,
+            lease: Duration::from_secs(4),
+            idle_poll: Some(Duration::from_secs(30)),
+        }
     }
 }
 
-/// The workers of a process, being assembled.
-pub struct Runtime {}
+impl QueueConfig {
+    /// Reads `WORKER_QUEUES`, `WORKER_CONCURRENCY`, `QUEUE_LEASE_SECONDS` and `QUEUE_IDLE_POLL_SECONDS`.
+    pub fn read(settings: &mut Settings) -> Option<Self> {
+        let queues = settings.get("WORKER_QUEUES").unwrap_or("all");
+        let queues = match queues {
+            "all" => Vec::new(),
+            names => names
+                .split(',')
+                .map(|name| name.trim().to_owned())
+                .filter(|name| !name.is_empty())
+                .collect(),
+        };
+        let concurrency: Option<usize> = settings.optional("WORKER_CONCURRENCY", "1 to 1000");
+        if concurrency.is_some_and(|count| !(1..=1000).contains(&count)) {
+            settings.problem("WORKER_CONCURRENCY", "is out of range: 1 to 1000");
+        }
+        let lease = settings.with_default("QUEUE_LEASE_SECONDS", 4_u64, "2 to 300", |s| {
+            (2..=300).contains(s)
+        });
+        let poll = settings.with_default(
+            "QUEUE_IDLE_POLL_SECONDS",
+            30_u64,
+            "0 (never) to 3600",
+            |s| *s <= 3600,
+        );
+        Some(Self {
+            queues,
+            concurrency,
+            lease: Duration::from_secs(lease),
+            idle_poll: (poll > 0).then(|| Duration::from_secs(poll)),
+        })
+    }
+
+    fn slots(&self, queue: &str) -> usize {
+        let default = SLOTS
+            .iter()
+            .find(|(name, _)| *name == queue)
+            .map_or(DEFAULT_SLOTS, |(_, slots)| *slots);
+        self.concurrency.unwrap_or(default)
+    }
+}
 
 /// A core task ended while it should not: the process has to end too.
 #[derive(Debug, thiserror::Error)]
-#[error("the {0} task ended")]
+#[error("the queue's {0} ended")]
 pub struct CoreTaskEnded(pub &'static str);
+
+/// The workers of a process, being assembled.
+pub struct Runtime {
+    database: Database,
+    bus: Bus,
+    config: QueueConfig,
+    in_flight: Arc<InFlight>,
+    settlements: mpsc::UnboundedSender<Settlement>,
+    settled: mpsc::UnboundedReceiver<Settlement>,
+    intakes: BTreeMap<&'static str, (&'static str, Intake)>,
+
+    queues: BTreeSet<&'static str>,
+    queue_of: BTreeMap<&'static str, &'static str>,
+    workers: Vec<(WorkerContext, BoxFuture<'static, ()>)>,
+}
 
 impl Runtime {
     /// A runtime without handlers.
-    pub fn new(_database: Database, _bus: Bus, _config: QueueConfig) -> Self {
-        Self {}
+    pub fn new(database: Database, bus: Bus, config: QueueConfig) -> Self {
+        let (settlements, settled) = mpsc::unbounded_channel();
+        Self {
+            database,
+            bus,
+            config,
+            in_flight: Arc::default(),
+            settlements,
+            settled,
+            intakes: BTreeMap::new(),
+
+            queues: BTreeSet::new(),
+            queue_of: BTreeMap::new(),
+            workers: Vec::new(),
+        }
     }
 
-    /// Runs jobs of kind `J` by `handler`.
+    /// Runs jobs of kind `J` by `handler`. A kind whose queue this process does not work on is left out.
     #[must_use]
-    pub fn register<J, H, F>(self, _handler: H) -> Self
+    pub fn register<J, H, F>(mut self, handler: H) -> Self
     where
         J: JobKind + Clone,
         H: Fn(J, JobContext) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = HandlerResult> + Send + 'static,
     {
+        if !self.config.queues.is_empty()
+            && !self.config.queues.iter().any(|queue| queue == J::QUEUE)
+        {
+            return self;
+        }
+        let capacity = self.config.slots(J::QUEUE);
+        for name in std::iter::once(&J::KIND).chain(J::ALIASES) {
+            let (intake, context, running) =
+                backend::worker::<J, _, _>(capacity, self.settlements.clone(), handler.clone());
+            self.intakes.insert(name, (J::KIND, intake));
+            self.workers.push((context, running));
+        }
+        self.queues.insert(J::QUEUE);
+        self.queue_of.insert(J::KIND, J::QUEUE);
         self
     }
 
@@ -58,9 +164,95 @@ impl Runtime {
     /// hands the rest back without burning an attempt, and returns.
     pub async fn run(
         self,
-        _shutdown: CancellationToken,
-        _drain: Duration,
+        shutdown: CancellationToken,
+        drain: Duration,
     ) -> Result<(), CoreTaskEnded> {
+        let pool = self.database.pool().clone();
+        let queue_of = self.queue_of;
+        let settler = Settler {
+            pool: pool.clone(),
+            bus: self.bus.clone(),
+            in_flight: Arc::clone(&self.in_flight),
+            queue_of: Arc::new(move |kind| queue_of.get(kind).copied()),
+        };
+        let claimer = Claimer {
+            pool,
+            bus: self.bus.clone(),
+            in_flight: Arc::clone(&self.in_flight),
+            slots: self
+                .queues
+                .iter()
+                .map(|queue| ((*queue).to_owned(), self.config.slots(queue)))
+                .collect(),
+            intakes: self.intakes,
+            settlements: self.settlements.clone(),
+            worker: new_worker_id(),
+            lease: self.config.lease,
+            idle_poll: self.config.idle_poll,
+        };
+        let subscription = self.bus.subscribe();
+        let in_flight = Arc::clone(&self.in_flight);
+        let (contexts, workers): (Vec<_>, Vec<_>) = self.workers.into_iter().unzip();
+
+        let mut tasks: JoinSet<&'static str> = JoinSet::new();
+        let claiming = shutdown.clone();
+        tasks.spawn(async move {
+            claimer.run(subscription, claiming.clone()).await;
+            // After the shutdown its end is expected.
+            claiming.cancelled().await;
+            std::future::pending::<()>().await;
+            "claimer"
+        });
+        for worker in workers {
+            tasks.spawn(async move {
+                worker.await;
+                "worker"
+            });
+        }
+        let renewing = renewer::run(
+            self.database.own_connection(),
+            Arc::clone(&in_flight),
+            self.config.lease,
+        );
+        tasks.spawn(async move {
+            renewing.await;
+            "renewer"
+        });
+        let settled = self.settled;
+        tasks.spawn(async move {
+            settler.run(settled).await;
+            "settler"
+        });
+
+        tokio::select! {
+            ended = tasks.join_next() => {
+                let name = ended.and_then(Result::ok).unwrap_or("task (by a panic)");
+                return Err(CoreTaskEnded(name));
+            }
+            () = shutdown.cancelled() => {}
+        }
+        if tokio::time::timeout(drain, in_flight.empty())
+            .await
+            .is_err()
+        {
+            in_flight.stop_all(Stop::Shutdown);
+            // What can't be recorded now is rescued when its lease ends.
+            let _ = tokio::time::timeout(SETTLE_TIME, in_flight.empty()).await;
+        }
+        for context in contexts {
+            // An apalis worker that has ended already can't be stopped again.
+            let _ = context.stop();
+        }
+        tasks.shutdown().await;
         Ok(())
     }
+}
+
+/// New at every start: a worker that comes back is another one.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a name, not a decision: nothing depends on its value"
+)]
+fn new_worker_id() -> Uuid {
+    Uuid::new_v4()
 }

@@ -210,6 +210,14 @@ impl Bus {
         });
     }
 
+    /// This process took leases: its peers watch their end.
+    pub fn announce_leases(&self) {
+        self.inner.outgoing.post(&Wake {
+            leases: true,
+            ..Wake::default()
+        });
+    }
+
     /// A turn has new events. Call it after the commit.
     pub fn turn_changed(&self, key: TurnKey) {
         self.publish(&Wake {

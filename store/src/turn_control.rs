@@ -53,11 +53,14 @@ pub async fn unfinished(
     .await
 }
 
+/// What the stream of a turn that was stopped says, whoever stopped it and wherever it was by then.
+pub const CANCELLED: &str = "cancelled";
+
 /// How a turn ends that no worker has in hand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unattended<'a> {
-    /// Somebody stopped it; the reason is what its stream says.
-    Cancelled(&'a str),
+    /// Somebody stopped it.
+    Cancelled,
     /// Its job is dead; the text is what the visitor reads, without internals.
     Failed(&'a str),
 }
@@ -72,7 +75,7 @@ pub async fn end_unattended(
     how: Unattended<'_>,
 ) -> sqlx::Result<bool> {
     let status = match how {
-        Unattended::Cancelled(_) => "cancelled",
+        Unattended::Cancelled => "cancelled",
         Unattended::Failed(_) => "failed",
     };
     let Some(turn) = sqlx::query!(
@@ -102,8 +105,8 @@ pub async fn end_unattended(
         });
     }
     chunks.push(match how {
-        Unattended::Cancelled(reason) => Chunk::Abort {
-            reason: reason.to_owned(),
+        Unattended::Cancelled => Chunk::Abort {
+            reason: CANCELLED.to_owned(),
         },
         Unattended::Failed(text) => Chunk::Error {
             error_text: text.to_owned(),

@@ -242,20 +242,31 @@ impl FinishReason {
     }
 }
 
-/// Finishes a turn in the transaction that ends its job. Returns false when the turn is not this
+/// Finishes a turn in the transaction that ends its job, before the job: one that ends while its turn
+/// is unfinished ends the turn as well. Returns false when the lease was lost or the turn is not this
 /// attempt's any more: then the caller rolls back.
-pub async fn finish(conn: &mut PgConnection, key: &TurnKey, finish: &Finish) -> sqlx::Result<bool> {
+pub async fn finish(
+    conn: &mut PgConnection,
+    lease: JobLease,
+    key: &TurnKey,
+    finish: &Finish,
+) -> sqlx::Result<bool> {
     let (status, reason, message_status) = match finish.ending {
         Ending::Answered(reason) => ("answered", Some(reason.as_str()), "complete"),
         Ending::Cancelled => ("cancelled", None, "cancelled"),
     };
     // The first token's time is told as an age, so that all times are the database's.
     let finished = sqlx::query_scalar!(
-        r#"with finished as (
+        r#"with fence as (
+               select 1 from queue.jobs
+               where id = $16 and lease = $17 and state = 'running'
+               for update
+           ), finished as (
                update turns
                set status = $4, finish_reason = $5, model = $6, input_tokens = $7,
                    output_tokens = $8, cache_write_tokens = $9, cache_read_tokens = $10,
                    first_token_at = now() - make_interval(secs => $11), finished_at = now()
+               from fence
                where session_id = $1 and turn = $2 and attempt = $3 and finished_at is null
                returning answer_id
            ), message as (
@@ -292,6 +303,8 @@ pub async fn finish(conn: &mut PgConnection, key: &TurnKey, finish: &Finish) -> 
         Json(&finish.sources) as _,
         message_status,
         Json(&finish.state) as _,
+        lease.job_id,
+        lease.lease,
     )
     .fetch_one(&mut *conn)
     .await?;

@@ -6,7 +6,7 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use jobs::{catalog::session_serial_key, enqueue::QueueError, lock_serial_key};
+use jobs::{QueueError, catalog::session_serial_key, lock_serial_key};
 use serde::Serialize;
 use store::{ids::TurnKey, sessions, turn_control};
 use utoipa::ToSchema;
@@ -111,9 +111,7 @@ async fn cancel(
         return Ok(outcome(&turn.status));
     }
     let mut stopping = Stopping::default();
-    let stopped = stopping
-        .stop(&mut transaction, key, turn.job_id, "cancelled")
-        .await?;
+    let stopped = stopping.stop(&mut transaction, key, turn.job_id).await?;
     transaction.commit().await?;
     stopping.announce(state.bus());
     Ok(outcome(match stopped {

@@ -1,7 +1,7 @@
 //! `POST /chat/{session}/close`: the visitor ends the conversation.
 
 use axum::{Json, extract::State as StateOf};
-use jobs::{catalog::session_serial_key, enqueue::QueueError, lock_serial_key};
+use jobs::{QueueError, catalog::session_serial_key, lock_serial_key};
 use serde::Serialize;
 use store::{
     ids::{SessionId, TurnKey},
@@ -96,9 +96,7 @@ async fn close(
             session_id: session_id.clone(),
             turn: turn.turn,
         };
-        stopping
-            .stop(&mut transaction, key, turn.job_id, "closed")
-            .await?;
+        stopping.stop(&mut transaction, key, turn.job_id).await?;
     }
     sessions::close_by_visitor(&mut transaction, &session_id).await?;
     transaction.commit().await?;

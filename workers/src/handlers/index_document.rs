@@ -11,7 +11,7 @@
 
 use std::collections::HashMap;
 
-use jobs::catalog::KnowledgeIndexDocument;
+use jobs::{JobError, catalog::KnowledgeIndexDocument};
 use store::knowledge::{
     ChunkEmbedding, ChunkToStore, KnowledgeError, StoredChunk, load_document, replace_chunks,
     stored_chunks,
@@ -74,6 +74,19 @@ impl IndexError {
 impl From<sqlx::Error> for IndexError {
     fn from(error: sqlx::Error) -> Self {
         Self::Store(error.into())
+    }
+}
+
+impl From<IndexError> for JobError {
+    /// Only the kind of a database's error is kept: its message can quote a row.
+    fn from(error: IndexError) -> Self {
+        let retry = error.retry().into();
+        let reason = match &error {
+            IndexError::Embedding(cause) => format!("{error}: {cause}"),
+            IndexError::Store(cause) => format!("{error}: {cause}"),
+            IndexError::Chunking(_) => error.to_string(),
+        };
+        Self { retry, reason }
     }
 }
 

@@ -12,11 +12,7 @@ use std::{
     sync::Arc,
 };
 
-use store::{
-    events::NewEvent,
-    ids::TurnKey,
-    protocol::Chunk,
-};
+use store::{events::NewEvent, ids::TurnKey, protocol::Chunk};
 use tokio::sync::Notify;
 
 /// One turn's way into the log.
@@ -123,6 +119,7 @@ impl Outbox {
     }
 
     /// Whether nothing waits.
+    #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.ready.is_empty()
     }

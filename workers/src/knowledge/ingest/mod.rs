@@ -12,9 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use jobs::{
-    JobId, JobKind, catalog::KnowledgeIndexDocument, enqueue, enqueue::QueueError, lock_serial_key,
-};
+use jobs::{JobId, JobKind, QueueError, catalog::KnowledgeIndexDocument, enqueue, lock_serial_key};
 use sqlx::PgPool;
 use store::{
     bus::Bus,

@@ -1,0 +1,107 @@
+//! The jobs that this process has claimed and not yet settled.
+
+use std::{collections::HashMap, sync::Arc};
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, watch};
+
+use crate::outcome::{Fence, Stop};
+
+#[derive(Debug)]
+struct Entry {
+    queue: String,
+    stop: Arc<watch::Sender<Option<Stop>>>,
+}
+
+/// Shared by the claimer (adds), the settler (removes) and the renewer (renews and stops).
+#[derive(Debug, Default)]
+pub(crate) struct InFlight {
+    jobs: Mutex<HashMap<Fence, Entry>>,
+    /// Told whenever a job is added or removed.
+    pub(crate) changed: Notify,
+}
+
+impl InFlight {
+    /// Adds a claimed job; returns its stop signal.
+    pub(crate) fn add(&self, fence: Fence, queue: &str) -> Arc<watch::Sender<Option<Stop>>> {
+        let stop = Arc::new(watch::Sender::new(None));
+        let entry = Entry {
+            queue: queue.to_owned(),
+            stop: Arc::clone(&stop),
+        };
+        self.jobs.lock().insert(fence, entry);
+        self.changed.notify_waiters();
+        stop
+    }
+
+    /// Removes a settled job.
+    pub(crate) fn remove(&self, fence: Fence) {
+        self.jobs.lock().remove(&fence);
+        self.changed.notify_waiters();
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.jobs.lock().len()
+    }
+
+    /// How many jobs of a queue are in flight.
+    pub(crate) fn of_queue(&self, queue: &str) -> usize {
+        self.jobs
+            .lock()
+            .values()
+            .filter(|entry| entry.queue == queue)
+            .count()
+    }
+
+    pub(crate) fn fences(&self) -> Vec<Fence> {
+        self.jobs.lock().keys().copied().collect()
+    }
+
+    /// Tells the handler of one job to stop. The first reason stays, but for a lost lease: nothing
+    /// matters more than that.
+    pub(crate) fn stop(&self, fence: Fence, reason: Stop) {
+        if let Some(entry) = self.jobs.lock().get(&fence) {
+            send(&entry.stop, reason);
+        }
+    }
+
+    /// Tells the handler of a job, under whatever lease this process has it, that it was cancelled.
+    pub(crate) fn cancel(&self, id: i64) {
+        for (fence, entry) in self.jobs.lock().iter() {
+            if fence.id.0 == id {
+                send(&entry.stop, Stop::Cancelled);
+            }
+        }
+    }
+
+    /// Tells every handler to stop.
+    pub(crate) fn stop_all(&self, reason: Stop) {
+        for entry in self.jobs.lock().values() {
+            send(&entry.stop, reason);
+        }
+    }
+
+    /// Returns when nothing is in flight.
+    pub(crate) async fn empty(&self) {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if self.len() == 0 {
+                return;
+            }
+            changed.await;
+        }
+    }
+}
+
+fn send(stop: &watch::Sender<Option<Stop>>, reason: Stop) {
+    stop.send_if_modified(|current| {
+        let stronger =
+            current.is_none() || (reason != Stop::Cancelled && *current == Some(Stop::Cancelled));
+        if stronger {
+            *current = Some(reason);
+        }
+        stronger
+    });
+}
