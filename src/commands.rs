@@ -1,3 +1,26 @@
-//! The sub-commands.
+//! The sub-commands, one file each.
+
+mod api;
 #[cfg(feature = "sandbox")]
 pub(crate) mod dev;
+mod migrate;
+mod openapi;
+mod serve;
+mod worker;
+
+use std::process::ExitCode;
+
+use crate::cli::Command;
+
+/// Runs a sub-command to its end.
+pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Api => api::run().await,
+        Command::Worker(args) => worker::run(args).await,
+        Command::Serve(args) => serve::run(args).await,
+        Command::Migrate => migrate::run().await,
+        Command::Openapi => openapi::run(),
+        #[cfg(feature = "sandbox")]
+        Command::Dev(args) => Ok(dev::run(args).await),
+    }
+}

@@ -9,4 +9,5 @@ mod api;
 mod deploy;
 mod documents;
 mod journeys;
+mod lifecycle;
 mod support;

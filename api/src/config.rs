@@ -1,7 +1,7 @@
 //! What the API is configured with, read once at start.
 
 use std::{
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     str::FromStr,
 };
 
@@ -66,23 +66,12 @@ const ORIGIN_RULE: &str = "the sites that carry the widget, comma-separated, eac
 impl ApiConfig {
     /// Reads the configuration; every problem is noted in `settings`.
     pub fn read(settings: &mut Settings) -> Option<Self> {
-        let environment = settings.with_default(
-            "ENVIRONMENT",
-            Environment::Production,
-            "development, staging or production",
-            |_| true,
-        );
+        let listen = Listen::read(settings);
+        let environment = listen.environment;
         let development = environment == Environment::Development;
-        let bind_address = settings.with_default(
-            "BIND_ADDRESS",
-            IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-            "an IP address of this machine",
-            |_| true,
-        );
-        let mut port = |name, default| {
-            settings.with_default(name, default, PORT_RULE, |port| *port > 0 || development)
-        };
-        let (port, metrics_port) = (port("PORT", 8080), port("METRICS_PORT", 9091));
+        let bind_address = listen.bind_address;
+        let port = listen.port(settings, "PORT", 8080);
+        let metrics_port = listen.port(settings, "METRICS_PORT", 9091);
         if port == metrics_port && port > 0 {
             settings.problem("METRICS_PORT", "must differ from PORT");
         }
@@ -95,6 +84,46 @@ impl ApiConfig {
             metrics_port,
             widget_tokens: widget_tokens?,
             allowed_origins: allowed_origins?,
+        })
+    }
+}
+
+/// Where a process that serves only its metrics does so: `BIND_ADDRESS` and `METRICS_PORT`.
+pub fn metrics_address(settings: &mut Settings) -> SocketAddr {
+    let listen = Listen::read(settings);
+    let port = listen.port(settings, "METRICS_PORT", 9091);
+    SocketAddr::new(listen.bind_address, port)
+}
+
+/// What the ports of a process depend on.
+struct Listen {
+    environment: Environment,
+    bind_address: IpAddr,
+}
+
+impl Listen {
+    fn read(settings: &mut Settings) -> Self {
+        let environment = settings.with_default(
+            "ENVIRONMENT",
+            Environment::Production,
+            "development, staging or production",
+            |_| true,
+        );
+        let bind_address = settings.with_default(
+            "BIND_ADDRESS",
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            "an IP address of this machine",
+            |_| true,
+        );
+        Self {
+            environment,
+            bind_address,
+        }
+    }
+
+    fn port(&self, settings: &mut Settings, name: &str, default: u16) -> u16 {
+        settings.with_default(name, default, PORT_RULE, |port| {
+            *port > 0 || self.environment == Environment::Development
         })
     }
 }

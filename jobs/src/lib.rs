@@ -50,10 +50,11 @@ mod renewer;
 mod runtime;
 mod settler;
 mod sql;
-pub mod status;
+mod status;
 
 pub use end::{Ended, end};
 pub use enqueue::{Cancelled, Enqueued, QueueError, cancel, enqueue, lock_serial_key};
 pub use kind::{JobId, JobKind};
 pub use outcome::{Fence, HandlerResult, JobContext, JobError, Outcome, Retry};
 pub use runtime::{CoreTaskEnded, QueueConfig, Runtime};
+pub use status::{JobStatus, statuses};

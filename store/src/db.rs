@@ -4,11 +4,16 @@ use std::{str::FromStr, time::Duration};
 
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::{
-    PgPool,
+    Connection, PgConnection, PgPool,
+    migrate::Migrator,
     postgres::{PgConnectOptions, PgPoolOptions, PgSslMode},
 };
+use tokio::time::{sleep, timeout};
 
-use crate::settings::Settings;
+use crate::{bus::reconnect_waits, settings::Settings};
+
+/// The migrations of this build.
+static MIGRATOR: Migrator = sqlx::migrate!("../migrations");
 
 /// How long a request for a pooled connection waits before it fails.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -48,27 +53,22 @@ impl DatabaseConfig {
             url: url.into(),
             max_connections,
         };
-        match config.options() {
-            Ok(options) => {
-                if !is_local(options.get_host())
-                    && !matches!(
-                        options.get_ssl_mode(),
-                        PgSslMode::Require | PgSslMode::VerifyCa | PgSslMode::VerifyFull
-                    )
-                {
-                    settings.problem(
-                        name,
-                        "needs TLS: add ?sslmode=require (only a local host may do without)",
-                    );
-                    return None;
-                }
-                Some(config)
-            }
-            Err(_) => {
-                settings.problem(name, format!("is not valid: {RULE}"));
-                None
-            }
+        let Ok(options) = config.options() else {
+            settings.problem(name, format!("is not valid: {RULE}"));
+            return None;
+        };
+        let encrypted = matches!(
+            options.get_ssl_mode(),
+            PgSslMode::Require | PgSslMode::VerifyCa | PgSslMode::VerifyFull
+        );
+        if !encrypted && !is_local(options.get_host()) {
+            settings.problem(
+                name,
+                "needs TLS: add ?sslmode=require (only a local host may do without)",
+            );
+            return None;
         }
+        Some(config)
     }
 
     /// A configuration for a known URL.
@@ -136,7 +136,68 @@ impl Database {
 
     /// Applies the migrations under a lock. Safe to repeat, and from several processes at once.
     pub async fn migrate(&self) -> Result<(), sqlx::migrate::MigrateError> {
-        sqlx::migrate!("../migrations").run(&self.pool).await
+        MIGRATOR.run(&self.pool).await
+    }
+
+    /// Connects once, at once, besides all pools.
+    pub async fn probe(&self) -> sqlx::Result<()> {
+        let connected = timeout(ACQUIRE_TIMEOUT, PgConnection::connect_with(&self.options));
+        let connection = connected.await.map_err(|_| sqlx::Error::PoolTimedOut)??;
+        connection.close().await
+    }
+
+    /// Returns once the schema is as this build needs it, and says in the log what to do meanwhile.
+    /// Waits for a database that is not there.
+    pub async fn wait_until_migrated(&self) {
+        let mut waits = reconnect_waits();
+        loop {
+            match is_migrated(&self.pool).await {
+                Ok(true) => return,
+                Ok(false) => tracing::error!(
+                    "the database's schema is older than this program: run `growth-chat migrate`"
+                ),
+                Err(error) => tracing::warn!(error = %error, "the database is not there yet"),
+            }
+            sleep(waits.next().unwrap_or(ACQUIRE_TIMEOUT)).await;
+        }
+    }
+}
+
+/// Whether every migration of this build was applied. A newer schema is fine: the previous version
+/// runs on while the next one is rolled out.
+pub async fn is_migrated(pool: &PgPool) -> sqlx::Result<bool> {
+    // Not checked at compile time: the table is sqlx's own, and absent before the first migration.
+    let newest = sqlx::query_scalar::<_, Option<i64>>(
+        "select max(version) from _sqlx_migrations where success",
+    )
+    .fetch_one(pool)
+    .await;
+    match newest {
+        Ok(newest) => Ok(newest >= MIGRATOR.iter().map(|migration| migration.version).max()),
+        Err(error) if is_undefined(&error) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether a table or a schema is missing.
+fn is_undefined(error: &sqlx::Error) -> bool {
+    let code = error
+        .as_database_error()
+        .and_then(sqlx::error::DatabaseError::code);
+    matches!(code.as_deref(), Some("42P01" | "3F000"))
+}
+
+/// Whether a failed connection may succeed later without anybody changing the configuration.
+pub fn is_temporary(error: &sqlx::Error) -> bool {
+    match error {
+        // 53: out of resources; 57P: starting, stopping or crashed; 08: the connection was lost.
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| {
+            ["53", "57P", "08"]
+                .iter()
+                .any(|class| code.starts_with(class))
+        }),
+        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut => true,
+        _ => false,
     }
 }
 

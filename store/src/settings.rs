@@ -1,7 +1,11 @@
 //! Reads configuration once, at start, and reports every wrong variable at once by its name.
 //! A value is never echoed: it may be a secret.
 
-use std::{collections::BTreeMap, fmt, str::FromStr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    str::FromStr,
+};
 
 use secrecy::SecretString;
 
@@ -30,6 +34,7 @@ impl fmt::Display for SettingsError {
 #[derive(Debug, Default)]
 pub struct Settings {
     variables: BTreeMap<String, String>,
+    unreadable: BTreeSet<String>,
     problems: Vec<(String, String)>,
 }
 
@@ -42,8 +47,15 @@ impl Settings {
             .collect();
         Self {
             variables,
-            problems: Vec::new(),
+            ..Self::default()
         }
+    }
+
+    /// Adds names of variables whose values are not UTF-8: a problem once they are asked for.
+    #[must_use]
+    pub fn with_unreadable(mut self, names: impl IntoIterator<Item = String>) -> Self {
+        self.unreadable.extend(names);
+        self
     }
 
     /// Notes a problem.
@@ -58,7 +70,7 @@ impl Settings {
 
     /// A value that must be there; `rule` says what a legal value is.
     pub fn required<T: FromStr>(&mut self, name: &str, rule: &str) -> Option<T> {
-        if self.get(name).is_none() {
+        if self.get(name).is_none() && !self.unreadable.contains(name) {
             self.problem(name, format!("is required: {rule}"));
             return None;
         }
@@ -67,6 +79,10 @@ impl Settings {
 
     /// A value that may be missing.
     pub fn optional<T: FromStr>(&mut self, name: &str, rule: &str) -> Option<T> {
+        if self.unreadable.contains(name) {
+            self.problem(name, "is not valid UTF-8");
+            return None;
+        }
         let parsed = self.get(name)?.parse().ok();
         if parsed.is_none() {
             self.problem(name, format!("is not valid: {rule}"));

@@ -1,6 +1,6 @@
 //! A process of the system, and what a client can do with one that serves the API.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, process::ExitStatus, sync::Arc, time::Duration};
 
 use reqwest::{Client, RequestBuilder, StatusCode};
 use sandbox::{
@@ -8,6 +8,7 @@ use sandbox::{
     watchdog::{Signal, Watchdog},
 };
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use super::{
     TOKEN,
@@ -16,6 +17,9 @@ use super::{
 
 /// The visitor's secret of the tests.
 const SECRET: &str = "AAAAAAAAAAAAAAAAAAAAAA";
+
+/// Between two looks at a log.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// A running process. Dropped, it is killed.
 #[derive(Debug)]
@@ -56,6 +60,31 @@ impl SystemProcess {
     pub(crate) async fn stop(&mut self) {
         let status = self.process.stop(self.patience).await.unwrap();
         assert!(status.success(), "{status}: {}", self.process.log());
+    }
+
+    /// Sends a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
+    /// Waits for its end, which it is on its way to.
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        timeout(self.patience, self.process.wait())
+            .await
+            .unwrap_or_else(|_| panic!("it does not end: {}", self.process.log()))
+            .unwrap()
+    }
+
+    /// Waits until the end of its log has this in it.
+    pub(crate) async fn logged(&self, text: &str) {
+        let logged = async {
+            while !self.process.log().contains(text) {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        timeout(self.patience, logged)
+            .await
+            .unwrap_or_else(|_| panic!("it does not log {text:?}: {}", self.process.log()));
     }
 
     /// It does nothing any more, as if the machine hung (SIGSTOP).
@@ -102,6 +131,10 @@ impl ApiProcess {
     pub(crate) fn url(&self, path: &str) -> String {
         let address = self.process.listening.http.unwrap();
         format!("http://{address}{path}")
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.process.listening.http.unwrap()
     }
 
     pub(crate) fn metrics_url(&self) -> String {

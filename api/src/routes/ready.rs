@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::{Json, extract::State as StateOf, http::StatusCode};
 use serde::Serialize;
-use sqlx::{Connection, PgPool};
+use store::db::is_migrated;
 use tokio::time::timeout;
 use utoipa::ToSchema;
 
@@ -25,7 +25,8 @@ pub(crate) struct Readiness {
 /// Each dependency.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Checks {
-    /// Whether the database answers: `ok` or `failed`.
+    /// Whether the database answers and has the schema that this version needs: `ok`, `failed`, or
+    /// `outdated` until `growth-chat migrate` has run.
     database: &'static str,
     /// Whether wake-ups arrive: `ok`, or `reconnecting` while streams are only read once a second.
     listener: &'static str,
@@ -44,8 +45,9 @@ pub(crate) struct Checks {
     ),
 )]
 pub(crate) async fn get(StateOf(state): StateOf<State>) -> (StatusCode, Json<Readiness>) {
-    let database = match timeout(PATIENCE, ask(state.pool())).await {
-        Ok(Ok(())) => "ok",
+    let database = match timeout(PATIENCE, is_migrated(state.pool())).await {
+        Ok(Ok(true)) => "ok",
+        Ok(Ok(false)) => "outdated",
         Ok(Err(error)) => {
             tracing::warn!(error = chain(&error), "the database does not answer");
             "failed"
@@ -70,8 +72,4 @@ pub(crate) async fn get(StateOf(state): StateOf<State>) -> (StatusCode, Json<Rea
         checks: Checks { database, listener },
     };
     (code, Json(readiness))
-}
-
-async fn ask(pool: &PgPool) -> sqlx::Result<()> {
-    pool.acquire().await?.ping().await
 }

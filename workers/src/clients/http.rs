@@ -20,7 +20,7 @@ const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(50);
 /// The most that is read of a refusal.
 const REFUSAL_LIMIT: usize = 64 * 1024;
 /// The longest wait that a provider can ask for; what is beyond is cut to it.
-const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
+const LONGEST_RETRY_AFTER: Duration = Duration::from_hours(24);
 
 /// The client of a process, to be shared by cloning: it owns the pool.
 ///

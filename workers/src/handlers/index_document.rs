@@ -78,13 +78,14 @@ impl From<sqlx::Error> for IndexError {
 }
 
 impl From<IndexError> for JobError {
-    /// Only the kind of a database's error is kept: its message can quote a row.
     fn from(error: IndexError) -> Self {
         let retry = error.retry().into();
-        let reason = match &error {
-            IndexError::Embedding(cause) => format!("{error}: {cause}"),
-            IndexError::Store(cause) => format!("{error}: {cause}"),
-            IndexError::Chunking(_) => error.to_string(),
+        let reason = match error {
+            // A database's message can quote a row.
+            IndexError::Store(KnowledgeError::Database(source)) => return source.into(),
+            IndexError::Embedding(source) => format!("the chunks could not be embedded: {source}"),
+            IndexError::Store(source) => format!("the chunks could not be stored: {source}"),
+            error @ IndexError::Chunking(_) => error.to_string(),
         };
         Self { retry, reason }
     }

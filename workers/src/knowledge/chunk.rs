@@ -12,7 +12,7 @@
 //! a chunk is that of the embedded text, so an unchanged hash means a reusable embedding.
 //!
 //! Every byte is tokenised about twice. Sizes come from sums over pieces (a piece is at most a
-//! sentence), which come out a little too large, never too small by more than the final count mends.
+//! sentence); they differ a little from the count of the whole, which decides in the end.
 
 use std::ops::Range;
 
@@ -45,7 +45,7 @@ pub struct ChunkSizes {
 /// A piece of a document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chunk {
-    /// The headings above it, outermost first, without one that only repeats the title.
+    /// The headings above it, outermost first, without the one that names the document.
     pub heading_path: Vec<String>,
     /// Its text.
     pub content: String,
@@ -60,21 +60,14 @@ pub struct Chunk {
 /// Cuts a document's body (without front matter).
 pub fn chunks(title: &str, format: Format, body: &str, sizes: ChunkSizes) -> Vec<Chunk> {
     let sections = match format {
-        Format::Markdown => sections(body),
+        Format::Markdown => sections(title, body),
         Format::Text => vec![Section {
             heading_path: Vec::new(),
             range: 0..body.len(),
         }],
     };
     let mut chunks = Vec::new();
-    for mut section in sections {
-        if section
-            .heading_path
-            .first()
-            .is_some_and(|first| first == title)
-        {
-            section.heading_path.remove(0);
-        }
+    for section in sections {
         let context = context(title, &section.heading_path);
         for (content, token_count) in pieces(&body[section.range], sizes) {
             let embedded_text = format!("{context}\n\n{content}");
@@ -112,13 +105,24 @@ struct Section {
 }
 
 /// The sections of a Markdown text; their ranges cover it without a gap.
-fn sections(body: &str) -> Vec<Section> {
+///
+/// A first heading that names the whole document is no part of the paths: one that is the title, or
+/// the only one of the first level.
+fn sections(title: &str, body: &str) -> Vec<Section> {
     let mut sections: Vec<Section> = Vec::new();
     let mut path: Vec<(HeadingLevel, String)> = Vec::new();
     let mut begin = 0;
     // Where the text after the newest heading begins.
     let mut after_heading = 0;
-    for heading in headings(body) {
+    let mut headings = headings(body);
+    let is_top = |heading: &Heading| heading.level == HeadingLevel::H1;
+    let tops = headings.iter().filter(|heading| is_top(heading)).count();
+    if let Some(first) = headings.first_mut()
+        && (first.text.trim() == title || (is_top(first) && tops == 1))
+    {
+        first.text.clear();
+    }
+    for heading in headings {
         // A heading that directly follows another one goes on with the same section.
         if !body[after_heading..heading.range.start].trim().is_empty() {
             sections.push(Section {
@@ -129,7 +133,7 @@ fn sections(body: &str) -> Vec<Section> {
         }
         after_heading = heading.range.end;
         path.retain(|(level, _)| *level < heading.level);
-        path.push((heading.level, heading.text));
+        path.push((heading.level, heading.text.trim().to_owned()));
     }
     sections.push(Section {
         heading_path: texts(&path),
@@ -169,9 +173,7 @@ fn headings(body: &str) -> Vec<Heading> {
             Event::Start(_) => depth += 1,
             Event::End(end) => {
                 depth = depth.saturating_sub(1);
-                if let (TagEnd::Heading(_), Some(mut heading)) = (end, open.take_if(|_| depth == 0))
-                {
-                    heading.text = heading.text.trim().to_owned();
+                if let (TagEnd::Heading(_), Some(heading)) = (end, open.take_if(|_| depth == 0)) {
                     headings.push(heading);
                 }
             }
@@ -321,7 +323,8 @@ fn split(text: &str, size: usize) -> Vec<Piece> {
                 let start = start + offset + inner;
                 pieces.push(Piece {
                     range: start..start + part.len(),
-                    tokens: tokens::count(part),
+                    // A space is part of the token that follows it.
+                    tokens: if part == " " { 0 } else { tokens::count(part) },
                     boundary: Boundary::Word,
                 });
             }

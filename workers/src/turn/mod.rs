@@ -20,7 +20,7 @@ mod outbox;
 mod prompt;
 mod writer;
 
-use jobs::{Fence, JobError, Retry};
+use jobs::{Fence, JobError};
 use sqlx::PgPool;
 use store::{bus::Bus, checkpoints::JobLease};
 
@@ -29,7 +29,7 @@ pub use self::{
     writer::{Emitter, EventWriter, WriterEnded},
 };
 use crate::{
-    clients::{ProviderError, RetryClass, anthropic::Anthropic},
+    clients::{ProviderError, anthropic::Anthropic},
     knowledge::KnowledgeDeps,
 };
 
@@ -70,16 +70,6 @@ pub(crate) fn lease(fence: Fence) -> JobLease {
 /// Another worker has the job. Whatever becomes of this failure is refused by the fence as well.
 fn lease_lost() -> JobError {
     JobError::retry("the lease was lost")
-}
-
-impl From<RetryClass> for Retry {
-    fn from(class: RetryClass) -> Self {
-        match class {
-            RetryClass::Retry { after: None } => Self::AsPlanned,
-            RetryClass::Retry { after: Some(wait) } => Self::NotBefore(wait),
-            RetryClass::Never => Self::Never,
-        }
-    }
 }
 
 /// A provider's failure as the queue records it.

@@ -497,7 +497,7 @@ async fn no_error_shows_the_question_the_answer_or_the_key() {
         let mut shown = format!("{error} {error:?}");
         let mut source = error.source();
         while let Some(cause) = source {
-            shown += &format!(" {cause} {cause:?}");
+            shown = format!("{shown} {cause} {cause:?}");
             source = cause.source();
         }
         assert!(!shown.contains("secret"), "{shown}");

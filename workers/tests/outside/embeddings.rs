@@ -8,7 +8,7 @@ use workers::{
 
 use crate::support::{Provider, Received, http, plain};
 
-fn embedder(base_url: String, model: &str) -> Embedder {
+fn embedder(base_url: &str, model: &str) -> Embedder {
     let config = EmbeddingsConfig {
         api_key: "sk-secret".into(),
         base_url: format!("{base_url}/v1"),
@@ -43,7 +43,7 @@ async fn texts_are_embedded_in_batches_and_come_back_in_order() {
     let texts: Vec<String> = (1_u16..=300)
         .map(|length| "x".repeat(length.into()))
         .collect();
-    let embedded = embedder(provider.url(), "text-embedding-3-small")
+    let embedded = embedder(&provider.url(), "text-embedding-3-small")
         .embed(&texts)
         .await
         .unwrap();
@@ -60,7 +60,7 @@ async fn texts_are_embedded_in_batches_and_come_back_in_order() {
 #[tokio::test]
 async fn no_texts_need_no_call() {
     let provider = provider().await;
-    let embedded = embedder(provider.url(), "text-embedding-3-small")
+    let embedded = embedder(&provider.url(), "text-embedding-3-small")
         .embed::<&str>(&[])
         .await;
     assert_eq!(embedded.unwrap().vectors, Vec::<Vec<f32>>::new());
@@ -70,7 +70,7 @@ async fn no_texts_need_no_call() {
 #[tokio::test]
 async fn older_models_are_not_asked_for_a_length() {
     let provider = provider().await;
-    embedder(provider.url(), "text-embedding-ada-002")
+    embedder(&provider.url(), "text-embedding-ada-002")
         .embed(&["x"])
         .await
         .unwrap();
@@ -80,7 +80,7 @@ async fn older_models_are_not_asked_for_a_length() {
 #[tokio::test]
 async fn what_the_provider_would_refuse_is_not_sent() {
     let provider = provider().await;
-    let embedder = embedder(provider.url(), "text-embedding-3-small");
+    let embedder = embedder(&provider.url(), "text-embedding-3-small");
     let blank = embedder.embed(&["fine", " \n"]).await.unwrap_err();
     assert_eq!(
         (blank.code(), blank.retry()),
@@ -102,7 +102,7 @@ async fn an_answer_that_is_not_embeddings_is_malformed() {
     for body in [too_short, "{}".into(), "<html>".into()] {
         let provider =
             Provider::start(move |_| plain(200, &[("x-request-id", "req_9")], body.clone())).await;
-        let error = embedder(provider.url(), "text-embedding-3-small")
+        let error = embedder(&provider.url(), "text-embedding-3-small")
             .embed(&["x"])
             .await
             .unwrap_err();
@@ -121,7 +121,7 @@ async fn a_rate_limit_says_when_to_come_back_and_a_used_up_quota_never_does() {
         plain(429, &[("retry-after-ms", "250")], body.to_string())
     })
     .await;
-    let limited = embedder(provider.url(), "text-embedding-3-small")
+    let limited = embedder(&provider.url(), "text-embedding-3-small")
         .embed(&["x"])
         .await
         .unwrap_err();
@@ -136,7 +136,7 @@ async fn a_rate_limit_says_when_to_come_back_and_a_used_up_quota_never_does() {
         plain(429, &[], body.to_string())
     })
     .await;
-    let spent = embedder(provider.url(), "text-embedding-3-small")
+    let spent = embedder(&provider.url(), "text-embedding-3-small")
         .embed(&["x"])
         .await
         .unwrap_err();

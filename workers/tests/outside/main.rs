@@ -1,6 +1,18 @@
 //! The clients over real connections, and the knowledge base over a real database.
 
+#[cfg(test)]
 mod anthropic;
+#[cfg(test)]
 mod embeddings;
+#[cfg(test)]
 mod indexing;
+#[cfg(test)]
+mod knowledge_base;
+#[cfg(test)]
+mod searching;
+#[cfg(test)]
+mod staging;
+#[cfg(test)]
+mod stand_ins;
+#[cfg(test)]
 mod support;

@@ -56,7 +56,7 @@ impl StreamLimits {
         Self {
             first_token,
             idle: Duration::from_secs(30),
-            no_content: Duration::from_secs(60),
+            no_content: Duration::from_mins(1),
         }
     }
 }

@@ -40,6 +40,15 @@ fn every_section_is_a_chunk_that_knows_its_headings() {
 }
 
 #[test]
+fn the_heading_that_names_the_document_is_no_part_of_the_path() {
+    let only = markdown("# A longer title\n\nIntro.\n\n## Part\n\nText.\n");
+    assert_eq!(paths(&only), [vec![], vec!["Part"]]);
+    assert_eq!(only[1].embedded_text, "Title > Part\n\n## Part\n\nText.");
+    let two = markdown("# One\n\nText.\n\n# Two\n\nText.\n");
+    assert_eq!(paths(&two), [["One"], ["Two"]]);
+}
+
+#[test]
 fn a_heading_with_nothing_below_it_goes_with_what_follows() {
     let chunks = markdown("## A\n\n### B\n\nText.\n");
     assert_eq!(chunks.len(), 1);
@@ -55,11 +64,8 @@ fn a_hash_sign_in_code_or_in_a_list_is_no_heading() {
 
 #[test]
 fn a_long_section_is_cut_between_paragraphs_and_sentences() {
-    let paragraph = |name: &str| {
-        (1..=4)
-            .map(|number| format!("The {name} paragraph says its thing number {number} here. "))
-            .collect::<String>()
-    };
+    let paragraph =
+        |name: &str| format!("The {name} paragraph says one of its things here. ").repeat(4);
     let body = format!(
         "{}\n\n{}\n\n{}\n",
         paragraph("first"),
@@ -83,9 +89,9 @@ fn a_long_section_is_cut_between_paragraphs_and_sentences() {
 
 #[test]
 fn a_chunk_begins_with_whole_sentences_of_the_one_before() {
-    let body: String = (1..=30)
-        .map(|number| format!("Sentence number {number} stands here. "))
-        .collect();
+    let body = (1..=30).fold(String::new(), |body, number| {
+        body + &format!("Sentence number {number} stands here. ")
+    });
     let chunks = markdown(&body);
     assert!(chunks.len() > 2);
     for pair in chunks.windows(2) {
@@ -137,8 +143,9 @@ fn a_blank_document_has_no_chunks() {
 }
 
 #[test]
-fn endless_words_and_headings_stay_within_what_can_be_embedded() {
-    let body = format!("# {}\n\n{}\n", "ä".repeat(20_000), "x".repeat(20_000));
+fn endless_words_headings_and_gaps_stay_within_what_can_be_embedded() {
+    let gap = " ".repeat(1 << 20);
+    let body = format!("# {}\n\n{}{gap}y\n", "ä".repeat(20_000), "x".repeat(20_000));
     for chunk in markdown(&body) {
         assert!(tokens::count(&chunk.embedded_text) <= SIZES.size + CONTEXT_TOKENS + 8);
     }
@@ -209,7 +216,9 @@ proptest! {
     #[test]
     fn neighbours_share_no_more_than_the_overlap(words in proptest::collection::vec("[a-z]{1,9}[.]?", 40..200), overlap in 0_usize..31) {
         // Every word is numbered, so that only what is repeated looks repeated.
-        let text: String = words.iter().enumerate().map(|(number, word)| format!("{number}{word} ")).collect();
+        let text = words.iter().enumerate().fold(String::new(), |text, (number, word)| {
+            text + &format!("{number}{word} ")
+        });
         let chunks = chunks("T", Format::Text, &text, ChunkSizes { size: 32, overlap });
         for pair in chunks.windows(2) {
             prop_assert!(tokens::count(shared(&pair[0].content, &pair[1].content)) <= overlap);

@@ -1,0 +1,135 @@
+//! The command line.
+
+use std::ffi::OsString;
+
+use clap::{Parser, Subcommand};
+
+#[cfg(feature = "sandbox")]
+use crate::commands::dev::DevArgs;
+
+/// An embeddable AI website chat that never loses a message.
+///
+/// Roles are configured by environment variables. A wrong configuration ends the process with exit
+/// code 2, and names everything that is wrong.
+#[derive(Debug, Parser)]
+#[command(name = "growth-chat", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Accept messages and stream answers: HTTP on PORT, metrics on METRICS_PORT
+    Api,
+    /// Run jobs: answer messages, index documents
+    Worker(WorkerArgs),
+    /// Be `api` and `worker` in one process
+    Serve(WorkerArgs),
+    /// Bring the database's schema up to date; safe to repeat, safe while the previous version runs
+    Migrate,
+    /// Print the API's OpenAPI document
+    Openapi,
+    /// Run the whole system on this machine, with no keys and no accounts
+    #[cfg(feature = "sandbox")]
+    Dev(DevArgs),
+}
+
+/// How to work on the queue.
+#[derive(Debug, Default, PartialEq, Eq, clap::Args)]
+pub(crate) struct WorkerArgs {
+    /// Work on these queues only, comma-separated [default: WORKER_QUEUES, else all]
+    #[arg(long, value_delimiter = ',', value_name = "QUEUE")]
+    pub(crate) queues: Vec<String>,
+}
+
+/// Reads the command line, or ends the process with what clap says about it.
+pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Command {
+    try_parse(arguments).unwrap_or_else(|error| error.exit())
+}
+
+fn try_parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, clap::Error> {
+    let mut arguments: Vec<OsString> = arguments.into_iter().collect();
+    // `cargo dev -- --reset`: cargo passes the `--` on, because the alias has one already.
+    if arguments.get(1).is_some_and(|argument| argument == "dev")
+        && arguments.get(2).is_some_and(|argument| argument == "--")
+    {
+        arguments.remove(2);
+    }
+    Cli::try_parse_from(arguments).map(|cli| cli.command)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, error::ErrorKind};
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Command, ErrorKind> {
+        let words = line.split_whitespace().map(OsString::from);
+        try_parse(words).map_err(|error| error.kind())
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_role_is_a_sub_command() {
+        assert!(matches!(parse("growth-chat api"), Ok(Command::Api)));
+        assert!(matches!(parse("growth-chat migrate"), Ok(Command::Migrate)));
+        assert!(matches!(parse("growth-chat openapi"), Ok(Command::Openapi)));
+        for line in ["growth-chat worker", "growth-chat serve"] {
+            let parsed = parse(line).unwrap();
+            let (Command::Worker(args) | Command::Serve(args)) = parsed else {
+                panic!("{line}: {parsed:?}");
+            };
+            assert_eq!(args, WorkerArgs::default());
+        }
+    }
+
+    #[test]
+    fn a_worker_takes_a_list_of_queues() {
+        for line in [
+            "growth-chat worker --queues turns,knowledge",
+            "growth-chat worker --queues turns --queues knowledge",
+        ] {
+            let Ok(Command::Worker(args)) = parse(line) else {
+                panic!("{line}");
+            };
+            assert_eq!(args.queues, ["turns", "knowledge"]);
+        }
+    }
+
+    #[test]
+    fn what_is_not_understood_is_an_error() {
+        for line in [
+            "growth-chat",
+            "growth-chat serve-everything",
+            "growth-chat api --queues turns",
+            "growth-chat worker --queues",
+            "growth-chat migrate down",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+        assert_eq!(
+            parse("growth-chat --version").unwrap_err(),
+            ErrorKind::DisplayVersion
+        );
+        assert_eq!(
+            parse("growth-chat worker --help").unwrap_err(),
+            ErrorKind::DisplayHelp
+        );
+    }
+
+    #[cfg(feature = "sandbox")]
+    #[test]
+    fn cargos_alias_takes_options_behind_two_dashes() {
+        for line in ["growth-chat dev --reset", "growth-chat dev -- --reset"] {
+            assert!(matches!(parse(line), Ok(Command::Dev(_))), "{line}");
+        }
+        assert!(parse("growth-chat api -- --reset").is_err());
+    }
+}

@@ -1,0 +1,221 @@
+//! What the long-running roles have in common: how they are configured, start and end.
+
+use std::{io::Write, net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
+
+use anyhow::{Context, Result};
+use api::{ApiConfig, Hub};
+use jobs::Runtime;
+use serde_json::json;
+use store::{
+    bus::Bus,
+    db::{Database, DatabaseConfig},
+    ids::{Entropy, SystemEntropy},
+    settings::Settings,
+};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    lifecycle::{Stage, StopSignals, Supervisor},
+    server::{self, Limits, bind},
+    telemetry::{self, LogConfig},
+};
+
+/// Open connections of the API. Each costs memory; a machine for more has more processes.
+const API_CONNECTIONS: usize = 20_000;
+/// Open connections of the metrics: a Prometheus, a probe, a person.
+const METRICS_CONNECTIONS: usize = 64;
+/// How long a scrape may go on after everything else has ended.
+const METRICS_DRAIN: Duration = Duration::from_secs(1);
+
+/// What every long-running role is configured with.
+#[derive(Debug)]
+pub(crate) struct ProcessConfig {
+    log: LogConfig,
+    database: DatabaseConfig,
+    drain: Duration,
+}
+
+impl ProcessConfig {
+    /// Reads the database's variables, the log's, and `SHUTDOWN_DRAIN_SECONDS` (default 20): how long
+    /// work in progress may go on after the first signal. Fly's `kill_timeout` has to be longer.
+    pub(crate) fn read(settings: &mut Settings) -> Option<Self> {
+        let log = LogConfig::read(settings);
+        let database = DatabaseConfig::read(settings);
+        let drain = settings.with_default(
+            "SHUTDOWN_DRAIN_SECONDS",
+            20,
+            "a number of seconds from 0 to 600",
+            |seconds| *seconds <= 600,
+        );
+        Some(Self {
+            log: log?,
+            database: database?,
+            drain: Duration::from_secs(drain),
+        })
+    }
+}
+
+/// A process of a long-running role.
+#[derive(Debug)]
+pub(crate) struct Process {
+    database: Database,
+    bus: Bus,
+    /// Cancelled once the schema is as this build needs it.
+    migrated: CancellationToken,
+    drain: Duration,
+    supervisor: Supervisor,
+    http: Option<SocketAddr>,
+    metrics: Option<SocketAddr>,
+}
+
+impl Process {
+    /// Starts what every role needs. Nothing waits for the database: one that is down delays work,
+    /// not the start.
+    pub(crate) fn start(config: ProcessConfig) -> Result<Self> {
+        config.log.start()?;
+        let database = config
+            .database
+            .open()
+            .context("the database's address could not be used")?;
+        let signals = StopSignals::listen().context("listening to signals failed")?;
+        let bus = Bus::new(fresh_name(&SystemEntropy));
+        let mut supervisor = Supervisor::default();
+        tokio::spawn(signals.obey(supervisor.shutdown().clone()));
+        let (task, of) = (bus.clone(), database.clone());
+        supervisor.spawn("bus", Stage::Support, |stop| async move {
+            task.run(&of, stop).await;
+            Ok(())
+        });
+        let migrated = CancellationToken::new();
+        let (task, of) = (migrated.clone(), database.clone());
+        supervisor.spawn("schema check", Stage::Support, |stop| async move {
+            let check = async {
+                of.wait_until_migrated().await;
+                task.cancel();
+            };
+            stop.run_until_cancelled(check).await;
+            // It is checked once, and the process goes on.
+            stop.cancelled().await;
+            Ok(())
+        });
+        Ok(Self {
+            database,
+            bus,
+            migrated,
+            drain: config.drain,
+            supervisor,
+            http: None,
+            metrics: None,
+        })
+    }
+
+    pub(crate) fn database(&self) -> &Database {
+        &self.database
+    }
+
+    pub(crate) fn bus(&self) -> &Bus {
+        &self.bus
+    }
+
+    /// Serves the API.
+    pub(crate) fn serve_api(&mut self, config: ApiConfig, listener: TcpListener) -> Result<()> {
+        self.http = Some(listener.local_addr().context("the port is not known")?);
+        let pool = self.database.pool().clone();
+        let shutdown = self.supervisor.shutdown().clone();
+        let (hub, reader) = Hub::new(pool.clone(), &self.bus, shutdown);
+        self.supervisor
+            .spawn("stream hub", Stage::Work, |_| async move {
+                reader.run().await;
+                Ok(())
+            });
+        let entropy = Arc::new(SystemEntropy);
+        let state = api::State::new(config, pool, self.bus.clone(), hub, entropy);
+        let limits = Limits {
+            connections: API_CONNECTIONS,
+            drain: self.drain,
+        };
+        self.supervisor
+            .spawn("HTTP server", Stage::Work, move |stop| async move {
+                server::serve(listener, api::router(state), limits, stop).await;
+                Ok(())
+            });
+        Ok(())
+    }
+
+    /// Serves the metrics and keeps them.
+    pub(crate) fn serve_metrics(&mut self, listener: TcpListener) -> Result<()> {
+        self.metrics = Some(listener.local_addr().context("the port is not known")?);
+        let handle = telemetry::start_metrics()?;
+        let upkeep = telemetry::keep_up(handle.clone());
+        self.supervisor
+            .spawn("metrics upkeep", Stage::Support, |stop| async move {
+                stop.run_until_cancelled(upkeep).await;
+                Ok(())
+            });
+        let limits = Limits {
+            connections: METRICS_CONNECTIONS,
+            drain: METRICS_DRAIN,
+        };
+        self.supervisor
+            .spawn("metrics server", Stage::Support, move |stop| async move {
+                server::serve(listener, api::metrics_router(handle), limits, stop).await;
+                Ok(())
+            });
+        Ok(())
+    }
+
+    /// Runs the jobs of `runtime` once the schema is there and `prepare` is done.
+    pub(crate) fn run_jobs(
+        &mut self,
+        runtime: Runtime,
+        prepare: impl Future<Output = Result<()>> + Send + 'static,
+    ) {
+        let drain = self.drain;
+        let migrated = self.migrated.clone();
+        self.supervisor
+            .spawn("job runtime", Stage::Work, move |stop| async move {
+                let prepared = async {
+                    migrated.cancelled().await;
+                    prepare.await
+                };
+                if let Some(prepared) = stop.run_until_cancelled(prepared).await {
+                    prepared?;
+                    runtime.run(stop, drain).await?;
+                }
+                Ok(())
+            });
+    }
+
+    /// Says where the process listens, and runs until a signal or a failure ends it.
+    pub(crate) async fn run(self) -> Result<ExitCode> {
+        announce(self.http, self.metrics).context("standard output could not be written")?;
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            http = self.http.map(|address| address.to_string()),
+            metrics = self.metrics.map(|address| address.to_string()),
+            "listening"
+        );
+        Ok(self.supervisor.run(self.drain).await)
+    }
+}
+
+/// The ports of a role that serves both. Bound first of all: a busy one is the commonest mistake.
+pub(crate) async fn bind_both(config: &ApiConfig) -> Result<(TcpListener, TcpListener)> {
+    let http = bind((config.bind_address, config.port).into(), "PORT").await?;
+    let metrics = (config.bind_address, config.metrics_port).into();
+    Ok((http, bind(metrics, "METRICS_PORT").await?))
+}
+
+/// A name that no other process of the database has, a restarted one included.
+fn fresh_name(entropy: &dyn Entropy) -> String {
+    format!("{:032x}", u128::from_be_bytes(entropy.bytes()))
+}
+
+/// One line for the program that started this one.
+fn announce(http: Option<SocketAddr>, metrics: Option<SocketAddr>) -> std::io::Result<()> {
+    let line = json!({ "event": "listening", "http": http, "metrics": metrics });
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}")?;
+    out.flush()
+}

@@ -1,0 +1,213 @@
+//! Serves a router on a port, with limits that a hostile or lost client runs into.
+//!
+//! A connection has to bring its first request soon, every later one before the idle time-out, and
+//! has to take what it is sent ([`WriteDeadline`]). At the shutdown no connection is accepted any more,
+//! requests in progress are finished, and what is left at the deadline is closed.
+
+use std::{
+    io,
+    net::SocketAddr,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use api::write_deadline::WriteDeadline;
+use axum::{Router, extract::Request};
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{sleep, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tower::Service;
+
+/// From the connect to the end of the first request's headers.
+const FIRST_REQUEST_LIMIT: Duration = Duration::from_secs(10);
+/// From the end of an answer to the end of the next request's headers. Longer than the 60 s for
+/// which proxies commonly keep idle connections: the one who may still send should be the one who closes.
+const NEXT_REQUEST_LIMIT: Duration = Duration::from_secs(75);
+/// How often an HTTP/2 client is asked whether it is still there, and how long it may take to say so.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+const PING_LIMIT: Duration = Duration::from_secs(20);
+/// Bytes of a request's head and of what is buffered of its body.
+const READ_BUFFER: usize = 64 * 1024;
+/// Requests that one HTTP/2 connection may have under way.
+const MAX_STREAMS: u32 = 100;
+/// The wait after an accept that failed: the process is out of files, and some will be closed.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A port that can't be listened on.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BindError {
+    /// Somebody else does.
+    #[error("port {} is in use: stop what uses it, or choose another one by {variable}", address.port())]
+    InUse {
+        /// Where to listen.
+        address: SocketAddr,
+        /// Says so.
+        variable: &'static str,
+    },
+    /// The system refuses.
+    #[error("port {} can't be opened on {} ({}): change {variable} or BIND_ADDRESS", address.port(), address.ip(), source.kind())]
+    Refused {
+        /// Where to listen.
+        address: SocketAddr,
+        /// Says so.
+        variable: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// Listens on a port; `variable` is the one that chose it.
+pub(crate) async fn bind(
+    address: SocketAddr,
+    variable: &'static str,
+) -> Result<TcpListener, BindError> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| match source.kind() {
+            io::ErrorKind::AddrInUse => BindError::InUse { address, variable },
+            _ => BindError::Refused {
+                address,
+                variable,
+                source,
+            },
+        })
+}
+
+/// What a server is limited to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// Open connections; more wait to be accepted.
+    pub(crate) connections: usize,
+    /// How long requests in progress may go on after the shutdown.
+    pub(crate) drain: Duration,
+}
+
+/// Serves `router` until `shutdown`, and then until the last request has ended or the drain is over.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    router: Router,
+    limits: Limits,
+    shutdown: CancellationToken,
+) {
+    let connections = TaskTracker::new();
+    let free = Arc::new(Semaphore::new(limits.connections));
+    let closing = CancellationToken::new();
+    while let Some((tcp, permit)) = shutdown.run_until_cancelled(accept(&listener, &free)).await {
+        let connection = Connection {
+            router: router.clone(),
+            shutdown: shutdown.clone(),
+        };
+        let closing = closing.clone();
+        connections.spawn(async move {
+            closing.run_until_cancelled(connection.serve(tcp)).await;
+            drop(permit);
+        });
+    }
+    drop(listener);
+    connections.close();
+    if timeout(limits.drain, connections.wait()).await.is_err() {
+        tracing::warn!(
+            connections = connections.len(),
+            "closing connections that are still in use"
+        );
+        closing.cancel();
+        connections.wait().await;
+    }
+}
+
+/// The next connection, once there is room for it.
+async fn accept(
+    listener: &TcpListener,
+    free: &Arc<Semaphore>,
+) -> (TcpStream, Option<OwnedSemaphorePermit>) {
+    // The semaphore is never closed.
+    let permit = free.clone().acquire_owned().await.ok();
+    loop {
+        match listener.accept().await {
+            Ok((tcp, _)) => return (tcp, permit),
+            Err(error) if is_of_the_client(&error) => {}
+            Err(error) => {
+                tracing::error!(error = %error, "accepting a connection failed");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Whether the client went away before it was accepted.
+fn is_of_the_client(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::ConnectionReset
+    )
+}
+
+struct Connection {
+    router: Router,
+    shutdown: CancellationToken,
+}
+
+impl Connection {
+    async fn serve(self, tcp: TcpStream) {
+        // A delta is smaller than a packet and must not wait for the next one. A socket that refuses
+        // is about to fail anyway.
+        let _ = tcp.set_nodelay(true);
+        let mut builder = auto::Builder::new(TokioExecutor::new());
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(NEXT_REQUEST_LIMIT)
+            .max_buf_size(READ_BUFFER);
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .keep_alive_interval(PING_INTERVAL)
+            .keep_alive_timeout(PING_LIMIT)
+            .max_concurrent_streams(MAX_STREAMS);
+        let asked = Arc::new(AtomicBool::new(false));
+        let seen = asked.clone();
+        let router = self.router;
+        let service = service_fn(move |request: Request<Incoming>| {
+            seen.store(true, Ordering::Relaxed);
+            // A router is always ready.
+            router.clone().call(request)
+        });
+        let mut connection =
+            pin!(builder.serve_connection(TokioIo::new(WriteDeadline::new(tcp)), service));
+        let mut first_request = pin!(sleep(FIRST_REQUEST_LIMIT));
+        let mut waiting = true;
+        let ended = loop {
+            tokio::select! {
+                ended = connection.as_mut() => break ended,
+                () = self.shutdown.cancelled() => {
+                    connection.as_mut().graceful_shutdown();
+                    break connection.await;
+                }
+                () = first_request.as_mut(), if waiting => {
+                    if !asked.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    waiting = false;
+                }
+            }
+        };
+        if let Err(error) = ended {
+            // Clients go as they please: nobody has to do anything about it.
+            tracing::debug!(error, "a connection ended badly");
+        }
+    }
+}

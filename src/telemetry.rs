@@ -1,0 +1,132 @@
+//! What the process says about itself: logs on standard error, metrics for Prometheus.
+//!
+//! Standard output is for programs: one line that says where the process listens.
+
+use std::{panic, str::FromStr, time::Duration};
+
+use anyhow::{Context, Result};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use store::settings::Settings;
+use tracing_subscriber::EnvFilter;
+
+/// Bounds of the histograms of seconds: from what a database answers in to a model's longest answer.
+const SECONDS: [f64; 15] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+];
+
+/// How often figures that nobody scraped are folded up, so that they do not pile up in memory.
+const UPKEEP: Duration = Duration::from_secs(5);
+
+/// How a line of the log looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LogFormat {
+    /// For machines.
+    Json,
+    /// For people.
+    Text,
+}
+
+impl FromStr for LogFormat {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text {
+            "json" => Ok(Self::Json),
+            "text" => Ok(Self::Text),
+            _ => Err(()),
+        }
+    }
+}
+
+/// What is logged, and how.
+#[derive(Debug)]
+pub(crate) struct LogConfig {
+    format: LogFormat,
+    filter: EnvFilter,
+}
+
+impl LogConfig {
+    /// Reads `LOG_FORMAT` (default `json`) and `RUST_LOG` (default `info`).
+    pub(crate) fn read(settings: &mut Settings) -> Option<Self> {
+        let format = settings.with_default("LOG_FORMAT", LogFormat::Json, "json or text", |_| true);
+        let filter = settings.with_default(
+            "RUST_LOG",
+            EnvFilter::new("info"),
+            "a level (error, warn, info, debug, trace), or directives such as info,store=debug",
+            |_| true,
+        );
+        Some(Self { format, filter })
+    }
+
+    /// Logs from now on. A panic is logged by its place only: its message may quote what a visitor
+    /// wrote.
+    pub(crate) fn start(self) -> Result<()> {
+        let log = tracing_subscriber::fmt()
+            .with_env_filter(self.filter)
+            .with_writer(std::io::stderr);
+        let started = match self.format {
+            LogFormat::Json => log
+                .json()
+                .flatten_event(true)
+                .with_span_list(false)
+                .try_init(),
+            LogFormat::Text => log.with_ansi(false).try_init(),
+        };
+        started.map_err(|error| anyhow::anyhow!(error).context("the log could not be started"))?;
+        panic::set_hook(Box::new(|panic| {
+            let place = panic.location().map(ToString::to_string);
+            tracing::error!(place, "a task panicked");
+        }));
+        Ok(())
+    }
+}
+
+/// Keeps figures from now on.
+pub(crate) fn start_metrics() -> Result<PrometheusHandle> {
+    let handle = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)
+        .and_then(PrometheusBuilder::install_recorder)
+        .context("the metrics could not be started")?;
+    metrics::describe_gauge!("growth_chat_build_info", "The running version; always 1");
+    metrics::gauge!("growth_chat_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+    Ok(handle)
+}
+
+/// Folds figures up for ever.
+pub(crate) async fn keep_up(handle: PrometheusHandle) {
+    let mut rounds = tokio::time::interval(UPKEEP);
+    loop {
+        rounds.tick().await;
+        handle.run_upkeep();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problems(variables: &[(&str, &str)]) -> Vec<String> {
+        let owned = variables
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let mut settings = Settings::new(owned);
+        let config = LogConfig::read(&mut settings);
+        match settings.finish(config) {
+            Ok(_) => Vec::new(),
+            Err(error) => error.problems.into_iter().map(|(name, _)| name).collect(),
+        }
+    }
+
+    #[test]
+    fn the_log_needs_no_configuration() {
+        assert!(problems(&[]).is_empty());
+        let set = [("LOG_FORMAT", "text"), ("RUST_LOG", "warn,store=debug")];
+        assert!(problems(&set).is_empty());
+    }
+
+    #[test]
+    fn a_log_that_can_not_be_had_is_refused_by_name() {
+        let wrong = [("LOG_FORMAT", "xml"), ("RUST_LOG", "info,store=loud")];
+        assert_eq!(problems(&wrong), ["LOG_FORMAT", "RUST_LOG"]);
+    }
+}

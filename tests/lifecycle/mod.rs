@@ -1,0 +1,6 @@
+//! How processes start and end, and what they say when they can't.
+
+mod configuration;
+mod outage;
+mod process;
+mod stop;
