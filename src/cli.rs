@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 
 #[cfg(feature = "sandbox")]
 use crate::commands::dev::DevArgs;
+use crate::commands::index::IndexArgs;
 
 /// An embeddable AI website chat that never loses a message.
 ///
@@ -29,6 +30,8 @@ pub(crate) enum Command {
     Serve(WorkerArgs),
     /// Bring the database's schema up to date; safe to repeat, safe while the previous version runs
     Migrate,
+    /// Bring files and folders into the knowledge base; needs no worker
+    Index(IndexArgs),
     /// Print the API's OpenAPI document
     Openapi,
     /// Run the whole system on this machine, with no keys and no accounts
@@ -101,6 +104,15 @@ mod tests {
             };
             assert_eq!(args.queues, ["turns", "knowledge"]);
         }
+    }
+
+    #[test]
+    fn index_takes_paths_and_needs_one() {
+        let Ok(Command::Index(args)) = parse("growth-chat index knowledge more.md") else {
+            panic!("not understood");
+        };
+        assert_eq!(args.paths.len(), 2);
+        assert!(parse("growth-chat index").is_err());
     }
 
     #[test]

@@ -31,9 +31,9 @@ const METRICS_DRAIN: Duration = Duration::from_secs(1);
 /// What every long-running role is configured with.
 #[derive(Debug)]
 pub(crate) struct ProcessConfig {
-    log: LogConfig,
-    database: DatabaseConfig,
-    drain: Duration,
+    pub(crate) log: LogConfig,
+    pub(crate) database: DatabaseConfig,
+    pub(crate) drain: Duration,
 }
 
 impl ProcessConfig {
@@ -79,7 +79,7 @@ impl Process {
             .open()
             .context("the database's address could not be used")?;
         let signals = StopSignals::listen().context("listening to signals failed")?;
-        let bus = Bus::new(fresh_name(&SystemEntropy));
+        let bus = Bus::new(fresh_name());
         let mut supervisor = Supervisor::default();
         tokio::spawn(signals.obey(supervisor.shutdown().clone()));
         let (task, of) = (bus.clone(), database.clone());
@@ -207,9 +207,9 @@ pub(crate) async fn bind_both(config: &ApiConfig) -> Result<(TcpListener, TcpLis
     Ok((http, bind(metrics, "METRICS_PORT").await?))
 }
 
-/// A name that no other process of the database has, a restarted one included.
-fn fresh_name(entropy: &dyn Entropy) -> String {
-    format!("{:032x}", u128::from_be_bytes(entropy.bytes()))
+/// A bus's name that no other process of the database has, a restarted one included.
+pub(crate) fn fresh_name() -> String {
+    format!("{:032x}", u128::from_be_bytes(SystemEntropy.bytes()))
 }
 
 /// One line for the program that started this one.
