@@ -22,7 +22,7 @@ struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Accept messages and stream answers: HTTP on PORT, metrics on METRICS_PORT
+    /// Accept messages and stream answers: HTTP on `PORT`, metrics on `METRICS_PORT`
     Api,
     /// Run jobs: answer messages, index documents
     Worker(WorkerArgs),
@@ -42,7 +42,7 @@ pub(crate) enum Command {
 /// How to work on the queue.
 #[derive(Debug, Default, PartialEq, Eq, clap::Args)]
 pub(crate) struct WorkerArgs {
-    /// Work on these queues only, comma-separated [default: WORKER_QUEUES, else all]
+    /// Work on these queues only, comma-separated [default: `WORKER_QUEUES`, else all]
     #[arg(long, value_delimiter = ',', value_name = "QUEUE")]
     pub(crate) queues: Vec<String>,
 }

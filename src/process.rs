@@ -49,7 +49,7 @@ impl ProcessConfig {
             |seconds| *seconds <= 600,
         );
         Some(Self {
-            log: log?,
+            log,
             database: database?,
             drain: Duration::from_secs(drain),
         })

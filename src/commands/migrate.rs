@@ -11,7 +11,7 @@ pub(crate) async fn run() -> anyhow::Result<ExitCode> {
     let mut settings = environment::settings();
     let log = LogConfig::read(&mut settings);
     let database = DatabaseConfig::read(&mut settings);
-    let (log, database) = settings.finish(log.zip(database))?;
+    let database = settings.finish(database)?;
     log.start()?;
     let database = database
         .open()

@@ -5,6 +5,7 @@ use std::{str::FromStr, time::Duration};
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::{
     Connection, PgConnection, PgPool,
+    error::DatabaseError,
     migrate::Migrator,
     postgres::{PgConnectOptions, PgPoolOptions, PgSslMode},
 };
@@ -186,7 +187,7 @@ pub async fn is_migrated(pool: &PgPool) -> sqlx::Result<bool> {
 
 /// Whether a table or a schema is missing.
 fn is_undefined(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(|error| error.code());
+    let code = error.as_database_error().and_then(DatabaseError::code);
     matches!(code.as_deref(), Some("42P01" | "3F000"))
 }
 
