@@ -1,2 +1,41 @@
-//! benches
-fn main() {}
+//! Measures the built program from outside: one command, one table, `docs/benchmarks.md`.
+//!
+//! `cargo bench-all` builds the release binary, starts a private Postgres that writes durably (fsync
+//! and `synchronous_commit` on) and the stand-ins for the outside world, and takes each figure several
+//! times. Machines are shared: only the ratios within one run mean something.
+
+mod footprint;
+mod proxy;
+mod report;
+mod system;
+mod turn_overhead;
+
+use anyhow::Context;
+
+use crate::{report::Report, system::System};
+
+/// Runs of each benchmark; the table shows their median.
+const RUNS: usize = 3;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    rustls::crypto::ring::default_provider()
+        .install_default()
+        .map_err(|_| anyhow::anyhow!("a TLS provider was installed already"))?;
+    let program = system::build_release()?;
+    let mut report = Report::default();
+    let system = System::start(program)
+        .await
+        .context("the system did not start")?;
+    footprint::measure(&system, &mut report)
+        .await
+        .context("footprint")?;
+    turn_overhead::measure(&system, &mut report)
+        .await
+        .context("turn overhead")?;
+    report.print();
+    report
+        .write()
+        .context("docs/benchmarks.md was not written")?;
+    Ok(())
+}

@@ -57,27 +57,22 @@ impl DatabaseConfig {
             url: url.into(),
             max_connections,
         };
-        match config.options() {
-            Ok(options) => {
-                if !is_local(options.get_host())
-                    && !matches!(
-                        options.get_ssl_mode(),
-                        PgSslMode::Require | PgSslMode::VerifyCa | PgSslMode::VerifyFull
-                    )
-                {
-                    settings.problem(
-                        name,
-                        "needs TLS: add ?sslmode=require (only a local host may do without)",
-                    );
-                    return None;
-                }
-                Some(config)
-            }
-            Err(_) => {
-                settings.problem(name, format!("is not valid: {RULE}"));
-                None
-            }
+        let Ok(options) = config.options() else {
+            settings.problem(name, format!("is not valid: {RULE}"));
+            return None;
+        };
+        let encrypted = matches!(
+            options.get_ssl_mode(),
+            PgSslMode::Require | PgSslMode::VerifyCa | PgSslMode::VerifyFull
+        );
+        if !encrypted && !is_local(options.get_host()) {
+            settings.problem(
+                name,
+                "needs TLS: add ?sslmode=require (only a local host may do without)",
+            );
+            return None;
         }
+        Some(config)
     }
 
     /// A configuration for a known URL.
