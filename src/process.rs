@@ -14,6 +14,7 @@ use store::{
 };
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use workers::turn::EventWriter;
 
 use crate::{
     lifecycle::{Stage, StopSignals, Supervisor},
@@ -163,6 +164,15 @@ impl Process {
                 Ok(())
             });
         Ok(())
+    }
+
+    /// Writes the frames of turns for as long as jobs run.
+    pub(crate) fn write_events(&mut self, events: EventWriter) {
+        self.supervisor
+            .spawn("event writer", Stage::Record, |stop| async move {
+                events.run(stop).await;
+                Ok(())
+            });
     }
 
     /// Runs the jobs of `runtime` once the schema is there and `prepare` is done.

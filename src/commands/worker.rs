@@ -6,18 +6,10 @@ use anyhow::Context;
 use api::config::metrics_address;
 use jobs::{QueueConfig, Runtime};
 use store::{
-    bus::reconnect_waits,
-    db::{Database, is_temporary},
-    knowledge::KnowledgeError,
-    settings::Settings,
+    bus::reconnect_waits, db::is_temporary, knowledge::KnowledgeError, settings::Settings,
 };
 use tokio::time::sleep;
-use workers::{
-    clients::{embeddings::Embedder, http_client},
-    config::{EmbeddingsConfig, KnowledgeConfig},
-    handlers::index_document,
-    knowledge::KnowledgeDeps,
-};
+use workers::{Deps, WorkerConfig, knowledge::KnowledgeDeps};
 
 use crate::{
     cli::WorkerArgs,
@@ -49,57 +41,30 @@ pub(super) fn settings(args: &WorkerArgs) -> Settings {
 #[derive(Debug)]
 pub(super) struct WorkConfig {
     queue: QueueConfig,
-    knowledge: KnowledgeSettings,
+    worker: WorkerConfig,
 }
 
 impl WorkConfig {
     /// Reads what the queue and the handlers need.
     pub(super) fn read(settings: &mut Settings) -> Option<Self> {
         let queue = QueueConfig::read(settings);
-        let knowledge = KnowledgeSettings::read(settings);
+        let worker = WorkerConfig::read(settings);
         Some(Self {
             queue: queue?,
-            knowledge: knowledge?,
+            worker: worker?,
         })
     }
 
     /// Runs jobs in `process`.
     pub(super) fn start(self, process: &mut Process) -> anyhow::Result<()> {
         let database = process.database().clone();
-        let knowledge = self.knowledge.deps(&database)?;
-        let runtime = Runtime::new(database, process.bus().clone(), self.queue);
-        let runtime = index_document::register(runtime, &knowledge);
-        process.run_jobs(runtime, prepare(knowledge));
+        let bus = process.bus().clone();
+        let deps = Deps::build(self.worker, &database, bus.clone())
+            .context("the client of the providers could not be made")?;
+        let runtime = workers::register(Runtime::new(database, bus, self.queue), &deps);
+        process.write_events(deps.events);
+        process.run_jobs(runtime, prepare(deps.knowledge));
         Ok(())
-    }
-}
-
-/// What indexing and retrieval are configured with.
-#[derive(Debug)]
-pub(super) struct KnowledgeSettings {
-    embeddings: EmbeddingsConfig,
-    knowledge: KnowledgeConfig,
-}
-
-impl KnowledgeSettings {
-    /// Reads the variables of the embeddings and the knowledge base.
-    pub(super) fn read(settings: &mut Settings) -> Option<Self> {
-        let embeddings = EmbeddingsConfig::read(settings);
-        let knowledge = KnowledgeConfig::read(settings);
-        Some(Self {
-            embeddings: embeddings?,
-            knowledge: knowledge?,
-        })
-    }
-
-    /// What indexing and retrieval work with.
-    pub(super) fn deps(self, database: &Database) -> anyhow::Result<KnowledgeDeps> {
-        let http = http_client().context("the client of the providers could not be made")?;
-        Ok(KnowledgeDeps {
-            pool: database.pool().clone(),
-            embedder: Embedder::new(self.embeddings, http),
-            config: self.knowledge,
-        })
     }
 }
 

@@ -2,14 +2,19 @@
 
 use std::{io, process::ExitCode};
 
+use anyhow::Context;
 use jobs::{JobKind, QueueConfig, Runtime, catalog::KnowledgeIndexDocument};
-use store::bus::Bus;
+use store::{bus::Bus, db::Database, settings::Settings};
 use tokio_util::sync::CancellationToken;
-use workers::handlers::index_document;
+use workers::{
+    clients::{embeddings::Embedder, http_client},
+    config::{EmbeddingsConfig, KnowledgeConfig},
+    handlers::index_document,
+    knowledge::KnowledgeDeps,
+};
 
 use super::IndexArgs;
 use crate::{
-    commands::worker::KnowledgeSettings,
     environment,
     lifecycle::StopSignals,
     process::{ProcessConfig, fresh_name},
@@ -47,4 +52,33 @@ pub(crate) async fn run(args: IndexArgs) -> anyhow::Result<ExitCode> {
     let work = |stop| async move { Ok(runtime.run(stop, drain).await?) };
     let mut out = io::stdout();
     super::run(&args, &deps, &bus, shutdown, work, &mut out).await
+}
+
+/// What indexing is configured with; it needs no model.
+#[derive(Debug)]
+struct KnowledgeSettings {
+    embeddings: EmbeddingsConfig,
+    knowledge: KnowledgeConfig,
+}
+
+impl KnowledgeSettings {
+    /// Reads the variables of the embeddings and the knowledge base.
+    fn read(settings: &mut Settings) -> Option<Self> {
+        let embeddings = EmbeddingsConfig::read(settings);
+        let knowledge = KnowledgeConfig::read(settings);
+        Some(Self {
+            embeddings: embeddings?,
+            knowledge: knowledge?,
+        })
+    }
+
+    /// What indexing works with.
+    fn deps(self, database: &Database) -> anyhow::Result<KnowledgeDeps> {
+        let http = http_client().context("the client of the providers could not be made")?;
+        Ok(KnowledgeDeps {
+            pool: database.pool().clone(),
+            embedder: Embedder::new(self.embeddings, http),
+            config: self.knowledge,
+        })
+    }
 }

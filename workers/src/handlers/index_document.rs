@@ -11,7 +11,7 @@
 
 use std::collections::HashMap;
 
-use jobs::{JobError, Outcome, Retry, Runtime, catalog::KnowledgeIndexDocument};
+use jobs::{JobError, Outcome, Runtime, catalog::KnowledgeIndexDocument};
 use store::knowledge::{
     ChunkEmbedding, ChunkToStore, KnowledgeError, StoredChunk, load_document, replace_chunks,
     stored_chunks,
@@ -96,11 +96,7 @@ impl From<sqlx::Error> for IndexError {
 
 impl From<IndexError> for JobError {
     fn from(error: IndexError) -> Self {
-        let retry = match error.retry() {
-            RetryClass::Never => Retry::Never,
-            RetryClass::Retry { after: None } => Retry::AsPlanned,
-            RetryClass::Retry { after: Some(after) } => Retry::NotBefore(after),
-        };
+        let retry = error.retry().into();
         let reason = match error {
             // A database's message can quote a row.
             IndexError::Store(KnowledgeError::Database(source)) => return source.into(),
