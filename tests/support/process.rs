@@ -62,9 +62,12 @@ impl SystemProcess {
         assert!(status.success(), "{status}: {}", self.process.log());
     }
 
-    /// Its process id.
-    pub(crate) fn pid(&self) -> u32 {
-        self.process.pid()
+    pub(crate) fn metrics_address(&self) -> SocketAddr {
+        self.listening.metrics.unwrap()
+    }
+
+    pub(crate) fn serves_no_api(&self) -> bool {
+        self.listening.http.is_none()
     }
 
     /// Sends a signal.
@@ -143,7 +146,7 @@ impl ApiProcess {
     }
 
     pub(crate) fn metrics_url(&self) -> String {
-        let address = self.process.listening.metrics.unwrap();
+        let address = self.process.metrics_address();
         format!("http://{address}/metrics")
     }
 
