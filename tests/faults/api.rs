@@ -47,13 +47,17 @@ async fn an_answer_that_is_cut_50_times_over_two_api_processes_is_the_uncut_one_
         let (frames, _) = live.rest().await;
         (live.bytes, frames)
     });
-    client.read(posted, random.random_range(0..MOST_BYTES)).await;
+    client
+        .read(posted, random.random_range(0..MOST_BYTES))
+        .await;
     for cut in 1..CUTS {
         let at = random.random_range(0..apis.len());
         let response = client.resume(&apis[at]).await;
         let more = random.random_range(0..MOST_BYTES);
         if cut % (CUTS / KILLS) == 0 {
-            client.read_until_killed(response, more, &mut apis[at]).await;
+            client
+                .read_until_killed(response, more, &mut apis[at])
+                .await;
         } else {
             client.read(response, more).await;
         }
@@ -127,7 +131,12 @@ impl CutClient {
     }
 
     /// Reads so many bytes, then the process dies; what it had sent still counts.
-    async fn read_until_killed(&mut self, mut response: Response, count: usize, api: &mut ApiProcess) {
+    async fn read_until_killed(
+        &mut self,
+        mut response: Response,
+        count: usize,
+        api: &mut ApiProcess,
+    ) {
         let mut bytes = Self::take(&mut response, count).await;
         api.process.kill().await;
         bytes.extend(Self::take(&mut response, usize::MAX).await);
@@ -141,7 +150,9 @@ impl CutClient {
     }
 
     fn is_whole(&self) -> bool {
-        self.frames.last().is_some_and(|frame| frame == "data: [DONE]")
+        self.frames
+            .last()
+            .is_some_and(|frame| frame == "data: [DONE]")
     }
 }
 

@@ -26,7 +26,9 @@ enum Accepted {
 #[tokio::test]
 async fn fifty_identical_posts_at_once_make_one_turn_and_one_call_of_the_model() {
     let system = TestSystem::new().await;
-    system.index(&[("ten.md", "# Ten\n\nWe count to ten.\n")]).await;
+    system
+        .index(&[("ten.md", "# Ten\n\nWe count to ten.\n")])
+        .await;
     system.anthropic.on("count", Reply::words(10));
     let apis = [system.api().await, system.api().await];
     let _workers = [system.worker().await, system.worker().await];
