@@ -11,6 +11,7 @@
 
 pub(crate) mod frames;
 pub(crate) mod process;
+pub(crate) mod tools;
 
 use std::{fs, sync::Arc, time::Duration};
 
