@@ -75,7 +75,7 @@ async fn takeover(clients: &Clients, major: &str) {
         .map(|(name, value)| (*name, value.as_str()));
     let mut script = clients.start("takeover", &variables);
     script.printed("STREAMING").await;
-    system.anthropic.on("count", Reply::words(60));
+    system.anthropic.on("count", Reply::words(60).paced(PACE));
     let _second = system.worker().await;
     first.kill().await;
     let result = script.succeeded().await;
