@@ -8,6 +8,7 @@ use sandbox::{
     outside::{Outcome as Exchanged, Service},
 };
 use serde_json::{Value, json};
+use store::protocol::Chunk;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use workers::turn;
@@ -68,7 +69,9 @@ async fn a_turn_is_answered_from_the_knowledge_base_and_cites_it() {
     let billed = turn["input_tokens"].as_i64().unwrap() + turn["output_tokens"].as_i64().unwrap();
     assert_eq!(world.json("select tokens_used from sessions").await, billed);
     assert_eq!(
-        world.json("select state from checkpoints where turn = 1").await,
+        world
+            .json("select state from checkpoints where turn = 1")
+            .await,
         json!({"stage": 1})
     );
     assert_eq!(
@@ -77,7 +80,10 @@ async fn a_turn_is_answered_from_the_knowledge_base_and_cites_it() {
             .await,
         json!(["answered", "retrieved"])
     );
-    assert_eq!(world.json("select outcome from queue.history").await, "done");
+    assert_eq!(
+        world.json("select outcome from queue.history").await,
+        "done"
+    );
     assert_eq!(world.json("select count(*) from queue.jobs").await, 0);
 }
 
@@ -97,7 +103,10 @@ async fn the_model_sees_the_newest_exchanges_and_the_passages() {
         .iter()
         .map(|message| {
             let last = message["content"].as_array().unwrap().last().unwrap();
-            (message["role"].as_str().unwrap(), last["text"].as_str().unwrap())
+            (
+                message["role"].as_str().unwrap(),
+                last["text"].as_str().unwrap(),
+            )
         })
         .collect();
     assert_eq!(
@@ -147,11 +156,21 @@ async fn a_cancelled_turn_keeps_and_bills_what_was_said_and_hangs_up() {
     let frames = world.frames(&key, 1).await;
     assert_eq!(
         kinds(&frames),
-        ["start", "data-session", "start-step", "text-start", "text-delta", "text-end", "abort"]
+        [
+            "start",
+            "data-session",
+            "start-step",
+            "text-start",
+            "text-delta",
+            "text-end",
+            "abort"
+        ]
     );
     assert_eq!(frames[6]["reason"], "cancelled");
     assert_eq!(
-        world.json("select array[body, status] from messages where role = 'assistant'").await,
+        world
+            .json("select array[body, status] from messages where role = 'assistant'")
+            .await,
         json!([shown(&frames), "cancelled"])
     );
     let turn = world.json("select to_jsonb(t) from turns t").await;
@@ -159,7 +178,10 @@ async fn a_cancelled_turn_keeps_and_bills_what_was_said_and_hangs_up() {
     assert!(turn["input_tokens"].as_i64().unwrap() > 0);
     let said = i64::try_from(shown(&frames).len()).unwrap();
     assert_eq!(turn["output_tokens"], (said + 3) / 4);
-    assert_eq!(world.json("select outcome from queue.history").await, "cancelled");
+    assert_eq!(
+        world.json("select outcome from queue.history").await,
+        "cancelled"
+    );
 }
 
 #[tokio::test]
@@ -177,7 +199,9 @@ async fn a_turn_that_was_cancelled_before_it_began_asks_nobody() {
     );
     assert_eq!(world.anthropic.calls(), 0);
     assert_eq!(
-        world.json("select count(*) from messages where role = 'assistant'").await,
+        world
+            .json("select count(*) from messages where role = 'assistant'")
+            .await,
         0
     );
     assert_eq!(world.json("select status from turns").await, "cancelled");
@@ -190,12 +214,14 @@ async fn a_failure_before_the_first_text_is_not_seen_and_repeats_no_finished_ste
     world
         .anthropic
         .push(Reply::refused(529, "overloaded_error").with_header("retry-after", "7"));
-    world.anthropic.push(Reply::text("We do.").failing_after(0, "overloaded_error"));
+    world
+        .anthropic
+        .push(Reply::text("We do.").failing_after(0, "overloaded_error"));
     let (key, job) = world.accept(1, QUESTION).await;
 
     let failed = world.attempt(&key, job).await.unwrap_err();
     assert_eq!(failed.retry, Retry::NotBefore(Duration::from_secs(7)));
-    assert_eq!(failed.reason.contains("overloaded"), true, "{}", failed.reason);
+    assert!(failed.reason.contains("overloaded"), "{}", failed.reason);
     let failed = world.attempt(&key, job).await.unwrap_err();
     assert_eq!(failed.retry, Retry::AsPlanned);
     for attempt in [1, 2] {
@@ -225,14 +251,22 @@ async fn an_answer_that_broke_off_starts_again_once() {
     );
     assert_eq!(frames[2]["data"], json!({"attempt": 2}));
     assert_eq!(
-        world.json("select array_agg(body) from messages where role = 'assistant'").await,
+        world
+            .json("select array_agg(body) from messages where role = 'assistant'")
+            .await,
         json!([shown(&frames)])
     );
     // Both calls were billed.
     let calls = world.outside.received_by(Service::Anthropic).len();
     assert_eq!(calls, 2);
-    let input = world.json("select input_tokens from turns").await.as_u64().unwrap();
-    let one = world.json("select output->'input' from checkpoint_writes where step = 'broke_off'").await;
+    let input = world
+        .json("select input_tokens from turns")
+        .await
+        .as_u64()
+        .unwrap();
+    let one = world
+        .json("select output->'input' from checkpoint_writes where step = 'broke_off'")
+        .await;
     assert!(one.as_u64().unwrap() > 0 && input > one.as_u64().unwrap());
 }
 
@@ -241,7 +275,9 @@ async fn an_answer_that_breaks_off_twice_is_given_up() {
     let world = TurnWorld::new().await;
     let (key, job) = world.accept(1, QUESTION).await;
     for expected in [Retry::AsPlanned, Retry::Never] {
-        world.anthropic.push(Reply::words(20).failing_after(5, "overloaded_error"));
+        world
+            .anthropic
+            .push(Reply::words(20).failing_after(5, "overloaded_error"));
         assert_eq!(world.attempt(&key, job).await.unwrap_err().retry, expected);
     }
 }
@@ -266,7 +302,9 @@ async fn a_worker_that_was_overtaken_writes_nothing() {
     assert!(overtaken.is_err());
     assert_eq!(world.json("select status from turns").await, "answered");
     assert_eq!(
-        world.json("select array_agg(body) from messages where role = 'assistant'").await,
+        world
+            .json("select array_agg(body) from messages where role = 'assistant'")
+            .await,
         json!(["An audit costs 9,000 euros and takes two weeks."])
     );
     let stale_kinds = world.frames(&key, 1).await;
@@ -299,7 +337,9 @@ async fn how_the_model_stopped_is_told() {
         ("something_new", "other"),
     ] {
         let world = TurnWorld::new().await;
-        world.anthropic.push(Reply::text("Well.").stopping_by(stop_reason));
+        world
+            .anthropic
+            .push(Reply::text("Well.").stopping_by(stop_reason));
         let (key, job) = world.accept(1, QUESTION).await;
         world.attempt(&key, job).await.unwrap();
         let frames = world.frames(&key, 1).await;
@@ -310,18 +350,25 @@ async fn how_the_model_stopped_is_told() {
 #[tokio::test]
 async fn a_refusal_without_a_word_is_explained_kindly() {
     let world = TurnWorld::new().await;
-    world.anthropic.push(Reply::content(Vec::<Content>::new()).stopping_by("refusal"));
+    world
+        .anthropic
+        .push(Reply::content(Vec::<Content>::new()).stopping_by("refusal"));
     let (key, job) = world.accept(1, QUESTION).await;
     world.attempt(&key, job).await.unwrap();
     let text = shown(&world.frames(&key, 1).await);
     assert!(text.contains("can't help with that"), "{text}");
-    assert_eq!(world.json("select finish_reason from turns").await, "content-filter");
+    assert_eq!(
+        world.json("select finish_reason from turns").await,
+        "content-filter"
+    );
 }
 
 #[tokio::test]
 async fn a_dead_job_tells_the_visitor_without_internals() {
     let world = TurnWorld::new().await;
-    world.anthropic.push(Reply::refused(401, "authentication_error"));
+    world
+        .anthropic
+        .push(Reply::refused(401, "authentication_error"));
     let mut news = world.bus.subscribe();
     let (key, _) = world.accept(1, QUESTION).await;
     let runtime = Runtime::new(
@@ -337,62 +384,79 @@ async fn a_dead_job_tells_the_visitor_without_internals() {
             news.wait().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), failed).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(20), failed)
+        .await
+        .unwrap();
     stop.cancel();
     running.await.unwrap().unwrap();
 
-    assert_eq!(world.json("select outcome from queue.history").await, "dead");
+    assert_eq!(
+        world.json("select outcome from queue.history").await,
+        "dead"
+    );
     let frames = world.frames(&key, 2).await;
-    assert_eq!(kinds(&frames), ["start", "data-reset", "error"]);
-    let text = frames[2]["errorText"].as_str().unwrap();
-    assert!(text.starts_with("Sorry") && !text.contains("anthropic"), "{text}");
+    assert_eq!(kinds(&frames), ["start", "error"]);
+    let text = frames[1]["errorText"].as_str().unwrap();
+    assert!(
+        text.starts_with("Sorry") && !text.contains("anthropic"),
+        "{text}"
+    );
 }
+
+/// Refuses every frame and counts the tries, which a rollback does not undo.
+const REFUSE: [&str; 3] = [
+    "create sequence tries",
+    "create function refuse() returns trigger language plpgsql as
+     $$ begin perform nextval('tries'); raise exception 'not now'; end $$",
+    "create trigger refuse before insert on turn_events execute function refuse()",
+];
 
 #[tokio::test]
 async fn frames_that_the_database_refuses_for_a_while_are_written_later() {
     let world = TurnWorld::new().await;
-    let (key, job) = world.accept(1, QUESTION).await;
-    sqlx::query("alter table turn_events rename to turn_events_away")
-        .execute(world.pool())
+    world.accept(1, QUESTION).await;
+    let execute = async |sql: &'static str| {
+        sqlx::query(sql).execute(world.pool()).await.unwrap();
+    };
+    execute("update turns set attempt = 1").await;
+    for statement in REFUSE {
+        execute(statement).await;
+    }
+    let emitter = world.deps.events.emitter(key(1), 1);
+    emitter.push(Chunk::StartStep);
+    let refused_twice = async {
+        while world.json("select last_value from tries").await.as_i64() < Some(2) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), refused_twice)
         .await
         .unwrap();
-    world.anthropic.push(Reply::words(3));
-    let fence = world.claim(job).await;
-    let mut answering = Box::pin(turn::process(
-        &world.deps.turn,
-        key.clone(),
-        fence,
-        std::future::pending(),
-    ));
-    // The attempt can't begin without its log; the writer is tried by itself.
-    assert!(answering.as_mut().await.is_err());
-    drop(answering);
-    sqlx::query("update turns set attempt = 1").execute(world.pool()).await.unwrap();
-    let emitter = world.deps.events.emitter(key.clone(), 1);
-    emitter.push(store::protocol::Chunk::StartStep);
-    let (next, ()) = tokio::join!(emitter.flush(), async {
-        sqlx::query("alter table turn_events_away rename to turn_events")
-            .execute(world.pool())
-            .await
-            .unwrap();
-    });
-    assert_eq!(next.unwrap(), 2);
-    assert_eq!(kinds(&world.frames(&key, 1).await), ["start-step"]);
+    emitter.push(Chunk::FinishStep);
+    execute("drop trigger refuse on turn_events").await;
+    assert_eq!(emitter.flush().await, Ok(3));
+    assert_eq!(
+        kinds(&world.frames(&key(1), 1).await),
+        ["start-step", "finish-step"]
+    );
 }
 
 #[tokio::test]
 async fn a_writer_that_ends_writes_what_it_has_and_lets_nobody_wait() {
     let world = TurnWorld::new().await;
     world.accept(1, QUESTION).await;
-    sqlx::query("update turns set attempt = 1").execute(world.pool()).await.unwrap();
+    sqlx::query("update turns set attempt = 1")
+        .execute(world.pool())
+        .await
+        .unwrap();
     let writer = turn::EventWriter::new(world.pool().clone(), world.bus.clone());
     let emitter = writer.emitter(key(1), 1);
-    emitter.push(store::protocol::Chunk::StartStep);
+    emitter.push(Chunk::StartStep);
     let stop = CancellationToken::new();
     stop.cancel();
     writer.run(stop).await;
     assert_eq!(kinds(&world.frames(&key(1), 1).await), ["start-step"]);
     assert_eq!(emitter.flush().await, Ok(2));
-    emitter.push(store::protocol::Chunk::FinishStep);
+    emitter.push(Chunk::FinishStep);
     assert_eq!(emitter.flush().await, Err(turn::WriterEnded));
 }
