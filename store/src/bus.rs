@@ -30,6 +30,8 @@ const CHANNEL: &str = "growth_chat";
 const MAX_PAYLOAD: usize = 7_900;
 /// More keys than this in one wake-up become "look at everything": a mailbox is bounded.
 const MAX_KEYS: usize = 4_096;
+/// How long the last wake-ups of a process that ends may take.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// The shortest time between two NOTIFYs of a process: each takes a lock of the whole database.
 const NOTIFY_SPACING: Duration = Duration::from_millis(4);
 
@@ -257,13 +259,28 @@ impl Bus {
 
     /// Carries signals to and from other processes until `shutdown`; reconnects for ever.
     pub async fn run(&self, database: &Database, shutdown: CancellationToken) {
-        let work = async { tokio::join!(self.notify(database.pool()), self.listen(database)) };
-        shutdown.run_until_cancelled(work).await;
+        let too_late = async {
+            shutdown.cancelled().await;
+            tokio::time::sleep(LAST_WORDS).await;
+        };
+        let notify = async {
+            tokio::select! {
+                () = self.notify(database.pool(), &shutdown) => {}
+                () = too_late => {}
+            }
+        };
+        tokio::join!(notify, shutdown.run_until_cancelled(self.listen(database)));
     }
 
-    async fn notify(&self, pool: &PgPool) {
+    /// Sends what was published, at the shutdown what is left: jobs that were handed back must not
+    /// wait until another process happens to look.
+    async fn notify(&self, pool: &PgPool, shutdown: &CancellationToken) {
         loop {
-            let wake = self.inner.outgoing.take().await;
+            let wake = tokio::select! {
+                biased;
+                wake = self.inner.outgoing.take() => wake,
+                () = shutdown.cancelled() => return,
+            };
             for payload in wake.payloads(&self.inner.name) {
                 let sent = sqlx::query!("select pg_notify($1, $2)", CHANNEL, payload)
                     .fetch_one(pool)

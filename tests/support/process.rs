@@ -62,6 +62,14 @@ impl SystemProcess {
         assert!(status.success(), "{status}: {}", self.process.log());
     }
 
+    pub(crate) fn metrics_address(&self) -> SocketAddr {
+        self.listening.metrics.unwrap()
+    }
+
+    pub(crate) fn serves_no_api(&self) -> bool {
+        self.listening.http.is_none()
+    }
+
     /// Sends a signal.
     pub(crate) fn signal(&self, signal: Signal) {
         self.process.signal(signal);
@@ -138,7 +146,7 @@ impl ApiProcess {
     }
 
     pub(crate) fn metrics_url(&self) -> String {
-        let address = self.process.listening.metrics.unwrap();
+        let address = self.process.metrics_address();
         format!("http://{address}/metrics")
     }
 

@@ -1,18 +1,12 @@
 //! What a process that works is put together from.
 
-use jobs::{
-    Outcome, Runtime,
-    catalog::{KnowledgeIndexDocument, TurnProcess},
-};
+use jobs::{Runtime, catalog::TurnProcess};
 use store::{bus::Bus, db::Database, settings::Settings};
 
 use crate::{
     clients::{anthropic::Anthropic, embeddings::Embedder, http_client},
     config::{ConversationConfig, EmbeddingsConfig, KnowledgeConfig, ModelConfig},
-    handlers::{
-        index_document::{IndexOutcome, index_document},
-        turn_process::turn_process,
-    },
+    handlers::{index_document, turn_process::turn_process},
     knowledge::KnowledgeDeps,
     turn::{EventWriter, TurnDeps},
 };
@@ -90,27 +84,6 @@ impl Deps {
 #[must_use]
 pub fn register(runtime: Runtime, deps: &Deps) -> Runtime {
     let turn = deps.turn.clone();
-    let knowledge = deps.knowledge.clone();
-    runtime
-        .register(move |job: TurnProcess, context| turn_process(turn.clone(), job, context))
-        .register(move |job: KnowledgeIndexDocument, _| {
-            let deps = knowledge.clone();
-            async move {
-                match index_document(&deps, &job).await? {
-                    IndexOutcome::Indexed {
-                        chunks,
-                        embedded,
-                        tokens,
-                    } => tracing::info!(
-                        document_id = job.document_id,
-                        chunks,
-                        embedded,
-                        tokens,
-                        "a document is indexed"
-                    ),
-                    IndexOutcome::Unchanged | IndexOutcome::Superseded => {}
-                }
-                Ok(Outcome::Done)
-            }
-        })
+    let runtime = index_document::register(runtime, &deps.knowledge);
+    runtime.register(move |job: TurnProcess, context| turn_process(turn.clone(), job, context))
 }
