@@ -7,7 +7,7 @@ use jobs::{Fence, HandlerResult, JobId, catalog::TurnProcess};
 use sandbox::{
     anthropic::Anthropic as AnthropicStandIn,
     openai::{OpenAi, RELEVANCE_THRESHOLD},
-    outside::OutsideWorld,
+    outside::{OutsideWorld, Service},
     postgres::TestDatabase,
 };
 use serde_json::{Value, json};
@@ -126,6 +126,21 @@ impl TurnWorld {
 
     /// Accepts a message as the API does.
     pub(crate) async fn accept(&self, turn: i32, message: &str) -> (TurnKey, JobId) {
+        self.enqueue(turn, id("question", turn), Some(message))
+            .await
+    }
+
+    /// Accepts the wish to have the message of turn `of` answered again, instead of its answer.
+    pub(crate) async fn regenerate(&self, turn: i32, of: i32) -> (TurnKey, JobId) {
+        self.enqueue(turn, id("question", of), None).await
+    }
+
+    async fn enqueue(
+        &self,
+        turn: i32,
+        message_id: MessageId,
+        message: Option<&str>,
+    ) -> (TurnKey, JobId) {
         let key = key(turn);
         let mut transaction = self.pool().begin().await.unwrap();
         let job = TurnProcess {
@@ -133,21 +148,24 @@ impl TurnWorld {
             turn,
         };
         let job = jobs::enqueue(&mut transaction, &job).await.unwrap();
-        chat::add_turn(
-            &mut transaction,
-            &NewTurn {
-                key: &key,
-                secret_hash: None,
-                page_url: Some("https://site.example/start"),
-                locale: Some("en"),
-                message_id: &id("question", turn),
-                body: message,
-                answer_id: &id("answer", turn),
-                job_id: job.id.0,
-            },
-        )
-        .await
-        .unwrap();
+        let new = NewTurn {
+            key: &key,
+            secret_hash: None,
+            page_url: Some("https://site.example/start"),
+            locale: Some("en"),
+            message_id: &message_id,
+            body: message.unwrap_or_default(),
+            answer_id: &id("answer", turn),
+            job_id: job.id.0,
+        };
+        if message.is_some() {
+            chat::add_turn(&mut transaction, &new).await.unwrap();
+        } else {
+            let replaced = id("answer", turn - 1);
+            chat::add_regeneration(&mut transaction, &new, replaced.as_str())
+                .await
+                .unwrap();
+        }
         transaction.commit().await.unwrap();
         (key, job.id)
     }
@@ -218,6 +236,13 @@ impl TurnWorld {
         tokio::time::timeout(PATIENCE, shown).await.unwrap();
     }
 
+    /// The messages that the model was asked with last.
+    pub(crate) fn last_request(&self) -> Vec<Value> {
+        let asked = self.outside.received_by(Service::Anthropic);
+        let body = &asked.last().unwrap().body;
+        body["messages"].as_array().unwrap().clone()
+    }
+
     /// One value of the database as JSON.
     pub(crate) async fn json(&self, expression: &str) -> Value {
         let sql = format!("select to_jsonb(({expression}))");
@@ -255,4 +280,16 @@ pub(crate) fn kinds(frames: &[Value]) -> Vec<&str> {
 /// All text of some frames.
 pub(crate) fn shown(frames: &[Value]) -> String {
     frames.iter().map(text_of).collect()
+}
+
+/// Who said what, without the passages.
+pub(crate) fn said(messages: &[Value]) -> Vec<(&str, &str)> {
+    messages
+        .iter()
+        .map(|message| {
+            let text = message["content"].as_array().unwrap().last().unwrap();
+            let role = message["role"].as_str().unwrap();
+            (role, text["text"].as_str().unwrap())
+        })
+        .collect()
 }

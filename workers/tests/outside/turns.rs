@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use workers::turn;
 
-use crate::turn_world::{TurnWorld, key, kinds, shown};
+use crate::turn_world::{TurnWorld, key, kinds, said, shown};
 
 const QUESTION: &str = "What does an audit cost?";
 
@@ -95,22 +95,9 @@ async fn the_model_sees_the_newest_exchanges_and_the_passages() {
         world.anthropic.push(Reply::text(format!("Answer {turn}")));
         world.attempt(&key, job).await.unwrap();
     }
-    let asked = world.outside.received_by(Service::Anthropic);
-    let messages = &asked[3].body["messages"];
-    let texts: Vec<(&str, &str)> = messages
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|message| {
-            let last = message["content"].as_array().unwrap().last().unwrap();
-            (
-                message["role"].as_str().unwrap(),
-                last["text"].as_str().unwrap(),
-            )
-        })
-        .collect();
+    let messages = world.last_request();
     assert_eq!(
-        texts,
+        said(&messages),
         [
             ("user", "How are you?"),
             ("assistant", "Answer 2"),
@@ -121,6 +108,23 @@ async fn the_model_sees_the_newest_exchanges_and_the_passages() {
     );
     assert_eq!(messages[4]["content"][0]["type"], "search_result");
     assert_eq!(messages[4]["content"][0]["citations"]["enabled"], true);
+}
+
+#[tokio::test]
+async fn an_answer_that_was_replaced_is_not_shown_to_the_model() {
+    let world = TurnWorld::new().await;
+    let answer = async |(key, job), reply| {
+        world.anthropic.push(Reply::text(reply));
+        world.attempt(&key, job).await.unwrap();
+    };
+    answer(world.accept(1, "Hello").await, "Nonsense").await;
+    answer(world.regenerate(2, 1).await, "Hi!").await;
+    assert_eq!(said(&world.last_request()), [("user", "Hello")]);
+    answer(world.accept(3, "Thanks").await, "Bye!").await;
+    assert_eq!(
+        said(&world.last_request()),
+        [("user", "Hello"), ("assistant", "Hi!"), ("user", "Thanks")]
+    );
 }
 
 #[tokio::test]
