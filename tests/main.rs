@@ -8,6 +8,7 @@
 mod api;
 mod deploy;
 mod documents;
+mod faults;
 mod journeys;
 mod lifecycle;
 mod support;

@@ -19,7 +19,7 @@ use reqwest::Client;
 use sandbox::{
     anthropic::Anthropic,
     openai::{self, OpenAi},
-    outside::OutsideWorld,
+    outside::{Exchange, OutsideWorld, Service},
     postgres::{MIGRATOR, Server, ServerOptions, TestDatabase},
     process::{LogListener, Process, Program},
     watchdog::{Manner, Signal, Watchdog},
@@ -163,6 +163,14 @@ impl TestSystem {
         }
     }
 
+    /// The requests to a service that name `marker`. A test that gives each question a marker of
+    /// its own learns so what one turn cost.
+    pub(crate) fn received(&self, service: Service, marker: &str) -> Vec<Exchange> {
+        let mut received = self.world.received_by(service);
+        received.retain(|exchange| exchange.body.to_string().contains(marker));
+        received
+    }
+
     /// An API process.
     pub(crate) async fn api(&self) -> ApiProcess {
         self.serving("api").await
@@ -181,6 +189,17 @@ impl TestSystem {
     /// A worker.
     pub(crate) async fn worker(&self) -> SystemProcess {
         self.start("worker").await
+    }
+
+    /// A worker with other variables than the rest.
+    pub(crate) async fn worker_with(&self, variables: &[(&str, &str)]) -> SystemProcess {
+        let mut program = self.program("worker", &["worker"]);
+        for (name, value) in variables {
+            program.environment.retain(|(known, _)| known != name);
+            let variable = ((*name).to_owned(), (*value).to_owned());
+            program.environment.push(variable);
+        }
+        SystemProcess::start(program, &self.watchdog, &self.listener, PATIENCE).await
     }
 
     async fn start(&self, role: &str) -> SystemProcess {
