@@ -11,4 +11,5 @@ mod documents;
 mod faults;
 mod journeys;
 mod lifecycle;
+mod schema;
 mod support;

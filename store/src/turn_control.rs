@@ -79,9 +79,11 @@ pub async fn end_unattended(
         Unattended::Failed(_) => "failed",
     };
     let Some(turn) = sqlx::query!(
-        "update turns set status = $3, attempt = attempt + 1, finished_at = now()
+        r#"update turns set status = $3, attempt = attempt + 1, finished_at = now()
          where session_id = $1 and turn = $2 and finished_at is null
-         returning attempt, answer_id",
+         returning attempt, answer_id,
+                   exists (select 1 from turn_events where session_id = $1 and turn = $2)
+                       as "earlier_frames!""#,
         key.session_id.as_str(),
         key.turn,
         status,
@@ -96,7 +98,7 @@ pub async fn end_unattended(
         .parse()
         .map_err(|bad| sqlx::Error::Decode(Box::new(bad)))?;
     let mut chunks = vec![Chunk::Start { message_id }];
-    if turn.attempt > 1 {
+    if turn.earlier_frames {
         chunks.push(Chunk::DataReset {
             data: ResetData {
                 attempt: turn.attempt,

@@ -264,6 +264,8 @@ impl Attempt<'_> {
             cache_write: usage.cache_write,
             cache_read: usage.cache_read,
         };
+        // What was shown is settled before the next attempt looks whether there was something.
+        self.emitter.flush().await?;
         self.record(BROKE_OFF, &broke_off).await?;
         Err(failed)
     }

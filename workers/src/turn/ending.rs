@@ -4,9 +4,10 @@
 use std::{sync::Arc, time::Duration};
 
 use jobs::{Ended, Fence, JobError, catalog::session_serial_key};
-use sqlx::PgPool;
+use sqlx::{PgPool, error::DatabaseError};
 use store::{
     bus::{Bus, Wake, reconnect_waits},
+    db::is_temporary,
     ids::TurnKey,
     turns::{self, Finish},
 };
@@ -74,18 +75,8 @@ async fn once(pool: PgPool, end: Arc<End>) -> sqlx::Result<Option<Wake>> {
     Ok(Some(after))
 }
 
-/// Whether the database may take the same later: it is away, has no room, or undid a conflict.
+/// Whether the database may take the same later: it is away, or it undid a conflict.
 fn is_transient(error: &sqlx::Error) -> bool {
-    match error {
-        sqlx::Error::Database(error) => error.code().is_some_and(|code| {
-            ["08", "40", "53", "55", "57", "58"]
-                .iter()
-                .any(|class| code.starts_with(class))
-        }),
-        sqlx::Error::Io(_)
-        | sqlx::Error::PoolTimedOut
-        | sqlx::Error::Tls(_)
-        | sqlx::Error::Protocol(_) => true,
-        _ => false,
-    }
+    let code = error.as_database_error().and_then(DatabaseError::code);
+    is_temporary(error) || code.is_some_and(|code| code.starts_with("40"))
 }
