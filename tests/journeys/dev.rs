@@ -21,11 +21,16 @@ use tokio::{
     time::timeout,
 };
 
-use crate::support::frames::{End, Frames, PATIENCE};
+use crate::support::{
+    client,
+    frames::{End, Frames, PATIENCE},
+};
 
 /// Postgres is unpacked and its data folder made, documents are indexed, processes are started: some
 /// seconds, on a machine that has other things to do.
 const START_PATIENCE: Duration = Duration::from_mins(2);
+/// What it says on the way goes to this file, beside its data.
+const PROGRESS: &str = "progress.log";
 /// Between two looks at the processes.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -33,9 +38,9 @@ const LOOK: Duration = Duration::from_millis(20);
 async fn dev_says_where_everything_is_answers_with_a_source_and_leaves_no_process_behind() {
     let data = tempfile::tempdir().unwrap();
     let mut dev = start(data.path());
-    let told = announcement(&mut dev).await;
+    let told = announcement(&mut dev, data.path()).await;
 
-    let client = Client::new();
+    let client = client();
     let question = ask_as_told(&client, &told["Try"]).await;
     for (what, url) in [
         ("Site", told["Site"].as_str()),
@@ -98,6 +103,7 @@ fn start(data: &Path) -> Child {
         .env_remove("CHECKPOINT_DB_URL")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
+        .stderr(fs::File::create(data.join(PROGRESS)).unwrap())
         .kill_on_drop(true)
         .spawn()
         .unwrap()
@@ -114,7 +120,7 @@ fn four_free_ports() -> u16 {
 }
 
 /// What it says about where everything is.
-async fn announcement(dev: &mut Child) -> BTreeMap<String, String> {
+async fn announcement(dev: &mut Child, data: &Path) -> BTreeMap<String, String> {
     let mut lines = BufReader::new(dev.stdout.take().unwrap()).lines();
     let read = async {
         let mut told = BTreeMap::new();
@@ -126,11 +132,13 @@ async fn announcement(dev: &mut Child) -> BTreeMap<String, String> {
                 told.insert(what.to_owned(), where_it_is.trim().to_owned());
             }
         }
-        panic!("it ended: {told:?}");
+        told
     };
-    timeout(START_PATIENCE, read)
-        .await
-        .expect("it does not start")
+    let told = timeout(START_PATIENCE, read).await;
+    let progress = || fs::read_to_string(data.join(PROGRESS)).unwrap();
+    let told = told.unwrap_or_else(|_| panic!("it does not start: {}", progress()));
+    assert!(told.contains_key("Try"), "it ended: {}", progress());
+    told
 }
 
 /// Does what the printed `curl` line does; gives the question in it.

@@ -36,6 +36,13 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Lines of the processes' logs that a failed test shows.
 const KEPT_LINES: usize = 1_000;
 
+/// A client for HTTP.
+pub(crate) fn client() -> Client {
+    // Another test may have been first.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    Client::new()
+}
+
 /// Where the system's data are.
 #[derive(Debug)]
 pub(crate) enum Database {
@@ -82,8 +89,6 @@ impl TestSystem {
     }
 
     async fn on(database: Database) -> Self {
-        // Another test may have been first.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let world = OutsideWorld::default();
         let anthropic = Anthropic::start(world.clone(), 0).await.unwrap();
         let openai = OpenAi::start(world.clone(), 0).await.unwrap();
@@ -96,7 +101,7 @@ impl TestSystem {
         let ear = Arc::clone(&log);
         let mut system = Self {
             world,
-            client: Client::new(),
+            client: client(),
             environment: Vec::new(),
             log,
             listener: LogListener::new(move |name, line| {
