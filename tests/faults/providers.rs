@@ -75,7 +75,7 @@ async fn a_model_that_falls_silent_is_given_up_and_asked_again() {
     let mut system = TestSystem::new().await;
     system.set("LLM_STREAM_TIMEOUT_MS", "1000");
     system.anthropic.push(Reply::words(40).paced(Pace {
-        before_headers: Duration::from_secs(60),
+        before_headers: Duration::from_mins(1),
         ..Pace::default()
     }));
     system.anthropic.push(Reply::text("All of it."));

@@ -152,15 +152,15 @@ impl ApiProcess {
 
     /// A request of the widget: site key and the visitor's secret.
     pub(crate) fn get(&self, path: &str) -> RequestBuilder {
-        self.authorised(self.client.get(self.url(path)))
+        Self::authorised(self.client.get(self.url(path)))
     }
 
     /// A request of the widget: site key and the visitor's secret.
     pub(crate) fn post(&self, path: &str) -> RequestBuilder {
-        self.authorised(self.client.post(self.url(path)))
+        Self::authorised(self.client.post(self.url(path)))
     }
 
-    fn authorised(&self, request: RequestBuilder) -> RequestBuilder {
+    fn authorised(request: RequestBuilder) -> RequestBuilder {
         request.header("x-widget-token", TOKEN).bearer_auth(SECRET)
     }
 

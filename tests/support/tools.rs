@@ -26,6 +26,10 @@ const INSTALL_PATIENCE: Duration = Duration::from_mins(3);
 const SCRIPT_PATIENCE: Duration = Duration::from_mins(2);
 
 /// Says that a test can't run here. It counts as skipped, not as passed.
+#[expect(
+    clippy::print_stdout,
+    reason = "the output of the run is where people look"
+)]
 pub(crate) fn skip(test: &str, reason: &str) {
     println!("SKIPPED {test}: {reason}");
     if let Some(path) = env::var_os(SKIPPED_LOG) {
