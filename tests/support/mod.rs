@@ -241,6 +241,7 @@ impl TestSystem {
     }
 }
 
+#[expect(clippy::print_stdout, reason = "a failed test shows it")]
 impl Drop for TestSystem {
     fn drop(&mut self) {
         if std::thread::panicking() {

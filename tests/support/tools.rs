@@ -1,4 +1,8 @@
 //! Programs that a test needs and a machine may lack.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "what is said to the run as a whole, and not to the system, is in its environment"
+)]
 
 use std::{
     env,
