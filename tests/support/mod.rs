@@ -11,6 +11,7 @@
 
 pub(crate) mod frames;
 pub(crate) mod process;
+pub(crate) mod tools;
 
 use std::{fs, sync::Arc, time::Duration};
 
@@ -34,6 +35,13 @@ pub(crate) const TOKEN: &str = "test-token";
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Lines of the processes' logs that a failed test shows.
 const KEPT_LINES: usize = 1_000;
+
+/// A client for HTTP.
+pub(crate) fn client() -> Client {
+    // Another test may have been first.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    Client::new()
+}
 
 /// Where the system's data are.
 #[derive(Debug)]
@@ -81,8 +89,6 @@ impl TestSystem {
     }
 
     async fn on(database: Database) -> Self {
-        // Another test may have been first.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let world = OutsideWorld::default();
         let anthropic = Anthropic::start(world.clone(), 0).await.unwrap();
         let openai = OpenAi::start(world.clone(), 0).await.unwrap();
@@ -95,7 +101,7 @@ impl TestSystem {
         let ear = Arc::clone(&log);
         let mut system = Self {
             world,
-            client: Client::new(),
+            client: client(),
             environment: Vec::new(),
             log,
             listener: LogListener::new(move |name, line| {
