@@ -19,6 +19,7 @@ use apalis_core::{
 use futures::future::BoxFuture;
 use serde_json::Value;
 use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
 use tower::{Layer, Service};
 
 use crate::{
@@ -65,7 +66,8 @@ where
     let context = WorkerContext::from(J::KIND);
     let run = move |job: J, context: Data<JobContext>| {
         let attempt = tokio::spawn(attempt(handler.clone(), job, context.0));
-        async move { attempt.await }
+        // A handler never outlives its worker.
+        AbortOnDropHandle::new(attempt)
     };
     let worker = WorkerBuilder::new(context.clone())
         .backend(Channel {

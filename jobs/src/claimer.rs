@@ -20,7 +20,7 @@ use crate::{
     end::{Ended, end_with},
     flight::InFlight,
     kind::JobId,
-    outcome::{Fence, JobContext, JobError, Stop},
+    outcome::{Fence, JobContext, JobError, Outcome, Stop},
     settler::{Settlement, Verdict},
     sql::{self, Abandoned, Claimed, RunAgain},
 };
@@ -29,15 +29,24 @@ use crate::{
 const MAX_CLAIM: usize = 200;
 /// A rescuer looks this long after the lease has ended: its holder's renewal may be on its way.
 const RESCUE_MARGIN: Duration = Duration::from_millis(150);
-/// Peers are told at most this often that leases are held here.
+/// Peers are told at most this often that leases are held here; a lease that began in between has
+/// begun this long after an announcement at the latest.
 const ANNOUNCE_EVERY: Duration = Duration::from_secs(1);
+/// When to look again after abandoned jobs that could not be taken now (somebody else is at them, or
+/// there were too many), and after some that the database refused to change.
+const RESCUE_AGAIN: Duration = Duration::from_millis(500);
+const RESCUE_REFUSED_AGAIN: Duration = Duration::from_secs(5);
+/// A job of a kind that this version does not know waits for a newer one: a rolling deployment.
+const UNKNOWN_KIND_AGAIN: Duration = Duration::from_secs(30);
+/// A worker without room has ended and takes the process with it.
+const NO_ROOM_AGAIN: Duration = Duration::from_secs(1);
 
 pub(crate) struct Claimer {
     pub(crate) pool: PgPool,
     pub(crate) bus: Bus,
     pub(crate) in_flight: Arc<InFlight>,
     /// Slots of each queue.
-    pub(crate) slots: BTreeMap<String, usize>,
+    pub(crate) slots: BTreeMap<Arc<str>, usize>,
     pub(crate) intakes: BTreeMap<&'static str, (&'static str, Intake)>,
     pub(crate) settlements: tokio::sync::mpsc::UnboundedSender<Settlement>,
     pub(crate) worker: Uuid,
@@ -49,11 +58,19 @@ pub(crate) struct Claimer {
 #[derive(Debug, Default)]
 struct Plan {
     /// Queues that may have due jobs.
-    queues: BTreeSet<String>,
+    queues: BTreeSet<Arc<str>>,
     /// The outlook may have changed since it was last asked for.
     look: bool,
     /// When to look again without being woken.
     next: Option<Instant>,
+    /// The database failed: nothing is asked before this.
+    hold_until: Option<Instant>,
+    /// Claims in a row that found nothing although something was due.
+    empty_claims: u32,
+    /// Queues whose due jobs somebody else has locked, and when to try them again.
+    locked: Option<(Instant, BTreeSet<Arc<str>>)>,
+    /// Peers may hold leases that end by then.
+    leases_until: Option<Instant>,
     /// Nobody is rescued before this.
     no_rescue_before: Option<Instant>,
     announced: Option<Instant>,
@@ -72,10 +89,13 @@ impl Claimer {
                 Ok(()) => waits = reconnect_waits(),
                 Err(error) => {
                     tracing::warn!(error = %error, "claiming failed");
-                    // Everybody's leases may have ended meanwhile: their holders renew them first.
-                    plan.no_rescue_before = Some(Instant::now() + self.lease);
+                    if sql::is_passing(&error) {
+                        // Everybody's leases may have ended meanwhile: their holders renew them first.
+                        plan.no_rescue_before = Some(Instant::now() + self.lease);
+                    }
+                    // A claim whose answer was lost has left jobs under leases that nobody renews.
                     plan.look = true;
-                    plan.next =
+                    plan.hold_until =
                         Some(Instant::now() + waits.next().unwrap_or(Duration::from_secs(5)));
                 }
             }
@@ -85,46 +105,71 @@ impl Claimer {
         }
     }
 
-    /// Sleeps until there may be something to do; false at shutdown.
+    /// Sleeps until there is something to ask the database; false at shutdown.
     async fn wait(
         &self,
         plan: &mut Plan,
         subscription: &mut Subscription,
         shutdown: &CancellationToken,
     ) -> bool {
-        let slot_freed = self.in_flight.changed.notified();
-        tokio::pin!(slot_freed);
-        slot_freed.as_mut().enable();
-        if plan.queues.iter().any(|queue| self.free_slots(queue) > 0) {
-            return !shutdown.is_cancelled();
-        }
-        let timer = async {
-            match plan.next {
-                Some(next) => tokio::time::sleep_until(next).await,
-                None => std::future::pending().await,
+        loop {
+            let slot_freed = self.in_flight.changed.notified();
+            tokio::pin!(slot_freed);
+            slot_freed.as_mut().enable();
+            let held = plan.hold_until.is_some_and(|until| until > Instant::now());
+            if !held && (plan.look || plan.queues.iter().any(|queue| self.free_slots(queue) > 0)) {
+                return !shutdown.is_cancelled();
             }
-        };
-        tokio::select! {
-            () = shutdown.cancelled() => return false,
-            wake = subscription.wait() => self.note(plan, wake),
-            () = slot_freed, if !plan.queues.is_empty() => {}
-            () = timer => plan.look = true,
+            let retry = plan.locked.as_ref().map(|(at, _)| *at);
+            let timer = if held {
+                plan.hold_until
+            } else {
+                plan.next.into_iter().chain(retry).min()
+            };
+            let timer = async {
+                match timer {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = shutdown.cancelled() => return false,
+                wake = subscription.wait() => self.note(plan, wake),
+                () = slot_freed, if !plan.queues.is_empty() => {}
+                () = timer => if !held {
+                    match plan.locked.take_if(|(at, _)| *at <= Instant::now()) {
+                        Some((_, queues)) => plan.queues.extend(queues),
+                        None => plan.look = true,
+                    }
+                },
+            }
         }
-        true
     }
 
     fn note(&self, plan: &mut Plan, wake: Wake) {
         for id in wake.cancelled_jobs {
             self.in_flight.cancel(id);
         }
-        if wake.rescan || wake.leases {
-            plan.look = true;
+        let now = Instant::now();
+        if wake.outage {
+            let until = now + self.lease;
+            plan.no_rescue_before = plan.no_rescue_before.max(Some(until));
         }
-        plan.queues.extend(
-            wake.queues
-                .into_iter()
-                .filter(|queue| self.slots.contains_key(queue)),
-        );
+        if wake.rescan {
+            plan.look = true;
+            // Most often the bus has just reached the database again.
+            plan.hold_until = None;
+        }
+        if wake.leases {
+            // If the peer dies, whatever it held is abandoned and seen then; until then there is
+            // nothing to ask.
+            let ended = now + self.lease.max(ANNOUNCE_EVERY) + RESCUE_MARGIN;
+            plan.leases_until = Some(ended);
+            plan.next = Some(plan.next.map_or(ended, |next| next.min(ended)));
+        }
+        let ours = |queue: &String| self.slots.get_key_value(queue.as_str());
+        let ours = wake.queues.iter().filter_map(ours);
+        plan.queues.extend(ours.map(|(queue, _)| Arc::clone(queue)));
     }
 
     fn free_slots(&self, queue: &str) -> usize {
@@ -133,21 +178,31 @@ impl Claimer {
     }
 
     async fn step(&self, plan: &mut Plan, shutdown: &CancellationToken) -> sqlx::Result<()> {
-        let queues: Vec<String> = plan.queues.iter().cloned().collect();
+        let queues: Vec<Arc<str>> = plan.queues.iter().cloned().collect();
+        let mut refused = None;
         for queue in queues {
             if shutdown.is_cancelled() {
                 return Ok(());
             }
-            self.claim(plan, &queue).await?;
+            match self.claim(plan, &queue, shutdown).await {
+                // What is wrong with one queue must not stop the others.
+                Err(error) if !sql::is_passing(&error) => refused = Some(error),
+                outcome => outcome?,
+            }
         }
         if plan.look {
             self.look(plan).await?;
         }
-        Ok(())
+        refused.map_or(Ok(()), Err)
     }
 
     /// Claims for the free slots of a queue; it leaves the plan when nothing due is left in it.
-    async fn claim(&self, plan: &mut Plan, queue: &str) -> sqlx::Result<()> {
+    async fn claim(
+        &self,
+        plan: &mut Plan,
+        queue: &Arc<str>,
+        shutdown: &CancellationToken,
+    ) -> sqlx::Result<()> {
         let free = self.free_slots(queue).min(MAX_CLAIM);
         if free == 0 {
             return Ok(());
@@ -159,14 +214,17 @@ impl Claimer {
             // What is not due yet is known only by looking; so is what a peer holds.
             plan.look = true;
         }
-        let any = !claimed.is_empty();
-        for job in claimed {
-            self.start(queue, job);
+        if claimed.is_empty() {
+            plan.empty_claims = plan.empty_claims.saturating_add(1);
+            return Ok(());
         }
-        if any
-            && plan
-                .announced
-                .is_none_or(|at| at.elapsed() > ANNOUNCE_EVERY)
+        plan.empty_claims = 0;
+        for job in claimed {
+            self.start(queue, job, shutdown);
+        }
+        if plan
+            .announced
+            .is_none_or(|at| at.elapsed() >= ANNOUNCE_EVERY)
         {
             plan.announced = Some(Instant::now());
             self.bus.announce_leases();
@@ -175,7 +233,7 @@ impl Claimer {
     }
 
     /// Hands a claimed job to the worker of its kind.
-    fn start(&self, queue: &str, job: Claimed) {
+    fn start(&self, queue: &Arc<str>, job: Claimed, shutdown: &CancellationToken) {
         let fence = Fence {
             id: JobId(job.id),
             lease: job.lease,
@@ -184,33 +242,41 @@ impl Claimer {
         if job.cancel_requested {
             self.in_flight.stop(fence, Stop::Cancelled);
         }
-        metrics::histogram!("growth_chat_job_wait_seconds", "queue" => queue.to_owned())
+        metrics::histogram!("growth_chat_job_wait_seconds", "queue" => queue.to_string())
             .record(job.waited.max(0.0));
         let context = JobContext {
             fence,
             attempt: job.attempt,
             max_attempts: job.max_attempts,
+            queue: Arc::clone(queue),
             serial_key: job.serial_key,
             started: std::time::Instant::now(),
             stop,
         };
-        let (kind, error) = match self.intakes.get(job.kind.as_str()) {
+        let (kind, verdict) = match self.intakes.get(job.kind.as_str()) {
+            // The claim was under way when the shutdown began. In flight already: if the shutdown
+            // begins after this line, the hand-back at its end finds the job.
+            Some((kind, _)) if shutdown.is_cancelled() => (*kind, Verdict::HandBack),
             Some((kind, intake)) => match (intake.deliver)(&job.payload, context.clone()) {
                 Ok(()) => return,
-                Err(Undelivered::Undecodable) => {
-                    (*kind, JobError::fatal(Undelivered::Undecodable.to_string()))
+                Err(reason @ Undelivered::Undecodable) => {
+                    let error = JobError::fatal(reason.to_string());
+                    (*kind, Verdict::Failed(error))
                 }
-                Err(Undelivered::NoRoom) => {
-                    (*kind, JobError::retry(Undelivered::NoRoom.to_string()))
-                }
+                Err(Undelivered::NoRoom) => (*kind, Verdict::Ended(Outcome::Snooze(NO_ROOM_AGAIN))),
             },
-            // A newer version may know it: its waits give a rolling deployment time.
-            None => (
-                "unknown",
-                JobError::retry("no handler of this version knows the job's kind"),
-            ),
+            None => {
+                tracing::warn!(
+                    job = job.id,
+                    kind = job.kind,
+                    "no handler of this version knows the job's kind"
+                );
+                (
+                    "unknown",
+                    Verdict::Ended(Outcome::Snooze(UNKNOWN_KIND_AGAIN)),
+                )
+            }
         };
-        let verdict = Verdict::Failed(error);
         // The settler outlives the claimer.
         let _ = self.settlements.send(Settlement {
             kind,
@@ -222,51 +288,90 @@ impl Claimer {
 
     /// Finds out what is due and when to look again, and rescues what was abandoned.
     async fn look(&self, plan: &mut Plan) -> sqlx::Result<()> {
-        let queues: Vec<String> = self.slots.keys().cloned().collect();
+        let queues: Vec<String> = self.slots.keys().map(ToString::to_string).collect();
         let outlook = sql::outlook(&self.pool, &queues).await?;
         plan.look = false;
-        plan.queues.extend(outlook.due);
+        plan.hold_until = None;
         let now = Instant::now();
+        self.plan_claims(plan, &outlook.due, now);
         let mut next: Vec<Duration> = self.idle_poll.into_iter().collect();
         next.extend(outlook.next_due);
+        plan.leases_until = plan.leases_until.filter(|until| *until > now);
+        next.extend(plan.leases_until.map(|until| until - now));
         if let Some(lease_end) = outlook.next_lease_end {
             let held_off = plan
                 .no_rescue_before
                 .map_or(Duration::ZERO, |until| until.saturating_duration_since(now));
-            if lease_end.is_zero() && held_off.is_zero() {
-                self.rescue().await?;
-                // Whatever is left is looked at again soon.
-                next.push(Duration::from_millis(500));
+            next.push(if lease_end.is_zero() && held_off.is_zero() {
+                self.rescue().await?
             } else {
-                next.push(lease_end.max(held_off) + RESCUE_MARGIN);
-            }
+                lease_end.max(held_off) + RESCUE_MARGIN
+            });
         }
         plan.next = next.into_iter().min().map(|wait| now + wait);
         Ok(())
     }
 
-    async fn rescue(&self) -> sqlx::Result<()> {
-        for job in sql::abandoned(&self.pool, self.lease).await? {
-            let mut after = Wake::default();
-            let mut tx = self.pool.begin().await?;
-            if let Some(key) = &job.serial_key {
-                sql::lock_key(&mut tx, key).await?;
-            }
-            if !sql::lock_abandoned(&mut tx, &job).await? {
-                continue;
-            }
-            let outcome = self.take_over(&mut tx, &job, &mut after).await?;
-            tx.commit().await?;
-            tracing::warn!(
-                job = job.id,
-                kind = job.kind,
-                outcome,
-                "a job's lease ended without its worker"
-            );
-            metrics::counter!("growth_chat_jobs_total", "kind" => job.kind, "outcome" => outcome)
-                .increment(1);
-            self.bus.publish(&after);
+    /// Due jobs that a claim does not get are locked, most often by a peer that is just claiming
+    /// them; but a transaction may also hold them for long.
+    fn plan_claims(&self, plan: &mut Plan, due: &[String], now: Instant) {
+        let due = due.iter().filter_map(|queue| {
+            let (queue, _) = self.slots.get_key_value(queue.as_str())?;
+            Some(Arc::clone(queue))
+        });
+        if plan.empty_claims < 2 {
+            plan.locked = None;
+            plan.queues.extend(due);
+        } else {
+            let due: BTreeSet<_> = due.filter(|queue| !plan.queues.contains(queue)).collect();
+            let pause = Duration::from_millis(4 << plan.empty_claims.min(8));
+            plan.locked = (!due.is_empty()).then_some((now + pause, due));
         }
+        if plan.locked.is_none() {
+            plan.empty_claims = 0;
+        }
+    }
+
+    /// Takes over abandoned jobs. Returns when to look for more.
+    async fn rescue(&self) -> sqlx::Result<Duration> {
+        let mut again = RESCUE_AGAIN;
+        for job in sql::abandoned(&self.pool, self.lease).await? {
+            match self.rescue_one(&job).await {
+                Ok(()) => {}
+                Err(error) if sql::is_passing(&error) => return Err(error),
+                // It must not keep the others from being rescued.
+                Err(error) => {
+                    tracing::error!(error = %error, job = job.id, kind = job.kind, "a job can't be rescued");
+                    again = RESCUE_REFUSED_AGAIN;
+                }
+            }
+        }
+        Ok(again)
+    }
+
+    async fn rescue_one(&self, job: &Abandoned) -> sqlx::Result<()> {
+        let mut after = Wake::default();
+        let mut tx = self.pool.begin().await?;
+        if let Some(key) = &job.serial_key
+            && !sql::try_lock_key(&mut tx, key).await?
+        {
+            // Claims and cancellations do not wait for whoever holds it.
+            return Ok(());
+        }
+        if !sql::lock_abandoned(&mut tx, job).await? {
+            return Ok(());
+        }
+        let outcome = self.take_over(&mut tx, job, &mut after).await?;
+        tx.commit().await?;
+        tracing::warn!(
+            job = job.id,
+            kind = job.kind,
+            outcome,
+            "a job's lease ended without its worker"
+        );
+        metrics::counter!("growth_chat_jobs_total", "kind" => job.kind.clone(), "outcome" => outcome)
+            .increment(1);
+        self.bus.publish(&after);
         Ok(())
     }
 

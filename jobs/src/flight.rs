@@ -9,7 +9,7 @@ use crate::outcome::{Fence, Stop};
 
 #[derive(Debug)]
 struct Entry {
-    queue: String,
+    queue: Arc<str>,
     stop: Arc<watch::Sender<Option<Stop>>>,
 }
 
@@ -23,10 +23,10 @@ pub(crate) struct InFlight {
 
 impl InFlight {
     /// Adds a claimed job; returns its stop signal.
-    pub(crate) fn add(&self, fence: Fence, queue: &str) -> Arc<watch::Sender<Option<Stop>>> {
+    pub(crate) fn add(&self, fence: Fence, queue: &Arc<str>) -> Arc<watch::Sender<Option<Stop>>> {
         let stop = Arc::new(watch::Sender::new(None));
         let entry = Entry {
-            queue: queue.to_owned(),
+            queue: Arc::clone(queue),
             stop: Arc::clone(&stop),
         };
         self.jobs.lock().insert(fence, entry);
@@ -49,7 +49,7 @@ impl InFlight {
         self.jobs
             .lock()
             .values()
-            .filter(|entry| entry.queue == queue)
+            .filter(|entry| *entry.queue == *queue)
             .count()
     }
 

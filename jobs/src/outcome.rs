@@ -53,6 +53,16 @@ impl JobError {
         }
     }
 
+    /// The reason as it is stored: Postgres takes no NUL, and a row is no place for a whole response.
+    pub(crate) fn stored(&self) -> String {
+        const MAX_CHARS: usize = 2_000;
+        self.reason
+            .chars()
+            .take(MAX_CHARS)
+            .map(|char| if char == '\0' { '\u{fffd}' } else { char })
+            .collect()
+    }
+
     /// A failure that no attempt can heal.
     pub fn fatal(reason: impl Into<String>) -> Self {
         Self {
@@ -108,6 +118,7 @@ pub struct JobContext {
     pub attempt: i16,
     /// How many attempts the job has.
     pub max_attempts: i16,
+    pub(crate) queue: Arc<str>,
     pub(crate) serial_key: Option<String>,
     pub(crate) started: Instant,
     pub(crate) stop: Arc<watch::Sender<Option<Stop>>>,

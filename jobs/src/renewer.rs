@@ -4,39 +4,64 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use sqlx::PgPool;
+use store::db::Database;
 
-use crate::{flight::InFlight, outcome::Stop, sql};
+use crate::{
+    flight::InFlight,
+    outcome::{Fence, Stop},
+    sql::{self, Renewed},
+};
 
 /// Renews three times a lease, as long as something is in flight; without, no timer runs.
-pub(crate) async fn run(pool: PgPool, in_flight: Arc<InFlight>, lease: Duration) {
+pub(crate) async fn run(database: Database, in_flight: Arc<InFlight>, lease: Duration) {
+    let mut pool = database.own_connection();
+    let mut gone = HashSet::new();
+    let mut pause = lease / 3;
     loop {
         let changed = in_flight.changed.notified();
         if in_flight.len() == 0 {
             changed.await;
             continue;
         }
-        tokio::time::sleep(lease / 3).await;
-        let fences = in_flight.fences();
-        if fences.is_empty() {
-            continue;
-        }
-        // A statement that hangs is given up in time for another try within the lease.
-        match tokio::time::timeout(lease / 2, sql::renew(&pool, &fences, lease)).await {
-            Ok(Ok(held)) => {
-                let mut lost: HashSet<_> = fences.into_iter().collect();
-                for (fence, cancel) in held {
-                    lost.remove(&fence);
-                    if cancel {
-                        in_flight.stop(fence, Stop::Cancelled);
-                    }
-                }
-                for fence in lost {
-                    // Most often its own settlement ended it meanwhile, and nobody listens any more.
-                    in_flight.stop(fence, Stop::Lost);
-                }
-            }
+        tokio::time::sleep(pause).await;
+        // After a failure another try fits into what is left of the lease.
+        pause = lease / 12;
+        match tokio::time::timeout(lease / 4, renew(&pool, &in_flight, lease, &mut gone)).await {
+            Ok(Ok(())) => pause = lease / 3,
             Ok(Err(error)) => tracing::warn!(error = %error, "leases were not renewed"),
-            Err(_) => tracing::warn!("leases were not renewed in time"),
+            Err(_) => {
+                tracing::warn!("leases were not renewed in time");
+                // The connection may hang, and with it everything that waits for its return.
+                pool = database.own_connection();
+            }
         }
     }
+}
+
+async fn renew(
+    pool: &PgPool,
+    in_flight: &InFlight,
+    lease: Duration,
+    gone: &mut HashSet<Fence>,
+) -> sqlx::Result<()> {
+    let fences = in_flight.fences();
+    if fences.is_empty() {
+        return Ok(());
+    }
+    let mut gone_now = HashSet::new();
+    for (fence, found) in sql::renew(pool, &fences, lease).await? {
+        match found {
+            Renewed::Held { cancel: false } => {}
+            Renewed::Held { cancel: true } => in_flight.stop(fence, Stop::Cancelled),
+            Renewed::TakenOver => in_flight.stop(fence, Stop::Lost),
+            // Its own handler ended it and is about to return: dropped now, it would not publish what
+            // it committed. Still there at the next renewal, it works for nobody.
+            Renewed::Gone if gone.contains(&fence) => in_flight.stop(fence, Stop::Lost),
+            Renewed::Gone => {
+                gone_now.insert(fence);
+            }
+        }
+    }
+    *gone = gone_now;
+    Ok(())
 }

@@ -9,7 +9,10 @@ use std::{
 use apalis::prelude::WorkerContext;
 use futures::future::BoxFuture;
 use store::{bus::Bus, db::Database, settings::Settings};
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -110,9 +113,7 @@ pub struct Runtime {
     settlements: mpsc::UnboundedSender<Settlement>,
     settled: mpsc::UnboundedReceiver<Settlement>,
     intakes: BTreeMap<&'static str, (&'static str, Intake)>,
-
     queues: BTreeSet<&'static str>,
-    queue_of: BTreeMap<&'static str, &'static str>,
     workers: Vec<(WorkerContext, BoxFuture<'static, ()>)>,
 }
 
@@ -128,9 +129,7 @@ impl Runtime {
             settlements,
             settled,
             intakes: BTreeMap::new(),
-
             queues: BTreeSet::new(),
-            queue_of: BTreeMap::new(),
             workers: Vec::new(),
         }
     }
@@ -156,7 +155,6 @@ impl Runtime {
             self.workers.push((context, running));
         }
         self.queues.insert(J::QUEUE);
-        self.queue_of.insert(J::KIND, J::QUEUE);
         self
     }
 
@@ -168,12 +166,10 @@ impl Runtime {
         drain: Duration,
     ) -> Result<(), CoreTaskEnded> {
         let pool = self.database.pool().clone();
-        let queue_of = self.queue_of;
         let settler = Settler {
             pool: pool.clone(),
             bus: self.bus.clone(),
             in_flight: Arc::clone(&self.in_flight),
-            queue_of: Arc::new(move |kind| queue_of.get(kind).copied()),
         };
         let claimer = Claimer {
             pool,
@@ -182,7 +178,7 @@ impl Runtime {
             slots: self
                 .queues
                 .iter()
-                .map(|queue| ((*queue).to_owned(), self.config.slots(queue)))
+                .map(|queue| (Arc::from(*queue), self.config.slots(queue)))
                 .collect(),
             intakes: self.intakes,
             settlements: self.settlements.clone(),
@@ -196,12 +192,12 @@ impl Runtime {
 
         let mut tasks: JoinSet<&'static str> = JoinSet::new();
         let claiming = shutdown.clone();
+        let (claims_end, claims_ended) = oneshot::channel::<()>();
         tasks.spawn(async move {
-            claimer.run(subscription, claiming.clone()).await;
-            // After the shutdown its end is expected.
-            claiming.cancelled().await;
-            std::future::pending::<()>().await;
-            "claimer"
+            claimer.run(subscription, claiming).await;
+            // It returns at the shutdown only, which waits for it.
+            drop(claims_end);
+            std::future::pending().await
         });
         for worker in workers {
             tasks.spawn(async move {
@@ -210,7 +206,7 @@ impl Runtime {
             });
         }
         let renewing = renewer::run(
-            self.database.own_connection(),
+            self.database.clone(),
             Arc::clone(&in_flight),
             self.config.lease,
         );
@@ -231,13 +227,16 @@ impl Runtime {
             }
             () = shutdown.cancelled() => {}
         }
-        if tokio::time::timeout(drain, in_flight.empty())
-            .await
-            .is_err()
-        {
+        let drained = async {
+            // A claim that is under way still brings jobs.
+            let _ = claims_ended.await;
+            in_flight.empty().await;
+        };
+        tokio::pin!(drained);
+        if tokio::time::timeout(drain, &mut drained).await.is_err() {
             in_flight.stop_all(Stop::Shutdown);
             // What can't be recorded now is rescued when its lease ends.
-            let _ = tokio::time::timeout(SETTLE_TIME, in_flight.empty()).await;
+            let _ = tokio::time::timeout(SETTLE_TIME, drained).await;
         }
         for context in contexts {
             // An apalis worker that has ended already can't be stopped again.

@@ -1,12 +1,12 @@
 //! Records what became of every attempt.
 //!
-//! Verdicts that pile up while a statement is under way are recorded together. A database that is
-//! away delays them and loses none: their jobs stay in flight, so the process's slots bound how many
-//! can wait here.
+//! Plain successes that pile up while a statement is under way are recorded together; everything else
+//! by itself, so that a key whose lock is held elsewhere delays nobody. A database that is away delays
+//! verdicts and loses none: their jobs stay in flight, so the process's slots bound how many wait here.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use futures::{FutureExt, future::BoxFuture};
+use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use sqlx::PgPool;
 use store::bus::{Bus, Wake, reconnect_waits};
 use tokio::sync::mpsc;
@@ -18,8 +18,11 @@ use crate::{
     sql::{self, RunAgain},
 };
 
-/// At most this many verdicts are recorded at once.
+/// At most this many verdicts are recorded by one statement.
 const BATCH: usize = 512;
+/// How often a write is tried that the database itself refuses. Then it is left to the end of the
+/// lease, which counts the attempt: a slot must not be lost for ever.
+const REFUSALS: usize = 5;
 
 /// What became of an attempt.
 #[derive(Debug)]
@@ -46,24 +49,98 @@ pub(crate) struct Settler {
     pub(crate) pool: PgPool,
     pub(crate) bus: Bus,
     pub(crate) in_flight: Arc<InFlight>,
-    pub(crate) queue_of: Arc<dyn Fn(&str) -> Option<&'static str> + Send + Sync>,
+}
+
+/// What is to be written for a verdict, and the word for it in the metrics.
+#[derive(Debug, PartialEq, Eq)]
+enum Write {
+    /// Nothing any more.
+    Nothing(&'static str),
+    End(Ended, Option<String>),
+    PutBack(RunAgain, Option<String>, &'static str),
+}
+
+impl Settlement {
+    fn write(&self) -> Write {
+        let context = &self.context;
+        match &self.verdict {
+            Verdict::Ended(Outcome::Committed) => Write::Nothing("done"),
+            Verdict::Lost => Write::Nothing("lost"),
+            Verdict::Ended(Outcome::Done) => Write::End(Ended::Done, None),
+            Verdict::Ended(Outcome::Cancelled) => Write::End(Ended::Cancelled, None),
+            Verdict::Ended(Outcome::Snooze(after)) => {
+                Write::PutBack(RunAgain::Uncounted { after: *after }, None, "snoozed")
+            }
+            Verdict::HandBack => {
+                let at_once = RunAgain::Uncounted {
+                    after: Duration::ZERO,
+                };
+                Write::PutBack(at_once, None, "handed_back")
+            }
+            Verdict::Failed(error) => {
+                let last = context.attempt >= context.max_attempts;
+                let not_before = match error.retry {
+                    Retry::Never => None,
+                    _ if last => None,
+                    Retry::AsPlanned => Some(Duration::ZERO),
+                    Retry::NotBefore(wait) => Some(wait),
+                };
+                match not_before {
+                    None => Write::End(Ended::Dead, Some(error.stored())),
+                    Some(not_before) => {
+                        let planned = RunAgain::AsPlanned { not_before };
+                        Write::PutBack(planned, Some(error.stored()), "failed")
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether one statement may record it together with others.
+    fn is_plain(&self) -> bool {
+        matches!(self.verdict, Verdict::Ended(Outcome::Done))
+            && !self.follows_up
+            && self.context.serial_key.is_none()
+    }
 }
 
 impl Settler {
     /// Records verdicts until no handler is left that could give one.
     pub(crate) async fn run(self, mut settlements: mpsc::UnboundedReceiver<Settlement>) {
-        let mut batch = Vec::with_capacity(BATCH);
-        while settlements.recv_many(&mut batch, BATCH).await > 0 {
-            let (simple, others): (Vec<_>, Vec<_>) = batch.drain(..).partition(|settlement| {
-                matches!(settlement.verdict, Verdict::Ended(Outcome::Done))
-                    && !settlement.follows_up
-                    && settlement.context.serial_key.is_none()
-            });
-            if !simple.is_empty() {
-                self.record_done(&simple).await;
+        let settler = &self;
+        let mut arrived = Vec::with_capacity(BATCH);
+        let mut open = true;
+        let mut plain = Vec::new();
+        let mut batch_under_way = false;
+        let mut under_way = FuturesUnordered::new();
+        loop {
+            if !batch_under_way && !plain.is_empty() {
+                batch_under_way = true;
+                let batch: Vec<Settlement> = plain.drain(..plain.len().min(BATCH)).collect();
+                let record = async move {
+                    settler.record_done(&batch).await;
+                    true
+                };
+                under_way.push(record.boxed());
             }
-            futures::future::join_all(others.iter().map(|settlement| self.record(settlement)))
-                .await;
+            tokio::select! {
+                count = settlements.recv_many(&mut arrived, BATCH), if open => {
+                    open = count > 0;
+                    for settlement in arrived.drain(..) {
+                        if settlement.is_plain() {
+                            plain.push(settlement);
+                        } else {
+                            let record = async move {
+                                settler.record(&settlement).await;
+                                false
+                            };
+                            under_way.push(record.boxed());
+                        }
+                    }
+                }
+                Some(was_batch) = under_way.next() => batch_under_way &= !was_batch,
+                else => return,
+            }
         }
     }
 
@@ -72,128 +149,101 @@ impl Settler {
             .iter()
             .map(|settlement| settlement.context.fence)
             .collect();
-        self.until_recorded(|| sql::finish_many(&self.pool, &fences).boxed())
+        let written = self
+            .until_written(|| sql::finish_many(&self.pool, &fences).boxed())
             .await;
+        let outcome = if written.is_some() { "done" } else { "refused" };
         for settlement in settlements {
-            self.settled(settlement, "done");
+            self.settled(settlement, outcome);
         }
     }
 
     async fn record(&self, settlement: &Settlement) {
         let fence = settlement.context.fence;
-        let outcome = match &settlement.verdict {
-            Verdict::Ended(Outcome::Committed) => "done",
-            Verdict::Lost => "lost",
-            Verdict::Ended(Outcome::Done) => self.end(settlement, Ended::Done, None).await,
-            Verdict::Ended(Outcome::Cancelled) => {
-                self.end(settlement, Ended::Cancelled, None).await
+        if let Verdict::Failed(error) = &settlement.verdict {
+            tracing::warn!(job = fence.id.0, kind = settlement.kind, attempt = settlement.context.attempt,
+                error = %error, "an attempt failed");
+        }
+        let outcome = match settlement.write() {
+            Write::Nothing(outcome) => {
+                if outcome == "lost" {
+                    // Its handler may have been dropped between a commit and the wake-up after it.
+                    self.wake_queue(settlement);
+                }
+                outcome
             }
-            Verdict::Ended(Outcome::Snooze(after)) => {
-                self.put_back(settlement, RunAgain::Uncounted { after: *after }, None)
-                    .await;
-                "snoozed"
-            }
-            Verdict::HandBack => {
-                self.put_back(
-                    settlement,
-                    RunAgain::Uncounted {
-                        after: Duration::ZERO,
-                    },
-                    None,
-                )
-                .await;
-                "handed_back"
-            }
-            Verdict::Failed(error) => {
-                let last = settlement.context.attempt >= settlement.context.max_attempts;
-                tracing::warn!(job = fence.id.0, kind = settlement.kind, attempt = settlement.context.attempt,
-                    error = %error, "an attempt failed");
-                match error.retry {
-                    Retry::Never => self.end(settlement, Ended::Dead, Some(error)).await,
-                    _ if last => self.end(settlement, Ended::Dead, Some(error)).await,
-                    Retry::AsPlanned => {
-                        self.put_back(
-                            settlement,
-                            RunAgain::AsPlanned {
-                                not_before: Duration::ZERO,
-                            },
-                            Some(error),
-                        )
-                        .await;
-                        "failed"
+            Write::End(ended, error) => {
+                let end = || {
+                    self.try_end(&settlement.context, ended, error.as_deref())
+                        .boxed()
+                };
+                match self.until_written(end).await {
+                    None => "refused",
+                    Some(Some(after)) => {
+                        self.bus.publish(&after);
+                        ended.as_str()
                     }
-                    Retry::NotBefore(not_before) => {
-                        self.put_back(settlement, RunAgain::AsPlanned { not_before }, Some(error))
-                            .await;
-                        "failed"
+                    Some(None) => {
+                        self.wake_queue(settlement);
+                        "lost"
                     }
+                }
+            }
+            Write::PutBack(again, error, outcome) => {
+                let put_back = || {
+                    let error = error.as_deref();
+                    async move {
+                        let mut conn = self.pool.acquire().await?;
+                        sql::put_back(&mut conn, fence, again, error).await
+                    }
+                    .boxed()
+                };
+                let written = self.until_written(put_back).await;
+                // Every claimer of the queue learns the new due time, this process's own too.
+                self.wake_queue(settlement);
+                match written {
+                    None => "refused",
+                    Some(None) => "lost",
+                    Some(Some(_)) => outcome,
                 }
             }
         };
         self.settled(settlement, outcome);
     }
 
-    async fn end(
-        &self,
-        settlement: &Settlement,
-        ended: Ended,
-        error: Option<&JobError>,
-    ) -> &'static str {
-        let error = error.map(ToString::to_string);
-        let after = self
-            .until_recorded(|| {
-                self.try_end(&settlement.context, ended, error.as_deref())
-                    .boxed()
-            })
-            .await;
-        self.bus.publish(&after);
-        ended.as_str()
-    }
-
+    /// None: the fence did not hold.
     async fn try_end(
         &self,
         context: &JobContext,
         ended: Ended,
         error: Option<&str>,
-    ) -> sqlx::Result<Wake> {
+    ) -> sqlx::Result<Option<Wake>> {
         let mut after = Wake::default();
         let mut tx = self.pool.begin().await?;
         if let Some(key) = &context.serial_key {
             sql::lock_key(&mut tx, key).await?;
         }
         let Fence { id, lease } = context.fence;
-        if end_with(&mut tx, id.0, Some(lease), ended, error, &mut after).await? {
-            tx.commit().await?;
+        if !end_with(&mut tx, id.0, Some(lease), ended, error, &mut after).await? {
+            return Ok(None);
         }
-        Ok(after)
+        tx.commit().await?;
+        Ok(Some(after))
     }
 
-    async fn put_back(&self, settlement: &Settlement, again: RunAgain, error: Option<&JobError>) {
-        let error = error.map(ToString::to_string);
-        let wait = self
-            .until_recorded(|| {
-                let error = error.as_deref();
-                async move {
-                    let mut conn = self.pool.acquire().await?;
-                    sql::put_back(&mut conn, settlement.context.fence, again, error).await
-                }
-                .boxed()
-            })
-            .await;
-        if let (Some(_), Some(queue)) = (wait, (self.queue_of)(settlement.kind)) {
-            // Every claimer of the queue learns the new due time, this process's own too.
-            self.bus.publish(&Wake {
-                queues: BTreeSet::from([queue.to_owned()]),
-                ..Wake::default()
-            });
-        }
+    fn wake_queue(&self, settlement: &Settlement) {
+        self.bus.jobs_ready(&settlement.context.queue);
     }
 
-    /// Repeats a write until the database has taken it. Each one is fenced: a repetition of one that
-    /// did reach the database changes nothing.
-    async fn until_recorded<'w, T>(&self, write: impl Fn() -> BoxFuture<'w, sqlx::Result<T>>) -> T {
+    /// Repeats a write until the database has taken it; None: it refuses to. Each write is fenced: a
+    /// repetition of one that did reach the database changes nothing.
+    async fn until_written<'w, T>(
+        &self,
+        write: impl Fn() -> BoxFuture<'w, sqlx::Result<T>>,
+    ) -> Option<T> {
         let mut waits = reconnect_waits();
         let mut failed = false;
+        let mut refusals = 0;
         loop {
             match write().await {
                 Ok(value) => {
@@ -204,10 +254,17 @@ impl Settler {
                             ..Wake::default()
                         });
                     }
-                    return value;
+                    return Some(value);
                 }
                 Err(error) => {
                     failed = true;
+                    if !sql::is_passing(&error) {
+                        refusals += 1;
+                        if refusals == REFUSALS {
+                            tracing::error!(error = %error, "a job's outcome can't be recorded: its lease will end");
+                            return None;
+                        }
+                    }
                     tracing::warn!(error = %error, "a job's outcome was not recorded yet");
                     tokio::time::sleep(waits.next().unwrap_or(Duration::from_secs(5))).await;
                 }

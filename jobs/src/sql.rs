@@ -26,7 +26,12 @@ pub(crate) struct Claimed {
     pub(crate) waited: f64,
 }
 
+/// No wait is longer, whatever a server's `Retry-After` or a row says: beyond the range of its types
+/// neither Postgres nor a timer takes it.
+const MAX_WAIT: Duration = Duration::from_hours(24 * 366);
+
 pub(crate) fn interval(duration: Duration) -> PgInterval {
+    let duration = duration.min(MAX_WAIT);
     let microseconds = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
     PgInterval {
         months: 0,
@@ -36,7 +41,23 @@ pub(crate) fn interval(duration: Duration) -> PgInterval {
 }
 
 fn seconds(value: Option<f64>) -> Option<Duration> {
-    value.map(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX))
+    let bounded = |seconds: f64| {
+        Duration::try_from_secs_f64(seconds.max(0.0)).map_or(MAX_WAIT, |wait| wait.min(MAX_WAIT))
+    };
+    value.map(bounded)
+}
+
+/// Whether an error passes by itself: the database is away, busy or starting. Any other is its
+/// refusal of exactly this statement.
+pub(crate) fn is_passing(error: &sqlx::Error) -> bool {
+    let Some(error) = error.as_database_error() else {
+        return true;
+    };
+    let code = error.code().unwrap_or_default();
+    // Connection, state of the transaction, rollback by a conflict, resources, locks, operator, system.
+    ["08", "25", "40", "53", "55", "57", "58"]
+        .iter()
+        .any(|class| code.starts_with(class))
 }
 
 /// What is to be inserted: one job and the rules that it keeps.
@@ -58,7 +79,10 @@ pub(crate) async fn insert(conn: &mut PgConnection, job: &NewJob<'_>) -> sqlx::R
         "insert into queue.jobs (queue, kind, priority, state, max_attempts, retry_waits,
                                  serial_key, unique_key, payload)
          values ($1, $2, $3,
-                 case when exists (select 1 from queue.jobs where serial_key = $6) then 'blocked' else 'ready' end,
+                 -- Each half has an index; together they would have none.
+                 case when exists (select 1 from queue.jobs where serial_key = $6 and state <> 'blocked')
+                        or exists (select 1 from queue.jobs where serial_key = $6 and state = 'blocked')
+                      then 'blocked' else 'ready' end,
                  $4, $5, $6, $7, $8)
          on conflict (kind, unique_key) where unique_key is not null do nothing
          returning id",
@@ -98,6 +122,16 @@ pub(crate) async fn lock_key(conn: &mut PgConnection, key: &str) -> sqlx::Result
     Ok(())
 }
 
+/// Takes the lock of a serial key if nobody has it.
+pub(crate) async fn try_lock_key(conn: &mut PgConnection, key: &str) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"select pg_try_advisory_xact_lock(hashtextextended($1, 0)) as "locked!""#,
+        key
+    )
+    .fetch_one(conn)
+    .await
+}
+
 /// Claims up to `limit` due jobs of a queue.
 pub(crate) async fn claim(
     pool: &PgPool,
@@ -129,8 +163,18 @@ pub(crate) async fn claim(
     .await
 }
 
-/// Renews leases that nobody took over, even if they had ended. Returns the fences that still
-/// hold, each with whether its job is to be cancelled.
+/// What a renewal found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Renewed {
+    /// The lease holds; whether somebody wants the job cancelled.
+    Held { cancel: bool },
+    /// Somebody else has the job, or it waits again.
+    TakenOver,
+    /// No live job has this id: it ended, most often by its own handler just now.
+    Gone,
+}
+
+/// Renews leases that nobody took over, even if they had ended.
 ///
 /// A row that is locked is being ended by its own worker or taken over by another: it is reported
 /// as held, and the next renewal finds out which.
@@ -138,37 +182,48 @@ pub(crate) async fn renew(
     pool: &PgPool,
     fences: &[Fence],
     lease: Duration,
-) -> sqlx::Result<Vec<(Fence, bool)>> {
+) -> sqlx::Result<Vec<(Fence, Renewed)>> {
     let ids: Vec<i64> = fences.iter().map(|fence| fence.id.0).collect();
     let leases: Vec<i32> = fences.iter().map(|fence| fence.lease).collect();
     let rows = sqlx::query!(
-        r#"with held as (
-               select j.id, j.lease, j.cancel_requested
+        r#"with asked as (
+               select f.id, f.lease, j.id is not null as live, j.cancel_requested,
+                      coalesce(j.lease = f.lease and j.state = 'running', false) as held
                from unnest($1::bigint[], $2::int[]) as f (id, lease)
-               join queue.jobs j on j.id = f.id and j.lease = f.lease and j.state = 'running'
+               left join queue.jobs j on j.id = f.id
            ), mine as (
                select j.id from queue.jobs j
-               where j.id in (select id from held)
+               where j.id = any(array(select id from asked where held))
                order by j.id for update skip locked
            ), renewed as (
                update queue.jobs j set lease_until = clock_timestamp() + $3
-               from held h
-               where j.id = any(array(select id from mine)) and h.id = j.id and j.lease = h.lease and j.state = 'running'
+               from asked a
+               where j.id = any(array(select id from mine))
+                 and a.id = j.id and a.held and j.lease = a.lease and j.state = 'running'
            )
-           select id as "id!", lease as "lease!", cancel_requested as "cancel!" from held"#,
+           select id as "id!", lease as "lease!", live as "live!", held as "held!",
+                  coalesce(cancel_requested, false) as "cancel!"
+           from asked"#,
         &ids,
         &leases,
         interval(lease),
     )
     .fetch_all(pool)
     .await?;
-    let held = |id, lease| Fence {
-        id: JobId(id),
-        lease,
-    };
     Ok(rows
         .into_iter()
-        .map(|row| (held(row.id, row.lease), row.cancel))
+        .map(|row| {
+            let fence = Fence {
+                id: JobId(row.id),
+                lease: row.lease,
+            };
+            let found = match (row.live, row.held) {
+                (_, true) => Renewed::Held { cancel: row.cancel },
+                (true, false) => Renewed::TakenOver,
+                (false, false) => Renewed::Gone,
+            };
+            (fence, found)
+        })
         .collect())
 }
 

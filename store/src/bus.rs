@@ -30,8 +30,6 @@ const CHANNEL: &str = "growth_chat";
 const MAX_PAYLOAD: usize = 7_900;
 /// More keys than this in one wake-up become "look at everything": a mailbox is bounded.
 const MAX_KEYS: usize = 4_096;
-/// How long the last wake-ups of a process that ends may take.
-const LAST_WORDS: Duration = Duration::from_secs(1);
 /// The shortest time between two NOTIFYs of a process: each takes a lock of the whole database.
 const NOTIFY_SPACING: Duration = Duration::from_millis(4);
 
@@ -40,6 +38,9 @@ const NOTIFY_SPACING: Duration = Duration::from_millis(4);
 pub struct Wake {
     /// Anything may have happened: look at everything.
     pub rescan: bool,
+    /// The database was out of reach for a while: leases may have ended whose holders are alive.
+    /// Each process finds that out by itself.
+    pub outage: bool,
     /// A worker took leases: see when they end.
     pub leases: bool,
     /// Queues in which jobs may be ready.
@@ -57,6 +58,7 @@ impl Wake {
 
     fn merge(&mut self, other: &Self) {
         self.rescan |= other.rescan;
+        self.outage |= other.outage;
         self.leases |= other.leases;
         self.queues.extend(other.queues.iter().cloned());
         self.cancelled_jobs.extend(&other.cancelled_jobs);
@@ -64,6 +66,7 @@ impl Wake {
         if self.queues.len() + self.cancelled_jobs.len() + self.turns.len() > MAX_KEYS {
             *self = Self {
                 rescan: true,
+                outage: self.outage,
                 leases: true,
                 ..Self::default()
             };
@@ -257,55 +260,67 @@ impl Bus {
         }
     }
 
-    /// Carries signals to and from other processes until `shutdown`; reconnects for ever.
+    /// Carries signals to and from other processes until `shutdown`; reconnects for ever. What was
+    /// published before the shutdown is still sent: others wait for the work that was handed back.
     pub async fn run(&self, database: &Database, shutdown: CancellationToken) {
-        let too_late = async {
-            shutdown.cancelled().await;
-            tokio::time::sleep(LAST_WORDS).await;
-        };
-        let notify = async {
-            tokio::select! {
-                () = self.notify(database.pool(), &shutdown) => {}
-                () = too_late => {}
-            }
-        };
-        tokio::join!(notify, shutdown.run_until_cancelled(self.listen(database)));
+        let notifying = self.notify(database.pool(), &shutdown);
+        let listening = shutdown.run_until_cancelled(self.listen(database));
+        tokio::join!(notifying, listening);
     }
 
-    /// Sends what was published, at the shutdown what is left: jobs that were handed back must not
-    /// wait until another process happens to look.
     async fn notify(&self, pool: &PgPool, shutdown: &CancellationToken) {
-        loop {
-            let wake = tokio::select! {
-                biased;
-                wake = self.inner.outgoing.take() => wake,
-                () = shutdown.cancelled() => return,
+        while let Some(wake) = shutdown
+            .run_until_cancelled(self.inner.outgoing.take())
+            .await
+        {
+            let sent = tokio::select! {
+                sent = self.send(pool, &wake) => sent,
+                () = gave_up(shutdown) => return,
             };
-            for payload in wake.payloads(&self.inner.name) {
-                let sent = sqlx::query!("select pg_notify($1, $2)", CHANNEL, payload)
-                    .fetch_one(pool)
-                    .await;
-                if let Err(error) = sent {
-                    // Others find what they missed when they rescan; this one says so once it can.
-                    tracing::warn!(error = %error, "a wake-up was not sent");
-                    tokio::time::sleep(Duration::from_millis(250)).await;
-                    self.inner.outgoing.post(&Wake {
-                        rescan: true,
-                        leases: true,
-                        ..Wake::default()
-                    });
-                    break;
-                }
-            }
-            tokio::time::sleep(NOTIFY_SPACING).await;
+            let pause = if let Err(error) = sent {
+                tracing::warn!(error = %error, "a wake-up was not sent");
+                // Others find what they missed when they rescan; this one says so once it can.
+                self.inner.outgoing.post(&Wake {
+                    rescan: true,
+                    leases: true,
+                    ..Wake::default()
+                });
+                RESEND_AFTER
+            } else {
+                NOTIFY_SPACING
+            };
+            shutdown
+                .run_until_cancelled(tokio::time::sleep(pause))
+                .await;
         }
+        let last = std::mem::take(&mut *self.inner.outgoing.wake.lock());
+        if !last.is_empty() {
+            tokio::select! {
+                sent = self.send(pool, &last) => if let Err(error) = sent {
+                    tracing::warn!(error = %error, "the last wake-up was not sent");
+                },
+                () = gave_up(shutdown) => {}
+            }
+        }
+    }
+
+    async fn send(&self, pool: &PgPool, wake: &Wake) -> sqlx::Result<()> {
+        for payload in wake.payloads(&self.inner.name) {
+            sqlx::query!("select pg_notify($1, $2)", CHANNEL, payload)
+                .fetch_one(pool)
+                .await?;
+        }
+        Ok(())
     }
 
     async fn listen(&self, database: &Database) {
         let pool = database.own_connection();
         let mut waits = reconnect_waits();
+        let mut outage = false;
         loop {
-            match self.listen_once(&pool, &mut waits).await {
+            let listened = self.listen_once(&pool, &mut waits, outage).await;
+            outage = true;
+            match listened {
                 Ok(()) => tracing::info!("the LISTEN connection was lost"),
                 Err(error) => tracing::warn!(error = %error, "listening failed"),
             }
@@ -319,6 +334,7 @@ impl Bus {
         &self,
         pool: &PgPool,
         waits: &mut <ExponentialBuilder as BackoffBuilder>::Backoff,
+        outage: bool,
     ) -> sqlx::Result<()> {
         let mut listener = PgListener::connect_with(pool).await?;
         // We reconnect ourselves: what was missed meanwhile is only found by a rescan after LISTEN.
@@ -328,6 +344,7 @@ impl Bus {
         self.inner.listening.store(true, Ordering::Relaxed);
         self.tell_subscribers(&Wake {
             rescan: true,
+            outage,
             leases: true,
             ..Wake::default()
         });
@@ -342,6 +359,15 @@ impl Bus {
 }
 
 const MAX_RECONNECT_WAIT: Duration = Duration::from_secs(5);
+/// How long the last wake-up may take after the shutdown.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+/// When a wake-up that the database did not take is sent again.
+const RESEND_AFTER: Duration = Duration::from_millis(250);
+
+async fn gave_up(shutdown: &CancellationToken) {
+    shutdown.cancelled().await;
+    tokio::time::sleep(LAST_WORDS).await;
+}
 
 /// Waits between attempts to reach the database: 50 ms, doubled up to 5 s, for ever.
 pub fn reconnect_waits() -> <ExponentialBuilder as BackoffBuilder>::Backoff {
@@ -364,6 +390,7 @@ mod tests {
         };
         Wake {
             rescan: true,
+            outage: false,
             leases: true,
             queues: ["turns".to_owned()].into(),
             cancelled_jobs: [7].into(),
