@@ -1,5 +1,7 @@
 //! Sessions as the API sees them: whose they are, and whether they are still open.
 
+use std::time::Duration;
+
 use sha2::{Digest, Sha256};
 use sqlx::PgConnection;
 use subtle::ConstantTimeEq;
@@ -74,23 +76,30 @@ pub struct StreamTargets {
     pub active_turn: Option<i32>,
     /// That turn's current attempt; 0: none has begun.
     pub active_attempt: Option<i32>,
+    /// The newest turn, if it was finished a moment ago and its frames are still there.
+    pub finished_turn: Option<i32>,
+    /// That turn's last attempt.
+    pub finished_attempt: Option<i32>,
     /// Whether the cursor's turn is still to be finished.
     pub cursor_turn_unfinished: bool,
     /// Whether the cursor's turn has frames behind the cursor.
     pub replayable: bool,
 }
 
-/// Looks up what a client at `cursor` can be given; `None`: there is no such session.
+/// Looks up what a client at `cursor` can be given; `None`: there is no such session. "A moment ago"
+/// is within `moment`.
 pub async fn stream_targets(
     conn: &mut PgConnection,
     session_id: &SessionId,
     cursor: Option<Cursor>,
+    moment: Duration,
 ) -> sqlx::Result<Option<StreamTargets>> {
     let cursor = cursor.unwrap_or(Cursor::start_of(0));
     sqlx::query_as!(
         StreamTargets,
         r#"select s.secret_hash, s.last_turn,
                   active.turn as "active_turn?", active.attempt as "active_attempt?",
+                  finished.turn as "finished_turn?", finished.attempt as "finished_attempt?",
                   exists (select 1 from turns
                           where session_id = $1 and turn = $2 and finished_at is null)
                       as "cursor_turn_unfinished!",
@@ -102,11 +111,20 @@ pub async fn stream_targets(
                select turn, attempt from turns
                where session_id = $1 and finished_at is null order by turn limit 1
            ) active on true
+           left join lateral (
+               select t.turn, t.attempt from turns t
+               where t.session_id = $1 and t.turn = s.last_turn
+                 and t.finished_at > now() - make_interval(secs => $5)
+                 and exists (select 1 from turn_events e
+                             where e.session_id = $1 and e.turn = t.turn
+                               and e.attempt = t.attempt and e.terminal)
+           ) finished on true
            where s.session_id = $1"#,
         session_id.as_str(),
         cursor.turn,
         cursor.attempt,
         cursor.seq,
+        moment.as_secs_f64(),
     )
     .fetch_optional(conn)
     .await

@@ -118,11 +118,29 @@ async fn nothing_to_stream_is_204() {
     let mut worker = app.begin_attempt("s1", 1).await;
     worker.start().await;
     worker.finish("Hello").await;
+    sqlx::query("update turns set finished_at = now() - interval '61 s'")
+        .execute(&app.pool)
+        .await
+        .unwrap();
     assert_eq!(get("/chat/s1/stream").await, StatusCode::NO_CONTENT);
     assert_eq!(
         get("/chat/s1/stream?after=1-1-2").await,
         StatusCode::NO_CONTENT
     );
+}
+
+#[tokio::test]
+async fn a_client_without_a_cursor_that_comes_back_after_the_end_gets_the_newest_answer_whole() {
+    let app = App::start().await;
+    for (turn, message) in [(1, "m1"), (2, "m2")] {
+        app.accept("s1", message, "Hello").await;
+        let mut worker = app.begin_attempt("s1", turn).await;
+        worker.start().await;
+        worker.delta("He").await;
+        worker.finish("Hello").await;
+    }
+    let mut frames = app.stream(app.get("/chat/s1/stream")).await;
+    assert_eq!(frames.rest_ids().await, (ids(2, 1, 1..=3), End::Clean));
 }
 
 #[tokio::test]

@@ -1,7 +1,12 @@
 //! `GET /chat/{session}/stream`: join or rejoin a turn's stream.
 //!
 //! With a cursor the stream goes on exactly behind it. Without one it replays the current attempt of
-//! the oldest unfinished turn from its first frame, because the AI SDK can't begin in mid-answer.
+//! the oldest unfinished turn from its first frame, because the AI SDK can't begin in mid-answer. A
+//! client that was cut may come back just after the answer was finished: it still shows a part, and
+//! 204 would tell it that this is all. So for a moment the finished turn is replayed as well; to a
+//! client that has seen it the same message with the same id changes nothing.
+
+use std::time::Duration;
 
 use axum::{
     extract::State as StateOf,
@@ -24,6 +29,10 @@ use crate::{
     state::{State, within_patience},
 };
 
+/// How long a finished turn is replayed to clients without a cursor. Longer than a lift or a tunnel;
+/// short, because a page that is loaded meanwhile is given an answer that it has.
+const REPLAY_MOMENT: Duration = Duration::from_mins(1);
+
 #[derive(Debug, Deserialize)]
 pub(crate) struct StreamQuery {
     after: Option<String>,
@@ -32,7 +41,8 @@ pub(crate) struct StreamQuery {
 
 /// Join a turn's stream
 ///
-/// Continues behind the cursor, or replays the oldest unfinished turn.
+/// Continues behind the cursor, or replays the oldest unfinished turn, or else the newest one if it
+/// was finished within the last minute.
 #[utoipa::path(
     get,
     path = "/chat/{session}/stream",
@@ -61,7 +71,7 @@ pub(crate) async fn get(
     let found = within_patience(async {
         let read = async {
             let mut conn = state.pool().acquire().await?;
-            sessions::stream_targets(&mut conn, &session_id, cursor).await
+            sessions::stream_targets(&mut conn, &session_id, cursor, REPLAY_MOMENT).await
         };
         read.await
             .map_err(|error: sqlx::Error| Problem::internal("join a stream", &error))
@@ -120,14 +130,20 @@ fn target(cursor: Option<Cursor>, found: &StreamTargets) -> Option<(Cursor, bool
         Some(cursor) if found.cursor_turn_unfinished => Some((cursor, false)),
         Some(cursor) if found.replayable => Some((cursor, true)),
         // Nothing is left of the cursor's turn: its successor is what the client waits for.
-        _ => found.active_turn.map(|turn| {
-            let attempt = found.active_attempt.unwrap_or(0);
-            let start = Cursor {
+        _ => {
+            let start = |turn, attempt: Option<i32>| Cursor {
                 turn,
-                attempt,
+                attempt: attempt.unwrap_or(0),
                 seq: 0,
             };
-            (start, false)
-        }),
+            let active = found
+                .active_turn
+                .map(|turn| (start(turn, found.active_attempt), false));
+            let finished = found
+                .finished_turn
+                .filter(|_| cursor.is_none())
+                .map(|turn| (start(turn, found.finished_attempt), true));
+            active.or(finished)
+        }
     }
 }
