@@ -8,6 +8,7 @@
 mod api;
 mod deploy;
 mod documents;
+mod jobs;
 mod journeys;
 mod lifecycle;
 mod support;

@@ -107,7 +107,7 @@ where
         result = tokio::time::timeout(J::TIMEOUT, handler(job, context.clone())) => match result {
             Ok(Ok(outcome)) => Verdict::Ended(outcome),
             Ok(Err(error)) => Verdict::Failed(error),
-            Err(_) => Verdict::Failed(JobError::retry(format!("took longer than {} s", J::TIMEOUT.as_secs()))),
+            Err(_) => Verdict::Failed(JobError::retry(format!("took longer than {} s", J::TIMEOUT.as_secs_f64()))),
         },
         () = cancelled_too_long => Verdict::Ended(Outcome::Cancelled),
     }
