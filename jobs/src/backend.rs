@@ -31,9 +31,11 @@ use crate::{
 /// How long a handler may take to end its job once that was cancelled.
 const CANCEL_GRACE: Duration = Duration::from_secs(10);
 
+type Deliver = dyn Fn(&Value, JobContext) -> Result<(), Undelivered> + Send + Sync;
+
 /// Where the claimer puts the jobs of one kind.
 pub(crate) struct Intake {
-    pub(crate) deliver: Box<dyn Fn(&Value, JobContext) -> Result<(), Undelivered> + Send + Sync>,
+    pub(crate) deliver: Box<Deliver>,
 }
 
 /// A claimed job that no handler took.

@@ -28,7 +28,7 @@ fn a_turn_is_stored_as_it_always_was() {
         "kind": "turn.process",
         "queue": "turns",
         "waits": [1, 3, 9],
-        "unique": "s-1:7",
+        "unique": "s-1/7",
         "serial": "session:s-1",
         "payload": { "session_id": "s-1", "turn": 7 },
     });

@@ -81,7 +81,7 @@ async fn a_crash_of_postgres_loses_no_job_and_no_process() {
     let mut connection = PgConnection::connect(&url).await.unwrap();
     MIGRATOR.run(&mut connection).await.unwrap();
     connection.close().await.unwrap();
-    let queue = Queue::at(&url).await;
+    let queue = Queue::at(&url);
     let notes = Notes::default();
     let processes = [
         slow_worker(&queue, "one", &notes),

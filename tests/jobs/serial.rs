@@ -53,7 +53,6 @@ async fn attempt(
         .execute(&mut *tx)
         .await?;
     tx.commit().await?;
-    // Nobody is told of the key's next job by this handler: half of them "die" here.
     Ok(Outcome::Committed)
 }
 
@@ -125,13 +124,13 @@ async fn keys_keep_their_order(seed: u64) {
         .count("select count(*) from queue.history where outcome = 'done'")
         .await;
     assert_eq!(done, KEYS * JOBS_OF_KEY, "seed {seed}");
-    let seen: Vec<(String, i64, String)> =
+    let steps: Vec<(String, i64, String)> =
         sqlx::query_as("select key, n, what from seen order by id")
             .fetch_all(&queue.pool)
             .await
             .unwrap();
     let mut ended: BTreeMap<String, i64> = BTreeMap::new();
-    for (key, n, what) in seen {
+    for (key, n, what) in steps {
         let next = ended.entry(key.clone()).or_default();
         // Nothing of a later job before the end of the earlier one, and each end once.
         assert_eq!(n, *next, "seed {seed}: {what} of {key}");

@@ -128,12 +128,12 @@ impl Queue {
         let url = database.url().to_owned();
         Self {
             _database: Some(database),
-            ..Self::at(&url).await
+            ..Self::at(&url)
         }
     }
 
     /// On a database that somebody else keeps.
-    pub(super) async fn at(url: &str) -> Self {
+    pub(super) fn at(url: &str) -> Self {
         Self {
             pool: open(url).pool().clone(),
             // Not run: it is the short cut within a process, if a process is started with it.
