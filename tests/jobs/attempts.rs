@@ -3,9 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use jobs::{HandlerResult, JobContext, JobError, JobKind, Outcome, Retry};
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
-use super::support::{Hasty, Notes, Queue, Work, noting, reasons, until, work};
+use super::support::{Hasty, LEASE, Notes, Queue, Work, noting, reasons, until, work};
 
 fn failing(
     error: impl Fn(i64) -> JobError + Clone + Send + Sync + 'static,
@@ -135,13 +135,20 @@ async fn a_snooze_burns_no_attempt() {
             } else {
                 Outcome::Done
             };
-            std::future::ready(Ok(outcome))
+            async move {
+                // Long enough for its process to look around and fall asleep meanwhile.
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                Ok(outcome)
+            }
         })
     });
+    let began = Instant::now();
     let id = queue.enqueue(&work(1)).await;
     let past = queue.ended(id).await;
     assert_eq!((past.outcome.as_str(), past.attempt), ("done", 1));
     assert_eq!(*notes.lock(), [1; 7]);
+    // Each due time was told, and not found when some lease seemed to end.
+    assert!(began.elapsed() < 3 * LEASE, "took {:?}", began.elapsed());
 }
 
 #[tokio::test]
