@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 
 #[cfg(feature = "sandbox")]
 use crate::commands::dev::DevArgs;
+use crate::commands::index::IndexArgs;
 
 /// An embeddable AI website chat that never loses a message.
 ///
@@ -21,7 +22,7 @@ struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Accept messages and stream answers: HTTP on PORT, metrics on METRICS_PORT
+    /// Accept messages and stream answers: HTTP on `PORT`, metrics on `METRICS_PORT`
     Api,
     /// Run jobs: answer messages, index documents
     Worker(WorkerArgs),
@@ -29,6 +30,8 @@ pub(crate) enum Command {
     Serve(WorkerArgs),
     /// Bring the database's schema up to date; safe to repeat, safe while the previous version runs
     Migrate,
+    /// Bring files and folders into the knowledge base; needs no worker
+    Index(IndexArgs),
     /// Print the API's OpenAPI document
     Openapi,
     /// Run the whole system on this machine, with no keys and no accounts
@@ -39,7 +42,7 @@ pub(crate) enum Command {
 /// How to work on the queue.
 #[derive(Debug, Default, PartialEq, Eq, clap::Args)]
 pub(crate) struct WorkerArgs {
-    /// Work on these queues only, comma-separated [default: WORKER_QUEUES, else all]
+    /// Work on these queues only, comma-separated [default: `WORKER_QUEUES`, else all]
     #[arg(long, value_delimiter = ',', value_name = "QUEUE")]
     pub(crate) queues: Vec<String>,
 }
@@ -101,6 +104,15 @@ mod tests {
             };
             assert_eq!(args.queues, ["turns", "knowledge"]);
         }
+    }
+
+    #[test]
+    fn index_takes_paths_and_needs_one() {
+        let Ok(Command::Index(args)) = parse("growth-chat index knowledge more.md") else {
+            panic!("not understood");
+        };
+        assert_eq!(args.paths.len(), 2);
+        assert!(parse("growth-chat index").is_err());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod api;
 #[cfg(feature = "sandbox")]
 pub(crate) mod dev;
+pub(crate) mod index;
 mod migrate;
 mod openapi;
 mod serve;
@@ -19,6 +20,7 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Worker(args) => worker::run(args).await,
         Command::Serve(args) => serve::run(args).await,
         Command::Migrate => migrate::run().await,
+        Command::Index(args) => index::command::run(args).await,
         Command::Openapi => openapi::run(),
         #[cfg(feature = "sandbox")]
         Command::Dev(args) => Ok(dev::run(args).await),

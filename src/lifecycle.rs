@@ -1,9 +1,10 @@
 //! The life of a process: core tasks under supervision, and an orderly end.
 //!
 //! ```text
-//! running ── SIGTERM or SIGINT, or a core task ended ──▶ draining ──▶ finishing ──▶ exit
-//!                                                         │ tasks of Stage::Work    │ of Stage::Support
-//!    a second signal exits at once with 128 + its number ─┴─────────────────────────┘
+//! running ── SIGTERM or SIGINT, ──▶ Stage::Work ──▶ Stage::Record ──▶ Stage::Support ──▶ exit
+//!            or a core task ended     drains           writes the rest   ends
+//!
+//! a second signal exits at once with 128 + its number
 //! ```
 //! Every core task runs for as long as the process. One that ends or panics before it was told to
 //! takes the process with it (exit code 1): a platform starts a new one, while a process that
@@ -20,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 /// How much longer than the drain the work may take to end: it hands back what it did not finish.
 const HAND_BACK_LIMIT: Duration = Duration::from_secs(5);
-/// How long the support may take to end.
+/// How long each later stage may take to end.
 const FINISH_LIMIT: Duration = Duration::from_secs(2);
 
 /// When a task is told to end.
@@ -28,7 +29,9 @@ const FINISH_LIMIT: Duration = Duration::from_secs(2);
 pub(crate) enum Stage {
     /// At once: it accepts no more and drains.
     Work,
-    /// When the work has ended: the work needs it.
+    /// When the work has ended: it writes what the work has left.
+    Record,
+    /// Last: the others need it.
     Support,
 }
 
@@ -75,6 +78,7 @@ pub(crate) struct Supervisor {
     tasks: JoinSet<anyhow::Result<()>>,
     running: HashMap<Id, (&'static str, Stage)>,
     work: CancellationToken,
+    record: CancellationToken,
     support: CancellationToken,
 }
 
@@ -93,29 +97,37 @@ impl Supervisor {
     ) where
         F: Future<Output = anyhow::Result<()>> + Send + 'static,
     {
-        let stop = match stage {
-            Stage::Work => &self.work,
-            Stage::Support => &self.support,
-        };
-        let handle = self.tasks.spawn(task(stop.clone()));
+        let handle = self.tasks.spawn(task(self.stop_of(stage).clone()));
         self.running.insert(handle.id(), (name, stage));
+    }
+
+    fn stop_of(&self, stage: Stage) -> &CancellationToken {
+        match stage {
+            Stage::Work => &self.work,
+            Stage::Record => &self.record,
+            Stage::Support => &self.support,
+        }
     }
 
     /// Returns when all tasks have ended: after a shutdown (exit code 0), or because one of them
     /// ended or failed by itself (1).
     pub(crate) async fn run(mut self, drain: Duration) -> ExitCode {
         let shutdown = self.work.clone();
-        let healthy = tokio::select! {
+        let mut well = tokio::select! {
             biased;
             () = shutdown.cancelled() => true,
             // Without a task there is nothing to supervise.
             Some(ended) = self.tasks.join_next_with_id() => self.account_for(ended),
         };
-        self.work.cancel();
-        let drained = self.end(Stage::Work, drain + HAND_BACK_LIMIT).await;
-        self.support.cancel();
-        let finished = self.end(Stage::Support, FINISH_LIMIT).await;
-        if healthy && drained && finished {
+        for (stage, limit) in [
+            (Stage::Work, drain + HAND_BACK_LIMIT),
+            (Stage::Record, FINISH_LIMIT),
+            (Stage::Support, FINISH_LIMIT),
+        ] {
+            self.stop_of(stage).cancel();
+            well &= self.end(stage, limit).await;
+        }
+        if well {
             tracing::info!("stopped");
             ExitCode::SUCCESS
         } else {
@@ -152,10 +164,7 @@ impl Supervisor {
         let Some((task, stage)) = self.running.remove(&id) else {
             return true;
         };
-        let expected = match stage {
-            Stage::Work => self.work.is_cancelled(),
-            Stage::Support => self.support.is_cancelled(),
-        };
+        let expected = self.stop_of(stage).is_cancelled();
         match result {
             Ok(Ok(())) if expected => return true,
             Ok(Ok(())) => tracing::error!(task, "a core task ended; the process has to end"),
@@ -187,7 +196,11 @@ mod tests {
     async fn the_work_ends_before_what_it_needs() {
         let order = Arc::new(Mutex::new(Vec::new()));
         let mut supervisor = Supervisor::default();
-        for (name, stage) in [("bus", Stage::Support), ("jobs", Stage::Work)] {
+        for (name, stage) in [
+            ("bus", Stage::Support),
+            ("writer", Stage::Record),
+            ("jobs", Stage::Work),
+        ] {
             let order = order.clone();
             supervisor.spawn(name, stage, move |stop| async move {
                 stop.cancelled().await;
@@ -198,14 +211,14 @@ mod tests {
         }
         supervisor.shutdown().cancel();
         assert!(succeeded(supervisor.run(DRAIN).await));
-        assert_eq!(*order.lock(), ["jobs", "bus"]);
+        assert_eq!(*order.lock(), ["jobs", "writer", "bus"]);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_core_task_that_ends_or_fails_or_panics_ends_the_process_with_an_error() {
         type Task = fn() -> anyhow::Result<()>;
         let ways: [Task; 3] = [|| Ok(()), || anyhow::bail!("broken"), || panic!("oh")];
-        for (stage, way) in [Stage::Work, Stage::Support]
+        for (stage, way) in [Stage::Work, Stage::Record, Stage::Support]
             .into_iter()
             .flat_map(|stage| ways.map(|way| (stage, way)))
         {

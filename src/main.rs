@@ -8,6 +8,7 @@ mod commands;
 mod environment;
 mod lifecycle;
 mod process;
+mod reach;
 mod server;
 mod telemetry;
 

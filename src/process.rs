@@ -14,6 +14,7 @@ use store::{
 };
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use workers::turn::EventWriter;
 
 use crate::{
     lifecycle::{Stage, StopSignals, Supervisor},
@@ -31,9 +32,9 @@ const METRICS_DRAIN: Duration = Duration::from_secs(1);
 /// What every long-running role is configured with.
 #[derive(Debug)]
 pub(crate) struct ProcessConfig {
-    log: LogConfig,
-    database: DatabaseConfig,
-    drain: Duration,
+    pub(crate) log: LogConfig,
+    pub(crate) database: DatabaseConfig,
+    pub(crate) drain: Duration,
 }
 
 impl ProcessConfig {
@@ -49,7 +50,7 @@ impl ProcessConfig {
             |seconds| *seconds <= 600,
         );
         Some(Self {
-            log: log?,
+            log,
             database: database?,
             drain: Duration::from_secs(drain),
         })
@@ -79,7 +80,7 @@ impl Process {
             .open()
             .context("the database's address could not be used")?;
         let signals = StopSignals::listen().context("listening to signals failed")?;
-        let bus = Bus::new(fresh_name(&SystemEntropy));
+        let bus = Bus::new(fresh_name());
         let mut supervisor = Supervisor::default();
         tokio::spawn(signals.obey(supervisor.shutdown().clone()));
         let (task, of) = (bus.clone(), database.clone());
@@ -165,6 +166,15 @@ impl Process {
         Ok(())
     }
 
+    /// Writes the frames of turns for as long as jobs run.
+    pub(crate) fn write_events(&mut self, events: EventWriter) {
+        self.supervisor
+            .spawn("event writer", Stage::Record, |stop| async move {
+                events.run(stop).await;
+                Ok(())
+            });
+    }
+
     /// Runs the jobs of `runtime` once the schema is there and `prepare` is done.
     pub(crate) fn run_jobs(
         &mut self,
@@ -207,9 +217,9 @@ pub(crate) async fn bind_both(config: &ApiConfig) -> Result<(TcpListener, TcpLis
     Ok((http, bind(metrics, "METRICS_PORT").await?))
 }
 
-/// A name that no other process of the database has, a restarted one included.
-fn fresh_name(entropy: &dyn Entropy) -> String {
-    format!("{:032x}", u128::from_be_bytes(entropy.bytes()))
+/// A bus's name that no other process of the database has, a restarted one included.
+pub(crate) fn fresh_name() -> String {
+    format!("{:032x}", u128::from_be_bytes(SystemEntropy.bytes()))
 }
 
 /// One line for the program that started this one.

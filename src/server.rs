@@ -211,3 +211,122 @@ impl Connection {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        time::Instant,
+    };
+
+    use super::*;
+
+    const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
+
+    struct Running {
+        address: SocketAddr,
+        shutdown: CancellationToken,
+        server: tokio::task::JoinHandle<()>,
+    }
+
+    async fn start(router: Router, connections: usize) -> Running {
+        let listener = bind(([127, 0, 0, 1], 0).into(), "PORT").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let shutdown = CancellationToken::new();
+        let limits = Limits {
+            connections,
+            drain: Duration::from_secs(20),
+        };
+        let server = tokio::spawn(serve(listener, router, limits, shutdown.clone()));
+        Running {
+            address,
+            shutdown,
+            server,
+        }
+    }
+
+    fn hello() -> Router {
+        Router::new().route("/", get(|| async { "hello" }))
+    }
+
+    async fn closed(mut connection: TcpStream) -> Vec<u8> {
+        let mut read = Vec::new();
+        // A reset is an end, too.
+        let _ = connection.read_to_end(&mut read).await;
+        read
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_without_a_whole_request_is_closed() {
+        let running = start(hello(), 10).await;
+        // The second is half of what HTTP/2 begins with, the third half of a request.
+        for sent in [&b""[..], b"PRI * HTTP", b"GET / HTTP/1.1\r\nhost:"] {
+            let mut connection = TcpStream::connect(running.address).await.unwrap();
+            connection.write_all(sent).await.unwrap();
+            let begun = Instant::now();
+            assert_eq!(closed(connection).await, b"");
+            let lasted = begun.elapsed();
+            assert!(
+                lasted <= FIRST_REQUEST_LIMIT + Duration::from_secs(1),
+                "{lasted:?}"
+            );
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_kept_for_the_next_request_and_not_for_ever() {
+        let running = start(hello(), 10).await;
+        let mut connection = TcpStream::connect(running.address).await.unwrap();
+        for _ in 0..2 {
+            connection.write_all(REQUEST).await.unwrap();
+            let mut answer = [0; 512];
+            let count = connection.read(&mut answer).await.unwrap();
+            assert!(answer[..count].starts_with(b"HTTP/1.1 200"));
+            sleep(NEXT_REQUEST_LIMIT.mul_f32(0.9)).await;
+        }
+        assert_eq!(closed(connection).await, b"");
+    }
+
+    #[tokio::test]
+    async fn connections_beyond_the_limit_wait_for_one_that_ends() {
+        let running = start(hello(), 1).await;
+        let mut first = TcpStream::connect(running.address).await.unwrap();
+        first.write_all(REQUEST).await.unwrap();
+        first.read_u8().await.unwrap();
+        let mut second = TcpStream::connect(running.address).await.unwrap();
+        second.write_all(REQUEST).await.unwrap();
+        let too_soon = timeout(Duration::from_millis(100), second.read_u8()).await;
+        assert!(too_soon.is_err(), "it was served");
+        drop(first);
+        second.read_u8().await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_outlives_the_drain_is_cut() {
+        let stuck = Router::new().route("/", get(std::future::pending::<()>));
+        let running = start(stuck, 10).await;
+        let mut connection = TcpStream::connect(running.address).await.unwrap();
+        connection.write_all(REQUEST).await.unwrap();
+        // An answer never comes: the time-out only lets the server read the request.
+        let mut byte = [0];
+        let nothing = timeout(Duration::from_secs(1), connection.read(&mut byte)).await;
+        assert!(nothing.is_err());
+        let begun = Instant::now();
+        running.shutdown.cancel();
+        running.server.await.unwrap();
+        assert_eq!(begun.elapsed(), Duration::from_secs(20));
+        assert_eq!(closed(connection).await, b"");
+    }
+
+    #[tokio::test]
+    async fn a_port_that_can_not_be_had_is_named_with_its_variable() {
+        let taken = bind(([127, 0, 0, 1], 0).into(), "PORT").await.unwrap();
+        let address = taken.local_addr().unwrap();
+        let said = bind(address, "METRICS_PORT").await.unwrap_err().to_string();
+        assert!(said.contains(&address.port().to_string()) && said.contains("METRICS_PORT"));
+        // An address of a documentation network is nobody's.
+        let foreign = bind(([192, 0, 2, 1], 0).into(), "PORT").await;
+        assert!(foreign.unwrap_err().to_string().contains("BIND_ADDRESS"));
+    }
+}

@@ -47,7 +47,7 @@ pub(crate) struct LogConfig {
 
 impl LogConfig {
     /// Reads `LOG_FORMAT` (default `json`) and `RUST_LOG` (default `info`).
-    pub(crate) fn read(settings: &mut Settings) -> Option<Self> {
+    pub(crate) fn read(settings: &mut Settings) -> Self {
         let format = settings.with_default("LOG_FORMAT", LogFormat::Json, "json or text", |_| true);
         let filter = settings.with_default(
             "RUST_LOG",
@@ -55,7 +55,7 @@ impl LogConfig {
             "a level (error, warn, info, debug, trace), or directives such as info,store=debug",
             |_| true,
         );
-        Some(Self { format, filter })
+        Self { format, filter }
     }
 
     /// Logs from now on. A panic is logged by its place only: its message may quote what a visitor
@@ -111,7 +111,7 @@ mod tests {
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let mut settings = Settings::new(owned);
         let config = LogConfig::read(&mut settings);
-        match settings.finish(config) {
+        match settings.finish(Some(config)) {
             Ok(_) => Vec::new(),
             Err(error) => error.problems.into_iter().map(|(name, _)| name).collect(),
         }

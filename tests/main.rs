@@ -8,7 +8,9 @@
 mod api;
 mod deploy;
 mod documents;
+mod faults;
 mod jobs;
 mod journeys;
 mod lifecycle;
+mod schema;
 mod support;

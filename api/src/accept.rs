@@ -216,7 +216,7 @@ impl Accept {
                 session_id: session_id.clone(),
                 turn: turn.turn,
             };
-            stopping.stop(conn, key, turn.job_id, "interrupted").await?;
+            stopping.stop(conn, key, turn.job_id).await?;
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use sqlx::PgConnection;
 use store::{
     bus::{Bus, Wake},
     ids::TurnKey,
-    turn_control,
+    turn_control::{self, Unattended},
 };
 
 /// What a transaction stopped, to be announced after its commit.
@@ -27,13 +27,12 @@ pub(crate) enum Stopped {
 }
 
 impl Stopping {
-    /// Stops a turn that is not finished. `reason` is what its stream says.
+    /// Stops a turn that is not finished.
     pub(crate) async fn stop(
         &mut self,
         conn: &mut PgConnection,
         key: TurnKey,
         job_id: Option<i64>,
-        reason: &str,
     ) -> Result<Stopped, QueueError> {
         let cancelled = match job_id {
             Some(id) => jobs::cancel(conn, JobId(id), &mut self.after).await?,
@@ -43,7 +42,7 @@ impl Stopping {
             return Ok(Stopped::Asked);
         }
         // Without a live job nobody else would ever end the turn.
-        turn_control::cancel_unattended(conn, &key, reason).await?;
+        turn_control::end_unattended(conn, &key, Unattended::Cancelled).await?;
         self.after.turns.insert(key);
         Ok(Stopped::Ended)
     }

@@ -15,6 +15,10 @@ use crate::{
 
 /// The model's time to its first token; taken off every figure.
 const MODEL: Duration = Duration::from_millis(50);
+/// 50 tokens a second, a usual pace: a turn takes about half a second, so that `at_once` turns are at
+/// every point of their way and not all at its beginning.
+const TOKEN_PACE: Duration = Duration::from_millis(20);
+const TOKENS: usize = 20;
 const MARKER: &str = "benchmark";
 
 /// Turns that run at once, how many are measured, and whether the aims hold for the load.
@@ -48,9 +52,11 @@ pub(crate) async fn measure(system: &System, report: &mut Report) -> anyhow::Res
     let pace = Pace {
         before_headers: MODEL,
         first_token: Duration::ZERO,
-        between_tokens: Duration::ZERO,
+        between_tokens: TOKEN_PACE,
     };
-    system.anthropic.on(MARKER, Reply::words(20).paced(pace));
+    system
+        .anthropic
+        .on(MARKER, Reply::words(TOKENS).paced(pace));
     let (mut process, listening) = system.role("serve").await?;
     let url = proxy::chat_url(listening.http.context("serve has no HTTP address")?);
     let client = reqwest::Client::new();
@@ -102,8 +108,10 @@ pub(crate) async fn measure(system: &System, report: &mut Report) -> anyhow::Res
     }
     report.note(format!(
         "Turn overhead: `serve` in one process; POST until the client has the first text, less the {} ms that the \
-         stand-in for the model takes to its first token. The stand-ins and the client run on the same cores.",
-        MODEL.as_millis()
+         stand-in for the model takes to its first token; an answer has {TOKENS} tokens, one each {} ms. The stand-ins and \
+         the client run on the same cores.",
+        MODEL.as_millis(),
+        TOKEN_PACE.as_millis()
     ));
     process.stop(Duration::from_secs(30)).await?;
     Ok(())

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use store::ids::{SessionId, TurnKey};
-
 use serde_json::Value;
 use sqlx::PgConnection;
-use store::bus::Wake;
+use store::{
+    bus::Wake,
+    ids::{SessionId, TurnKey},
+    turn_control::{self, Unattended},
+};
 
 use crate::{end::Ended, kind::JobKind};
 
@@ -69,7 +71,31 @@ impl JobKind for TurnProcess {
     fn serial_key(&self) -> Option<String> {
         Some(session_serial_key(&self.session_id))
     }
+
+    /// A job that ends without an answer ends its turn, so that no client waits for ever. A handler
+    /// that ends its own job has finished the turn before, which then stays as it is.
+    async fn ended(
+        &self,
+        ended: Ended,
+        conn: &mut PgConnection,
+        after: &mut Wake,
+    ) -> sqlx::Result<()> {
+        let how = match ended {
+            Ended::Done => return Ok(()),
+            Ended::Dead => Unattended::Failed(FAILED),
+            Ended::Cancelled => Unattended::Cancelled,
+        };
+        let key = self.key();
+        if turn_control::end_unattended(conn, &key, how).await? {
+            after.turns.insert(key);
+        }
+        Ok(())
+    }
 }
+
+/// What a visitor reads when nobody could answer.
+const FAILED: &str = "Sorry, something went wrong on our side and this message could not be \
+    answered. Please try again in a moment.";
 
 /// The serial key of a session's turns. Its lock (see [`crate::lock_serial_key`]) is also what
 /// orders everything else that changes a session's turns.

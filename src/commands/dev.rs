@@ -1,7 +1,7 @@
 //! `growth-chat dev`: the whole system on this machine, with no keys and no accounts.
 //!
 //! ```text
-//! dev ── a private Postgres, its data in `.growth-chat/`
+//! dev ── a private Postgres, its data in `.growth-chat/` or `--data`
 //!   ├─── stand-ins for Anthropic and OpenAI, and the page that shows what they received
 //!   ├─── growth-chat migrate, growth-chat index knowledge      (once, each to its end)
 //!   └─── growth-chat api, growth-chat worker, growth-chat worker   (restarted when they end)
@@ -56,6 +56,9 @@ pub(crate) struct DevArgs {
     /// Start with an empty database
     #[arg(long)]
     reset: bool,
+    /// Folder of the data, kept between runs [default: .growth-chat in the workspace]
+    #[arg(long)]
+    data: Option<PathBuf>,
     /// Show all that the processes log, not only warnings and errors
     #[arg(long)]
     verbose: bool,
@@ -123,7 +126,8 @@ struct System {
 impl System {
     async fn start(args: &DevArgs) -> Result<Self> {
         let root = workspace();
-        let home = Home::open(&root).await?;
+        let data = args.data.clone();
+        let home = Home::open(data.unwrap_or_else(|| root.join(".growth-chat"))).await?;
         // Like the children of a `dev` that was killed, its server takes a moment to end.
         Server::wait_until_unused(&home.postgres()).await?;
         let ports = Ports::choose(args)?;

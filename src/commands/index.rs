@@ -1,6 +1,8 @@
 //! `growth-chat index PATH…`: brings files into the knowledge base and works the jobs that index
 //! them, so that no worker is needed. A worker that runs meanwhile shares the work.
 
+pub(crate) mod command;
+
 use std::{
     collections::BTreeMap,
     io::{self, Write},

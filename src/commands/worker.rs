@@ -2,9 +2,14 @@
 
 use std::process::ExitCode;
 
+use anyhow::Context;
 use api::config::metrics_address;
 use jobs::{QueueConfig, Runtime};
-use store::settings::Settings;
+use store::{
+    bus::reconnect_waits, db::is_temporary, knowledge::KnowledgeError, settings::Settings,
+};
+use tokio::time::sleep;
+use workers::{Deps, WorkerConfig, knowledge::KnowledgeDeps};
 
 use crate::{
     cli::WorkerArgs,
@@ -36,23 +41,45 @@ pub(super) fn settings(args: &WorkerArgs) -> Settings {
 #[derive(Debug)]
 pub(super) struct WorkConfig {
     queue: QueueConfig,
+    worker: WorkerConfig,
 }
 
 impl WorkConfig {
     /// Reads what the queue and the handlers need.
     pub(super) fn read(settings: &mut Settings) -> Option<Self> {
         let queue = QueueConfig::read(settings);
-        Some(Self { queue: queue? })
+        let worker = WorkerConfig::read(settings);
+        Some(Self {
+            queue: queue?,
+            worker: worker?,
+        })
     }
 
     /// Runs jobs in `process`.
     pub(super) fn start(self, process: &mut Process) -> anyhow::Result<()> {
-        let runtime = Runtime::new(
-            process.database().clone(),
-            process.bus().clone(),
-            self.queue,
-        );
-        process.run_jobs(runtime, async { Ok(()) });
+        let database = process.database().clone();
+        let bus = process.bus().clone();
+        let deps = Deps::build(self.worker, &database, bus.clone())
+            .context("the client of the providers could not be made")?;
+        let runtime = workers::register(Runtime::new(database, bus, self.queue), &deps);
+        process.write_events(deps.events);
+        process.run_jobs(runtime, prepare(deps.knowledge));
         Ok(())
+    }
+}
+
+/// Prepares the knowledge base, however long the database is away. A knowledge base that does not fit
+/// the configuration fails: no job could be done.
+async fn prepare(knowledge: KnowledgeDeps) -> anyhow::Result<()> {
+    let mut waits = reconnect_waits();
+    loop {
+        match knowledge.prepare().await {
+            Ok(()) => return Ok(()),
+            Err(KnowledgeError::Database(error)) if is_temporary(&error) => {
+                tracing::warn!(error = %error, "the knowledge base could not be prepared yet");
+                sleep(waits.next().unwrap_or_default()).await;
+            }
+            Err(error) => return Err(error).context("the knowledge base can't be used"),
+        }
     }
 }

@@ -5,6 +5,7 @@ use std::{str::FromStr, time::Duration};
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::{
     Connection, PgConnection, PgPool,
+    error::DatabaseError,
     migrate::Migrator,
     postgres::{PgConnectOptions, PgPoolOptions, PgSslMode},
 };
@@ -17,6 +18,9 @@ static MIGRATOR: Migrator = sqlx::migrate!("../migrations");
 
 /// How long a request for a pooled connection waits before it fails.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Between two looks at a schema that is too old: somebody has to migrate it.
+const SCHEMA_LOOK: Duration = Duration::from_secs(5);
 
 /// Where the database is, and how many connections this process may hold besides the two that the
 /// wake-up bus and the lease renewal have for themselves.
@@ -153,12 +157,17 @@ impl Database {
         loop {
             match is_migrated(&self.pool).await {
                 Ok(true) => return,
-                Ok(false) => tracing::error!(
-                    "the database's schema is older than this program: run `growth-chat migrate`"
-                ),
-                Err(error) => tracing::warn!(error = %error, "the database is not there yet"),
+                Ok(false) => {
+                    tracing::error!(
+                        "the database's schema is older than this program: run `growth-chat migrate`"
+                    );
+                    sleep(SCHEMA_LOOK).await;
+                }
+                Err(error) => {
+                    tracing::warn!(error = %error, "the database is not there yet");
+                    sleep(waits.next().unwrap_or(SCHEMA_LOOK)).await;
+                }
             }
-            sleep(waits.next().unwrap_or(ACQUIRE_TIMEOUT)).await;
         }
     }
 }
@@ -181,9 +190,7 @@ pub async fn is_migrated(pool: &PgPool) -> sqlx::Result<bool> {
 
 /// Whether a table or a schema is missing.
 fn is_undefined(error: &sqlx::Error) -> bool {
-    let code = error
-        .as_database_error()
-        .and_then(sqlx::error::DatabaseError::code);
+    let code = error.as_database_error().and_then(DatabaseError::code);
     matches!(code.as_deref(), Some("42P01" | "3F000"))
 }
 

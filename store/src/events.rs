@@ -9,7 +9,10 @@ use std::{fmt, str::FromStr};
 use serde_json::value::RawValue;
 use sqlx::PgConnection;
 
-use crate::ids::{SessionId, TurnKey};
+use crate::{
+    ids::{SessionId, TurnKey},
+    protocol::Chunk,
+};
 
 /// A place in a turn's event log: everything up to and including it was seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -93,6 +96,27 @@ pub struct NewEvent {
     pub terminal: bool,
     /// The chunk's JSON.
     pub json: String,
+}
+
+impl NewEvent {
+    /// The frame of `chunk`.
+    pub fn new(key: TurnKey, attempt: i32, seq: i32, chunk: &Chunk) -> Self {
+        Self {
+            key,
+            attempt,
+            seq,
+            terminal: chunk.is_terminal(),
+            json: chunk.to_json(),
+        }
+    }
+}
+
+/// The frames of an attempt's chunks, numbered from `first_seq`.
+pub fn number(key: &TurnKey, attempt: i32, first_seq: i32, chunks: &[Chunk]) -> Vec<NewEvent> {
+    (first_seq..)
+        .zip(chunks)
+        .map(|(seq, chunk)| NewEvent::new(key.clone(), attempt, seq, chunk))
+        .collect()
 }
 
 /// Appends frames of any number of turns in one statement. A frame whose attempt is not its turn's

@@ -5,6 +5,7 @@
 
 pub mod bus;
 pub mod chat;
+pub mod checkpoints;
 pub mod clock;
 pub mod db;
 pub mod events;
@@ -15,3 +16,4 @@ pub mod sessions;
 pub mod settings;
 pub mod transcript;
 pub mod turn_control;
+pub mod turns;

@@ -98,6 +98,11 @@ impl Chunk {
             Self::Finish { .. } | Self::Abort { .. } | Self::Error { .. }
         )
     }
+
+    /// The JSON that a client gets.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("strings and numbers always have a JSON form")
+    }
 }
 
 /// Why an answer ended.

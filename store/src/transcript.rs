@@ -1,13 +1,13 @@
 //! A session's transcript: what a reload of the page needs.
 
 use chrono::{DateTime, Utc};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use sqlx::{PgConnection, types::Json};
 
 use crate::ids::SessionId;
 
 /// A passage that an answer used, as it is kept with the message.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Source {
     /// Its id, unique in the message.

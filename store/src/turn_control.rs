@@ -6,7 +6,7 @@
 use sqlx::PgConnection;
 
 use crate::{
-    events::{self, NewEvent},
+    events,
     ids::{MessageId, SessionId, TurnKey},
     protocol::{Chunk, ResetData, True},
 };
@@ -53,31 +53,52 @@ pub async fn unfinished(
     .await
 }
 
+/// What the stream of a turn that was stopped says, whoever stopped it and wherever it was by then.
+pub const CANCELLED: &str = "cancelled";
+
+/// How a turn ends that no worker has in hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unattended<'a> {
+    /// Somebody stopped it.
+    Cancelled,
+    /// Its job is dead; the text is what the visitor reads, without internals.
+    Failed(&'a str),
+}
+
 /// Ends a turn that no worker has in hand: its stream begins and stops under an attempt of its own,
-/// so that frames of a worker that lost the turn are fenced off.
-pub async fn cancel_unattended(
+/// so that frames of a worker that lost the turn are fenced off. A finished turn stays as it is.
+///
+/// Returns whether the turn was ended by this call; then its clients are to be told after the commit.
+pub async fn end_unattended(
     conn: &mut PgConnection,
     key: &TurnKey,
-    reason: &str,
-) -> sqlx::Result<()> {
+    how: Unattended<'_>,
+) -> sqlx::Result<bool> {
+    let status = match how {
+        Unattended::Cancelled => "cancelled",
+        Unattended::Failed(_) => "failed",
+    };
     let Some(turn) = sqlx::query!(
-        "update turns set status = 'cancelled', attempt = attempt + 1, finished_at = now()
+        r#"update turns set status = $3, attempt = attempt + 1, finished_at = now()
          where session_id = $1 and turn = $2 and finished_at is null
-         returning attempt, answer_id",
+         returning attempt, answer_id,
+                   exists (select 1 from turn_events where session_id = $1 and turn = $2)
+                       as "earlier_frames!""#,
         key.session_id.as_str(),
         key.turn,
+        status,
     )
     .fetch_optional(&mut *conn)
     .await?
     else {
-        return Ok(());
+        return Ok(false);
     };
     let message_id: MessageId = turn
         .answer_id
         .parse()
         .map_err(|bad| sqlx::Error::Decode(Box::new(bad)))?;
     let mut chunks = vec![Chunk::Start { message_id }];
-    if turn.attempt > 1 {
+    if turn.earlier_frames {
         chunks.push(Chunk::DataReset {
             data: ResetData {
                 attempt: turn.attempt,
@@ -85,23 +106,14 @@ pub async fn cancel_unattended(
             transient: True,
         });
     }
-    chunks.push(Chunk::Abort {
-        reason: reason.to_owned(),
+    chunks.push(match how {
+        Unattended::Cancelled => Chunk::Abort {
+            reason: CANCELLED.to_owned(),
+        },
+        Unattended::Failed(text) => Chunk::Error {
+            error_text: text.to_owned(),
+        },
     });
-    let frames = chunks
-        .iter()
-        .zip(1..)
-        .map(|(chunk, seq)| {
-            Ok(NewEvent {
-                key: key.clone(),
-                attempt: turn.attempt,
-                seq,
-                terminal: chunk.is_terminal(),
-                json: serde_json::to_string(chunk)
-                    .map_err(|error| sqlx::Error::Encode(Box::new(error)))?,
-            })
-        })
-        .collect::<sqlx::Result<Vec<_>>>()?;
-    events::append(conn, &frames).await?;
-    Ok(())
+    events::append(conn, &events::number(key, turn.attempt, 1, &chunks)).await?;
+    Ok(true)
 }

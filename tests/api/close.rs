@@ -36,7 +36,7 @@ async fn closing_ends_what_waits() {
     let (received, end) = frames.rest().await;
     assert_eq!(
         received[1].json,
-        json!({"type": "abort", "reason": "closed"})
+        json!({"type": "abort", "reason": "cancelled"})
     );
     assert_eq!(end, End::Clean);
     assert_eq!(app.count("select count(*) from queue.jobs").await, 0);

@@ -1,3 +1,6 @@
 //! What a visitor lives through, with real processes.
 
 mod answer;
+mod browser;
+mod dev;
+mod sdk_clients;

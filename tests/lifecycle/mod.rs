@@ -4,3 +4,4 @@ mod configuration;
 mod outage;
 mod process;
 mod stop;
+mod work;

@@ -29,6 +29,13 @@ impl Frame {
     pub(crate) fn kind(&self) -> &str {
         self.json["type"].as_str().unwrap()
     }
+
+    /// `(turn, attempt, seq)` of its id.
+    pub(crate) fn position(&self) -> (u32, u32, u32) {
+        let mut numbers = self.id.split('-').map(|number| number.parse().unwrap());
+        let mut next = || numbers.next().unwrap();
+        (next(), next(), next())
+    }
 }
 
 /// A stream as a client reads it.
@@ -37,6 +44,17 @@ pub(crate) struct Frames {
     buffer: Vec<u8>,
     /// Every byte that came.
     pub(crate) bytes: Vec<u8>,
+}
+
+/// The whole frames in what came, byte for byte, without comments.
+pub(crate) fn whole_frames(bytes: &[u8]) -> Vec<&str> {
+    let end = bytes.windows(2).rposition(|pair| pair == b"\n\n");
+    let whole = end.map_or(&[][..], |end| &bytes[..end]);
+    str::from_utf8(whole)
+        .unwrap()
+        .split("\n\n")
+        .filter(|block| !block.is_empty() && !block.starts_with(':'))
+        .collect()
 }
 
 /// What a client reads next.

@@ -11,6 +11,7 @@
 
 pub(crate) mod frames;
 pub(crate) mod process;
+pub(crate) mod tools;
 
 use std::{fs, sync::Arc, time::Duration};
 
@@ -19,7 +20,7 @@ use reqwest::Client;
 use sandbox::{
     anthropic::Anthropic,
     openai::{self, OpenAi},
-    outside::OutsideWorld,
+    outside::{Exchange, OutsideWorld, Service},
     postgres::{MIGRATOR, Server, ServerOptions, TestDatabase},
     process::{LogListener, Process, Program},
     watchdog::{Manner, Signal, Watchdog},
@@ -34,6 +35,13 @@ pub(crate) const TOKEN: &str = "test-token";
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Lines of the processes' logs that a failed test shows.
 const KEPT_LINES: usize = 1_000;
+
+/// A client for HTTP.
+pub(crate) fn client() -> Client {
+    // Another test may have been first.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    Client::new()
+}
 
 /// Where the system's data are.
 #[derive(Debug)]
@@ -81,8 +89,6 @@ impl TestSystem {
     }
 
     async fn on(database: Database) -> Self {
-        // Another test may have been first.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let world = OutsideWorld::default();
         let anthropic = Anthropic::start(world.clone(), 0).await.unwrap();
         let openai = OpenAi::start(world.clone(), 0).await.unwrap();
@@ -95,7 +101,7 @@ impl TestSystem {
         let ear = Arc::clone(&log);
         let mut system = Self {
             world,
-            client: Client::new(),
+            client: client(),
             environment: Vec::new(),
             log,
             listener: LogListener::new(move |name, line| {
@@ -163,6 +169,14 @@ impl TestSystem {
         }
     }
 
+    /// The requests to a service that name `marker`. A test that gives each question a marker of
+    /// its own learns so what one turn cost.
+    pub(crate) fn received(&self, service: Service, marker: &str) -> Vec<Exchange> {
+        let mut received = self.world.received_by(service);
+        received.retain(|exchange| exchange.body.to_string().contains(marker));
+        received
+    }
+
     /// An API process.
     pub(crate) async fn api(&self) -> ApiProcess {
         self.serving("api").await
@@ -181,6 +195,17 @@ impl TestSystem {
     /// A worker.
     pub(crate) async fn worker(&self) -> SystemProcess {
         self.start("worker").await
+    }
+
+    /// A worker with other variables than the rest.
+    pub(crate) async fn worker_with(&self, variables: &[(&str, &str)]) -> SystemProcess {
+        let mut program = self.program("worker", &["worker"]);
+        for (name, value) in variables {
+            program.environment.retain(|(known, _)| known != name);
+            let variable = ((*name).to_owned(), (*value).to_owned());
+            program.environment.push(variable);
+        }
+        SystemProcess::start(program, &self.watchdog, &self.listener, PATIENCE).await
     }
 
     async fn start(&self, role: &str) -> SystemProcess {

@@ -62,6 +62,14 @@ impl SystemProcess {
         assert!(status.success(), "{status}: {}", self.process.log());
     }
 
+    pub(crate) fn metrics_address(&self) -> SocketAddr {
+        self.listening.metrics.unwrap()
+    }
+
+    pub(crate) fn serves_no_api(&self) -> bool {
+        self.listening.http.is_none()
+    }
+
     /// Sends a signal.
     pub(crate) fn signal(&self, signal: Signal) {
         self.process.signal(signal);
@@ -138,7 +146,7 @@ impl ApiProcess {
     }
 
     pub(crate) fn metrics_url(&self) -> String {
-        let address = self.process.listening.metrics.unwrap();
+        let address = self.process.metrics_address();
         format!("http://{address}/metrics")
     }
 
@@ -174,6 +182,28 @@ impl ApiProcess {
         Frames::of(response)
     }
 
+    /// Sends a message and reads where its answer will be (202).
+    pub(crate) async fn submit(&self, session: &str, message_id: &str, text: &str) -> Value {
+        let response = self.submission(session, message_id, text).send().await;
+        let response = response.unwrap();
+        assert_eq!(response.status(), StatusCode::ACCEPTED);
+        response.json().await.unwrap()
+    }
+
+    /// The request of [`Self::submit`].
+    pub(crate) fn submission(&self, session: &str, message_id: &str, text: &str) -> RequestBuilder {
+        self.post("/chat")
+            .header("accept", "application/json")
+            .json(&json!({"session_id": session, "message_id": message_id, "message": text}))
+    }
+
+    /// Stops a turn.
+    pub(crate) async fn cancel(&self, session: &str, turn: i32) {
+        let path = format!("/chat/{session}/turns/{turn}/cancel");
+        let response = self.post(&path).send().await.unwrap();
+        assert!(response.status().is_success(), "{}", response.status());
+    }
+
     /// The transcript and state of a session.
     pub(crate) async fn transcript(&self, session: &str) -> Value {
         let response = self.get(&format!("/chat/{session}")).send().await.unwrap();
@@ -195,6 +225,15 @@ pub(crate) async fn cut_after(mut stream: Frames, count: usize) -> Vec<Frame> {
     frames
 }
 
+/// Reads until a visitor sees the first words.
+pub(crate) async fn until_text(stream: &mut Frames) -> Vec<Frame> {
+    let mut frames = Vec::new();
+    while shown_text(&frames).is_empty() {
+        frames.push(stream.frame().await);
+    }
+    frames
+}
+
 /// The text that a client shows after these frames: a new attempt begins an empty one.
 pub(crate) fn shown_text(frames: &[Frame]) -> String {
     let mut text = String::new();
@@ -206,6 +245,25 @@ pub(crate) fn shown_text(frames: &[Frame]) -> String {
         }
     }
     text
+}
+
+/// How often a client was told to begin again.
+pub(crate) fn resets(frames: &[Frame]) -> usize {
+    let resets = frames.iter().filter(|frame| frame.kind() == "data-reset");
+    resets.count()
+}
+
+/// A transcript of one question and one answer, which is this.
+#[track_caller]
+pub(crate) fn assert_one_answer(transcript: &Value, answer: &str) {
+    let messages = transcript["messages"].as_array().unwrap();
+    let roles: Vec<&str> = messages
+        .iter()
+        .map(|message| message["role"].as_str().unwrap())
+        .collect();
+    assert_eq!(roles, ["user", "assistant"]);
+    assert_eq!(last_answer(transcript), answer);
+    assert_eq!(transcript["active_turn"], Value::Null);
 }
 
 /// The text of the newest message of a transcript.

@@ -1,6 +1,13 @@
 //! What the jobs do: their handlers, and the clients of the outside services that they call.
+//!
+//! A process that works reads a [`WorkerConfig`], builds [`Deps`] from it, and has [`register`] tell
+//! the queue which handler runs what. It also runs [`Deps::events`] for as long as handlers run.
 
 pub mod clients;
 pub mod config;
+mod deps;
 pub mod handlers;
 pub mod knowledge;
+pub mod turn;
+
+pub use deps::{Deps, WorkerConfig, register};

@@ -111,9 +111,7 @@ async fn cancel(
         return Ok(outcome(&turn.status));
     }
     let mut stopping = Stopping::default();
-    let stopped = stopping
-        .stop(&mut transaction, key, turn.job_id, "cancelled")
-        .await?;
+    let stopped = stopping.stop(&mut transaction, key, turn.job_id).await?;
     transaction.commit().await?;
     stopping.announce(state.bus());
     Ok(outcome(match stopped {

@@ -96,9 +96,7 @@ async fn close(
             session_id: session_id.clone(),
             turn: turn.turn,
         };
-        stopping
-            .stop(&mut transaction, key, turn.job_id, "closed")
-            .await?;
+        stopping.stop(&mut transaction, key, turn.job_id).await?;
     }
     sessions::close_by_visitor(&mut transaction, &session_id).await?;
     transaction.commit().await?;

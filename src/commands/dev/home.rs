@@ -14,7 +14,7 @@ const PREDECESSOR_PATIENCE: Duration = Duration::from_secs(15);
 /// Between two tries to get its lock.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// `.growth-chat/` of a workspace, locked.
+/// The data folder, locked.
 #[derive(Debug)]
 pub(super) struct Home {
     folder: PathBuf,
@@ -27,13 +27,15 @@ pub(super) struct Home {
 impl Home {
     /// Opens or creates it; an error when another `dev` has it. Waits for the processes of one that
     /// was killed.
-    pub(super) async fn open(workspace: &Path) -> Result<Self> {
-        let folder = workspace.join(".growth-chat");
+    pub(super) async fn open(folder: PathBuf) -> Result<Self> {
         let cant_write = || format!("{} can't be written: make it writable", folder.display());
         fs::create_dir_all(&folder).with_context(cant_write)?;
         let lock = lock_file(&folder, "lock").with_context(cant_write)?;
         if !try_lock(&lock).with_context(cant_write)? {
-            bail!("another `cargo dev` is running in this workspace: stop it first");
+            bail!(
+                "another `cargo dev` is running with the data in {}: stop it first",
+                folder.display()
+            );
         }
         let children = lock_file(&folder, "children.lock").with_context(cant_write)?;
         let deadline = Instant::now() + PREDECESSOR_PATIENCE;
@@ -96,44 +98,50 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_second_dev_in_the_same_workspace_is_told_so() {
-        let workspace = tempfile::tempdir().unwrap();
-        let first = Home::open(workspace.path()).await.unwrap();
-        let said = Home::open(workspace.path()).await.unwrap_err().to_string();
+    async fn a_second_dev_with_the_same_data_is_told_so() {
+        let data = tempfile::tempdir().unwrap();
+        let first = Home::open(data.path().into()).await.unwrap();
+        let said = Home::open(data.path().into())
+            .await
+            .unwrap_err()
+            .to_string();
         assert!(said.contains("another `cargo dev` is running"), "{said}");
         drop(first);
-        Home::open(workspace.path()).await.unwrap();
+        Home::open(data.path().into()).await.unwrap();
     }
 
     #[tokio::test]
     async fn a_reset_forgets_the_data_and_keeps_the_lock() {
-        let workspace = tempfile::tempdir().unwrap();
-        let home = Home::open(workspace.path()).await.unwrap();
+        let data = tempfile::tempdir().unwrap();
+        let home = Home::open(data.path().into()).await.unwrap();
         home.reset().unwrap();
         fs::create_dir_all(home.postgres().join("data")).unwrap();
         home.reset().unwrap();
         assert!(!home.postgres().exists());
-        assert!(Home::open(workspace.path()).await.is_err());
+        assert!(Home::open(data.path().into()).await.is_err());
     }
 
     #[tokio::test]
     async fn a_folder_that_cant_be_written_is_named() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let said = Home::open(file.path()).await.unwrap_err().to_string();
+        let said = Home::open(file.path().into())
+            .await
+            .unwrap_err()
+            .to_string();
         assert!(said.contains("can't be written"), "{said}");
     }
 
     #[tokio::test]
     async fn a_new_dev_waits_until_the_children_of_a_killed_one_have_ended() {
-        let workspace = tempfile::tempdir().unwrap();
-        let killed = Home::open(workspace.path()).await.unwrap();
+        let data = tempfile::tempdir().unwrap();
+        let killed = Home::open(data.path().into()).await.unwrap();
         let held_by_its_watchdog = killed.childrens_lock().unwrap();
         drop(killed);
         let ending = async {
             tokio::time::sleep(LOOK).await;
             drop(held_by_its_watchdog);
         };
-        let (opened, ()) = tokio::join!(Home::open(workspace.path()), ending);
+        let (opened, ()) = tokio::join!(Home::open(data.path().into()), ending);
         opened.unwrap();
     }
 }

@@ -71,9 +71,12 @@ pub async fn ensure_table(
     if dimensions > MAX_DIMENSIONS {
         return Err(KnowledgeError::TooManyDimensions(dimensions));
     }
-    // The usual case takes no lock and writes nothing.
-    if dimensions_of(conn, table).await? == Some(i32::from(dimensions)) {
-        return Ok(());
+    // The usual case takes no lock and writes nothing. Without the lock a table that is being made may
+    // show its name before its columns.
+    match dimensions_of(conn, table).await {
+        Ok(Some(found)) if found == i32::from(dimensions) => return Ok(()),
+        Ok(_) | Err(KnowledgeError::NotAKnowledgeTable(_)) => {}
+        Err(error) => return Err(error),
     }
     let mut tx = conn.begin().await?;
     sqlx::query!(

@@ -2,6 +2,8 @@
 
 use std::{error::Error, fmt, time::Duration};
 
+use jobs::Retry;
+
 /// Whether the same call may succeed later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RetryClass {
@@ -17,6 +19,17 @@ pub enum RetryClass {
 impl RetryClass {
     /// On the job's own schedule.
     pub const LATER: Self = Self::Retry { after: None };
+}
+
+impl From<RetryClass> for Retry {
+    /// The schedule is the job's.
+    fn from(class: RetryClass) -> Self {
+        match class {
+            RetryClass::Retry { after: None } => Self::AsPlanned,
+            RetryClass::Retry { after: Some(wait) } => Self::NotBefore(wait),
+            RetryClass::Never => Self::Never,
+        }
+    }
 }
 
 /// The kinds of failure that we tell apart.

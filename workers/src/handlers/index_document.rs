@@ -11,7 +11,7 @@
 
 use std::collections::HashMap;
 
-use jobs::{JobError, Retry, catalog::KnowledgeIndexDocument};
+use jobs::{JobError, Outcome, Runtime, catalog::KnowledgeIndexDocument};
 use store::knowledge::{
     ChunkEmbedding, ChunkToStore, KnowledgeError, StoredChunk, load_document, replace_chunks,
     stored_chunks,
@@ -25,6 +25,23 @@ use crate::{
         document::{Format, body},
     },
 };
+
+/// Has `runtime` run the jobs of this kind.
+pub fn register(runtime: Runtime, deps: &KnowledgeDeps) -> Runtime {
+    let deps = deps.clone();
+    runtime.register(move |job: KnowledgeIndexDocument, _context| {
+        let deps = deps.clone();
+        async move {
+            let outcome = index_document(&deps, &job).await?;
+            tracing::info!(
+                document_id = job.document_id,
+                ?outcome,
+                "indexed a document"
+            );
+            Ok(Outcome::Done)
+        }
+    })
+}
 
 /// What became of the document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,11 +96,7 @@ impl From<sqlx::Error> for IndexError {
 
 impl From<IndexError> for JobError {
     fn from(error: IndexError) -> Self {
-        let retry = match error.retry() {
-            RetryClass::Never => Retry::Never,
-            RetryClass::Retry { after: None } => Retry::AsPlanned,
-            RetryClass::Retry { after: Some(after) } => Retry::NotBefore(after),
-        };
+        let retry = error.retry().into();
         let reason = match error {
             // A database's message can quote a row.
             IndexError::Store(KnowledgeError::Database(source)) => return source.into(),

@@ -1,3 +1,4 @@
 //! One file per kind of job.
 
 pub mod index_document;
+pub mod turn_process;

@@ -14,7 +14,7 @@ use store::knowledge::{IndexProfile, KnowledgeError, ensure_table};
 
 use crate::{clients::embeddings::Embedder, config::KnowledgeConfig};
 
-pub use retrieve::{Passage, RetrieveError, retrieve};
+pub use retrieve::{Passage, RetrieveError, embed_question, nearest, retrieve};
 
 /// What indexing and retrieval work with. A clone shares the connections.
 #[derive(Debug, Clone)]

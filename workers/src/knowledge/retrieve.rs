@@ -58,14 +58,30 @@ impl RetrieveError {
 /// Of a question with more than 8,192 bytes only the beginning is embedded, so that it never has
 /// more tokens than the provider takes; a message of 4,000 characters gets there in few scripts.
 pub async fn retrieve(deps: &KnowledgeDeps, question: &str) -> Result<Vec<Passage>, RetrieveError> {
+    match embed_question(deps, question).await? {
+        Some(embedding) => Ok(nearest(deps, embedding).await?),
+        None => Ok(Vec::new()),
+    }
+}
+
+/// The first half of [`retrieve`]: the call of the provider. `None`: the question is blank.
+pub async fn embed_question(
+    deps: &KnowledgeDeps,
+    question: &str,
+) -> Result<Option<Vec<f32>>, ProviderError> {
     let question = question[..question.floor_char_boundary(MAX_INPUT_TOKENS)].trim();
     if question.is_empty() {
-        return Ok(Vec::new());
+        return Ok(None);
     }
     let embedded = deps.embedder.embed(&[question]).await?;
-    let Some(embedding) = embedded.vectors.into_iter().next() else {
-        return Ok(Vec::new());
-    };
+    Ok(embedded.vectors.into_iter().next())
+}
+
+/// The second half of [`retrieve`]: the search.
+pub async fn nearest(
+    deps: &KnowledgeDeps,
+    embedding: Vec<f32>,
+) -> Result<Vec<Passage>, KnowledgeError> {
     let wanted = Search {
         embedding,
         model: deps.embedder.model(),

@@ -16,3 +16,7 @@ mod staging;
 mod stand_ins;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod turn_world;
+#[cfg(test)]
+mod turns;

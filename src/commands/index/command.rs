@@ -1,0 +1,84 @@
+//! The command around the indexing: its configuration, its database, its workers.
+
+use std::{io, process::ExitCode};
+
+use anyhow::Context;
+use jobs::{JobKind, QueueConfig, Runtime, catalog::KnowledgeIndexDocument};
+use store::{bus::Bus, db::Database, settings::Settings};
+use tokio_util::sync::CancellationToken;
+use workers::{
+    clients::{embeddings::Embedder, http_client},
+    config::{EmbeddingsConfig, KnowledgeConfig},
+    handlers::index_document,
+    knowledge::KnowledgeDeps,
+};
+
+use super::IndexArgs;
+use crate::{
+    environment,
+    lifecycle::StopSignals,
+    process::{ProcessConfig, fresh_name},
+    reach::reach_migrated,
+};
+
+/// Indexes, with a runtime of its own for the one queue.
+pub(crate) async fn run(args: IndexArgs) -> anyhow::Result<ExitCode> {
+    let mut settings = environment::settings();
+    let process = ProcessConfig::read(&mut settings);
+    let knowledge = KnowledgeSettings::read(&mut settings);
+    let queue = QueueConfig::read(&mut settings);
+    let ((process, knowledge), queue) = settings.finish(process.zip(knowledge).zip(queue))?;
+    process.log.start()?;
+    let database = process.database.open()?;
+    let shutdown = CancellationToken::new();
+    tokio::spawn(StopSignals::listen()?.obey(shutdown.clone()));
+    if let Some(reached) = shutdown
+        .run_until_cancelled(reach_migrated(&database))
+        .await
+    {
+        reached?;
+    }
+    let bus = Bus::new(fresh_name());
+    let (carrier, of, until) = (bus.clone(), database.clone(), shutdown.clone());
+    tokio::spawn(async move { carrier.run(&of, until).await });
+    let deps = knowledge.deps(&database)?;
+    let queue = QueueConfig {
+        queues: vec![KnowledgeIndexDocument::QUEUE.to_owned()],
+        ..queue
+    };
+    let runtime = Runtime::new(database, bus.clone(), queue);
+    let runtime = index_document::register(runtime, &deps);
+    let drain = process.drain;
+    let work = |stop| async move { Ok(runtime.run(stop, drain).await?) };
+    let mut out = io::stdout();
+    super::run(&args, &deps, &bus, shutdown, work, &mut out).await
+}
+
+/// What indexing is configured with; it needs no model.
+#[derive(Debug)]
+struct KnowledgeSettings {
+    embeddings: EmbeddingsConfig,
+    knowledge: KnowledgeConfig,
+}
+
+impl KnowledgeSettings {
+    /// Reads the variables of the embeddings and the knowledge base.
+    fn read(settings: &mut Settings) -> Option<Self> {
+        let embeddings = EmbeddingsConfig::read(settings);
+        let knowledge = KnowledgeConfig::read(settings);
+        Some(Self {
+            embeddings: embeddings?,
+            knowledge: knowledge?,
+        })
+    }
+
+    /// What indexing works with.
+    fn deps(self, database: &Database) -> anyhow::Result<KnowledgeDeps> {
+        let http = http_client().context("the client of the providers could not be made")?;
+        Ok(KnowledgeDeps {
+            pool: database.pool().clone(),
+            embedder: Embedder::new(self.embeddings, http),
+            config: self.knowledge,
+        })
+    }
+}

@@ -1,0 +1,45 @@
+//! Waits for a database that is coming up, for the commands that can do nothing without it.
+
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use store::{
+    bus::reconnect_waits,
+    db::{Database, is_migrated, is_temporary},
+};
+use tokio::time::{Instant, sleep};
+
+/// How long a database may take to come up: a serverless one takes seconds.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Waits until the database answers.
+pub(crate) async fn reach(database: &Database) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    let mut waits = reconnect_waits();
+    loop {
+        let Err(error) = database.probe().await else {
+            return Ok(());
+        };
+        let wait = waits.next().unwrap_or_default();
+        if !is_temporary(&error) {
+            return Err(error).context("the database refuses the connection");
+        }
+        if begun.elapsed() + wait > PATIENCE {
+            let waited = PATIENCE.as_secs();
+            return Err(error)
+                .with_context(|| format!("the database was not reached within {waited} s"));
+        }
+        tracing::warn!(error = %error, "the database is not there yet");
+        sleep(wait).await;
+    }
+}
+
+/// The same for a database that has to have the schema already.
+pub(crate) async fn reach_migrated(database: &Database) -> anyhow::Result<()> {
+    reach(database).await?;
+    let migrated = is_migrated(database.pool()).await;
+    if migrated.context("the database's schema could not be looked at")? {
+        return Ok(());
+    }
+    bail!("the database's schema is older than this program: run `growth-chat migrate`")
+}

@@ -1,0 +1,10 @@
+//! What the house promises when something breaks: processes that are killed, a database that goes
+//! away, providers that fail, visitors who mean no good. Real processes, a real Postgres.
+
+mod api;
+mod hostile_input;
+mod idempotency;
+mod postgres;
+mod providers;
+mod stop;
+mod worker;

@@ -1,0 +1,163 @@
+//! What the schema promises to whoever builds on it: names, keys, and a safe way to it.
+
+use std::collections::BTreeSet;
+
+use sandbox::postgres::{MIGRATOR, TestDatabase};
+use sqlx::{PgPool, Row, query, query_scalar};
+
+/// The tables of a session: each can be distributed by `session_id`.
+const OF_A_SESSION: [&str; 6] = [
+    "sessions",
+    "turns",
+    "messages",
+    "checkpoints",
+    "checkpoint_writes",
+    "turn_events",
+];
+
+async fn migrated() -> (TestDatabase, PgPool) {
+    let database = TestDatabase::create().await.unwrap();
+    let pool = database.pool().await.unwrap();
+    (database, pool)
+}
+
+/// `(table, constraint, columns)` of the constraints of some types below `public` and `queue`.
+async fn constraints(pool: &PgPool, types: &str) -> Vec<(String, String, Vec<String>)> {
+    query(
+        "select c.conrelid::regclass::text, c.conname::text,
+                array(select a.attname::text from unnest(c.conkey) with ordinality k (number, at)
+                      join pg_attribute a on a.attrelid = c.conrelid and a.attnum = k.number order by k.at)
+         from pg_constraint c
+         join pg_namespace n on n.oid = c.connamespace
+         where n.nspname in ('public', 'queue') and position(c.contype in $1) > 0",
+    )
+    .bind(types)
+    .fetch_all(pool)
+    .await
+    .unwrap()
+    .into_iter()
+    .map(|row| (row.get(0), row.get(1), row.get(2)))
+    .collect()
+}
+
+#[tokio::test]
+async fn every_key_of_a_sessions_table_starts_with_the_session() {
+    let (_database, pool) = migrated().await;
+    let keys = constraints(&pool, "puf").await;
+    let mut seen = BTreeSet::new();
+    for (table, name, columns) in &keys {
+        if OF_A_SESSION.contains(&table.as_str()) {
+            assert_eq!(columns[0], "session_id", "{name} of {table}");
+            seen.insert(table.as_str());
+        }
+    }
+    assert_eq!(seen, BTreeSet::from(OF_A_SESSION));
+    let unique_indexes: Vec<String> = query_scalar(
+        "select i.indexrelid::regclass::text from pg_index i
+         join pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
+         where i.indisunique and i.indrelid::regclass::text = any($1) and a.attname <> 'session_id'",
+    )
+    .bind(OF_A_SESSION.map(str::to_owned).to_vec())
+    .fetch_all(&pool)
+    .await
+    .unwrap();
+    assert_eq!(unique_indexes, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn the_queue_has_no_foreign_keys_and_nothing_refers_to_it_by_one() {
+    let (_database, pool) = migrated().await;
+    let touching: i64 = query_scalar(
+        "select count(*) from pg_constraint c
+         where c.contype = 'f'
+           and 'queue'::regnamespace in ((select relnamespace from pg_class where oid = c.conrelid),
+                                         (select relnamespace from pg_class where oid = c.confrelid))",
+    )
+    .fetch_one(&pool)
+    .await
+    .unwrap();
+    assert_eq!(touching, 0);
+}
+
+#[tokio::test]
+async fn every_constraint_was_given_its_name() {
+    let (_database, pool) = migrated().await;
+    for (table, name, _) in constraints(&pool, "pufc").await {
+        if table == "_sqlx_migrations" {
+            continue;
+        }
+        let bare = table.trim_start_matches("queue.");
+        assert!(
+            name.starts_with(bare),
+            "{name} of {table} does not name its table"
+        );
+        // What Postgres makes up for a check that has no name.
+        assert!(
+            !name.ends_with("_check") && !name.ends_with("_check1"),
+            "{name} of {table}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_chunks_are_indexed_as_the_product_promises() {
+    let (_database, pool) = migrated().await;
+    let definition: String =
+        query_scalar("select pg_get_indexdef('knowledge_chunks_embedding'::regclass)")
+            .fetch_one(&pool)
+            .await
+            .unwrap();
+    assert!(
+        definition.contains("USING hnsw (embedding vector_cosine_ops)"),
+        "{definition}"
+    );
+    assert!(
+        definition.contains("m='16'") && definition.contains("ef_construction='64'"),
+        "{definition}"
+    );
+}
+
+#[tokio::test]
+async fn migrations_can_be_repeated_and_run_by_several_processes_at_once() {
+    let (_database, pool) = migrated().await;
+    query("insert into sessions (session_id) values ('kept')")
+        .execute(&pool)
+        .await
+        .unwrap();
+    let all = (0..4).map(|_| async { MIGRATOR.run(&pool).await });
+    for migrated in futures::future::join_all(all).await {
+        migrated.unwrap();
+    }
+    let applied: i64 = query_scalar("select count(*) from _sqlx_migrations where success")
+        .fetch_one(&pool)
+        .await
+        .unwrap();
+    assert_eq!(usize::try_from(applied).unwrap(), MIGRATOR.iter().count());
+    let kept: i64 = query_scalar("select count(*) from sessions")
+        .fetch_one(&pool)
+        .await
+        .unwrap();
+    assert_eq!(kept, 1);
+}
+
+#[tokio::test]
+async fn a_session_that_is_deleted_takes_what_belongs_to_it_along() {
+    let (_database, pool) = migrated().await;
+    for statement in [
+        "insert into sessions (session_id) values ('s')",
+        "insert into turns (session_id, turn, message_id, answer_id) values ('s', 1, 'm', 'a')",
+        "insert into messages (session_id, message_id, turn, role, body) values ('s', 'm', 1, 'user', 'x')",
+        "insert into checkpoints (session_id, turn, state) values ('s', 1, '{}')",
+        "insert into checkpoint_writes (session_id, turn, step, attempt, output) values ('s', 1, 'retrieved', 1, '{}')",
+        "delete from sessions where session_id = 's'",
+    ] {
+        query(statement).execute(&pool).await.unwrap();
+    }
+    for table in ["turns", "messages", "checkpoints", "checkpoint_writes"] {
+        let left: i64 = query_scalar(sqlx::AssertSqlSafe(format!("select count(*) from {table}")))
+            .fetch_one(&pool)
+            .await
+            .unwrap();
+        assert_eq!(left, 0, "{table}");
+    }
+}

@@ -1,0 +1,89 @@
+//! What a process that works is put together from.
+
+use jobs::{Runtime, catalog::TurnProcess};
+use store::{bus::Bus, db::Database, settings::Settings};
+
+use crate::{
+    clients::{anthropic::Anthropic, embeddings::Embedder, http_client},
+    config::{ConversationConfig, EmbeddingsConfig, KnowledgeConfig, ModelConfig},
+    handlers::{index_document, turn_process::turn_process},
+    knowledge::KnowledgeDeps,
+    turn::{EventWriter, TurnDeps},
+};
+
+/// Everything that the worker is told by its environment, besides the database and the queue.
+#[derive(Debug, Clone)]
+pub struct WorkerConfig {
+    /// The language model.
+    pub model: ModelConfig,
+    /// The embeddings.
+    pub embeddings: EmbeddingsConfig,
+    /// The knowledge base.
+    pub knowledge: KnowledgeConfig,
+    /// The limits of a conversation.
+    pub conversation: ConversationConfig,
+}
+
+impl WorkerConfig {
+    /// Reads all of it, so that every problem is noted at once.
+    pub fn read(settings: &mut Settings) -> Option<Self> {
+        let model = ModelConfig::read(settings);
+        let embeddings = EmbeddingsConfig::read(settings);
+        let knowledge = KnowledgeConfig::read(settings);
+        let conversation = ConversationConfig::read(settings);
+        Some(Self {
+            model: model?,
+            embeddings: embeddings?,
+            knowledge: knowledge?,
+            conversation: conversation?,
+        })
+    }
+}
+
+/// What the handlers work with. A clone shares it.
+#[derive(Debug, Clone)]
+pub struct Deps {
+    /// For turns.
+    pub turn: TurnDeps,
+    /// For indexing. Its [`KnowledgeDeps::prepare`] is to be called before anything is searched.
+    pub knowledge: KnowledgeDeps,
+    /// Writes the frames of the turns, while its `run` runs: longer than the handlers.
+    pub events: EventWriter,
+}
+
+impl Deps {
+    /// Makes the clients. Fails when the system's trust roots can't be read.
+    pub fn build(config: WorkerConfig, database: &Database, bus: Bus) -> reqwest::Result<Self> {
+        let http = http_client()?;
+        let pool = database.pool().clone();
+        let knowledge = KnowledgeDeps {
+            pool: pool.clone(),
+            embedder: Embedder::new(config.embeddings, http.clone()),
+            config: config.knowledge,
+        };
+        let events = EventWriter::new(pool.clone(), bus.clone());
+        let turn = TurnDeps {
+            pool,
+            bus,
+            writer: events.clone(),
+            model_name: config.model.model.clone(),
+            max_output_tokens: config.model.max_output_tokens,
+            model: Anthropic::new(config.model, http),
+            window: config.conversation.context_window_turns,
+            knowledge: knowledge.clone(),
+        };
+        Ok(Self {
+            turn,
+            knowledge,
+            events,
+        })
+    }
+}
+
+/// Registers every handler.
+#[must_use]
+pub fn register(runtime: Runtime, deps: &Deps) -> Runtime {
+    let turn = deps.turn.clone();
+    let runtime = index_document::register(runtime, &deps.knowledge);
+    runtime.register(move |job: TurnProcess, context| turn_process(turn.clone(), job, context))
+}
