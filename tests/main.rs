@@ -9,6 +9,7 @@ mod api;
 mod deploy;
 mod documents;
 mod faults;
+mod jobs;
 mod journeys;
 mod lifecycle;
 mod schema;

@@ -31,9 +31,11 @@ use crate::{
 /// How long a handler may take to end its job once that was cancelled.
 const CANCEL_GRACE: Duration = Duration::from_secs(10);
 
+type Deliver = dyn Fn(&Value, JobContext) -> Result<(), Undelivered> + Send + Sync;
+
 /// Where the claimer puts the jobs of one kind.
 pub(crate) struct Intake {
-    pub(crate) deliver: Box<dyn Fn(&Value, JobContext) -> Result<(), Undelivered> + Send + Sync>,
+    pub(crate) deliver: Box<Deliver>,
 }
 
 /// A claimed job that no handler took.
@@ -107,7 +109,7 @@ where
         result = tokio::time::timeout(J::TIMEOUT, handler(job, context.clone())) => match result {
             Ok(Ok(outcome)) => Verdict::Ended(outcome),
             Ok(Err(error)) => Verdict::Failed(error),
-            Err(_) => Verdict::Failed(JobError::retry(format!("took longer than {} s", J::TIMEOUT.as_secs()))),
+            Err(_) => Verdict::Failed(JobError::retry(format!("took longer than {} s", J::TIMEOUT.as_secs_f64()))),
         },
         () = cancelled_too_long => Verdict::Ended(Outcome::Cancelled),
     }

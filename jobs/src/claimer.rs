@@ -17,12 +17,11 @@ use uuid::Uuid;
 
 use crate::{
     backend::{Intake, Undelivered},
-    end::{Ended, end_with},
     flight::InFlight,
     kind::JobId,
     outcome::{Fence, JobContext, JobError, Outcome, Stop},
     settler::{Settlement, Verdict},
-    sql::{self, Abandoned, Claimed, RunAgain},
+    sql::{self, Claimed},
 };
 
 /// Beyond this one statement gets long and its jobs start late; the next claim follows at once.
@@ -32,10 +31,6 @@ const RESCUE_MARGIN: Duration = Duration::from_millis(150);
 /// Peers are told at most this often that leases are held here; a lease that began in between has
 /// begun this long after an announcement at the latest.
 const ANNOUNCE_EVERY: Duration = Duration::from_secs(1);
-/// When to look again after abandoned jobs that could not be taken now (somebody else is at them, or
-/// there were too many), and after some that the database refused to change.
-const RESCUE_AGAIN: Duration = Duration::from_millis(500);
-const RESCUE_REFUSED_AGAIN: Duration = Duration::from_secs(5);
 /// A job of a kind that this version does not know waits for a newer one: a rolling deployment.
 const UNKNOWN_KIND_AGAIN: Duration = Duration::from_secs(30);
 /// A worker without room has ended and takes the process with it.
@@ -315,6 +310,9 @@ impl Claimer {
     /// Due jobs that a claim does not get are locked, most often by a peer that is just claiming
     /// them; but a transaction may also hold them for long.
     fn plan_claims(&self, plan: &mut Plan, due: &[String], now: Instant) {
+        if due.is_empty() {
+            plan.empty_claims = 0;
+        }
         let due = due.iter().filter_map(|queue| {
             let (queue, _) = self.slots.get_key_value(queue.as_str())?;
             Some(Arc::clone(queue))
@@ -326,77 +324,6 @@ impl Claimer {
             let due: BTreeSet<_> = due.filter(|queue| !plan.queues.contains(queue)).collect();
             let pause = Duration::from_millis(4 << plan.empty_claims.min(8));
             plan.locked = (!due.is_empty()).then_some((now + pause, due));
-        }
-        if plan.locked.is_none() {
-            plan.empty_claims = 0;
-        }
-    }
-
-    /// Takes over abandoned jobs. Returns when to look for more.
-    async fn rescue(&self) -> sqlx::Result<Duration> {
-        let mut again = RESCUE_AGAIN;
-        for job in sql::abandoned(&self.pool, self.lease).await? {
-            match self.rescue_one(&job).await {
-                Ok(()) => {}
-                Err(error) if sql::is_passing(&error) => return Err(error),
-                // It must not keep the others from being rescued.
-                Err(error) => {
-                    tracing::error!(error = %error, job = job.id, kind = job.kind, "a job can't be rescued");
-                    again = RESCUE_REFUSED_AGAIN;
-                }
-            }
-        }
-        Ok(again)
-    }
-
-    async fn rescue_one(&self, job: &Abandoned) -> sqlx::Result<()> {
-        let mut after = Wake::default();
-        let mut tx = self.pool.begin().await?;
-        if let Some(key) = &job.serial_key
-            && !sql::try_lock_key(&mut tx, key).await?
-        {
-            // Claims and cancellations do not wait for whoever holds it.
-            return Ok(());
-        }
-        if !sql::lock_abandoned(&mut tx, job).await? {
-            return Ok(());
-        }
-        let outcome = self.take_over(&mut tx, job, &mut after).await?;
-        tx.commit().await?;
-        tracing::warn!(
-            job = job.id,
-            kind = job.kind,
-            outcome,
-            "a job's lease ended without its worker"
-        );
-        metrics::counter!("growth_chat_jobs_total", "kind" => job.kind.clone(), "outcome" => outcome)
-            .increment(1);
-        self.bus.publish(&after);
-        Ok(())
-    }
-
-    async fn take_over(
-        &self,
-        conn: &mut sqlx::PgConnection,
-        job: &Abandoned,
-        after: &mut Wake,
-    ) -> sqlx::Result<&'static str> {
-        const LOST: &str = "the lease ended: its worker was lost";
-        let lease = Some(job.lease);
-        if job.cancel_requested {
-            end_with(conn, job.id, lease, Ended::Cancelled, Some(LOST), after).await?;
-            Ok("cancelled")
-        } else if job.no_attempt_left {
-            end_with(conn, job.id, lease, Ended::Dead, Some(LOST), after).await?;
-            Ok("dead")
-        } else {
-            let fence = Fence {
-                id: JobId(job.id),
-                lease: job.lease,
-            };
-            sql::put_back(conn, fence, RunAgain::AtOnce, Some(LOST)).await?;
-            after.queues.insert(job.queue.clone());
-            Ok("rescued")
         }
     }
 }

@@ -47,6 +47,7 @@ mod flight;
 mod kind;
 mod outcome;
 mod renewer;
+mod rescuer;
 mod runtime;
 mod settler;
 mod sql;

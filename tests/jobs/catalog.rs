@@ -1,0 +1,57 @@
+//! What is stored of each kind: jobs outlive the version that enqueued them.
+
+use jobs::{
+    JobKind,
+    catalog::{KnowledgeIndexDocument, TurnProcess},
+};
+use serde_json::{Value, json};
+
+/// All that a job keeps of its kind.
+fn stored<J: JobKind>(job: &J) -> Value {
+    json!({
+        "kind": J::KIND,
+        "queue": J::QUEUE,
+        "waits": J::RETRY_WAITS,
+        "unique": job.unique_key(),
+        "serial": job.serial_key(),
+        "payload": serde_json::to_value(job).unwrap(),
+    })
+}
+
+#[test]
+fn a_turn_is_stored_as_it_always_was() {
+    let job = TurnProcess {
+        session_id: "s-1".parse().unwrap(),
+        turn: 7,
+    };
+    let expected = json!({
+        "kind": "turn.process",
+        "queue": "turns",
+        "waits": [1, 3, 9],
+        "unique": "s-1/7",
+        "serial": "session:s-1",
+        "payload": { "session_id": "s-1", "turn": 7 },
+    });
+    assert_eq!(stored(&job), expected);
+    let read: TurnProcess = serde_json::from_value(expected["payload"].clone()).unwrap();
+    assert_eq!(read, job);
+}
+
+#[test]
+fn the_indexing_of_a_document_is_stored_as_it_always_was() {
+    let job = KnowledgeIndexDocument {
+        document_id: 3,
+        content_hash: "abc".to_owned(),
+    };
+    let expected = json!({
+        "kind": "knowledge.index_document",
+        "queue": "knowledge",
+        "waits": [1, 3, 9],
+        "unique": "3:abc",
+        "serial": "document:3",
+        "payload": { "document_id": 3, "content_hash": "abc" },
+    });
+    assert_eq!(stored(&job), expected);
+    let read: KnowledgeIndexDocument = serde_json::from_value(expected["payload"].clone()).unwrap();
+    assert_eq!(read, job);
+}
