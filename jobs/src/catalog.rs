@@ -15,6 +15,9 @@ use crate::{end::Ended, kind::JobKind};
 
 macro_rules! catalog {
     ($($kind:ty),+ $(,)?) => {
+        /// The queues of all kinds; a queue of several kinds stands here several times.
+        pub const QUEUES: &[&str] = &[$(<$kind>::QUEUE),+];
+
         /// What follows from the end of a job; see [`JobKind::ended`]. Nothing does for a payload that can't
         /// be read or a kind that nobody knows.
         pub(crate) async fn ended(

@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use crate::{
     backend::{self, Intake},
+    catalog::QUEUES,
     claimer::Claimer,
     flight::InFlight,
     kind::JobKind,
@@ -69,6 +70,13 @@ impl QueueConfig {
                 .filter(|name| !name.is_empty())
                 .collect(),
         };
+        if queues.iter().any(|queue| !QUEUES.contains(&queue.as_str())) {
+            let rule = format!(
+                "names a queue that does not exist: all, or some of {}",
+                QUEUES.join(", ")
+            );
+            settings.problem("WORKER_QUEUES", rule);
+        }
         let concurrency: Option<usize> = settings.optional("WORKER_CONCURRENCY", "1 to 1000");
         if concurrency.is_some_and(|count| !(1..=1000).contains(&count)) {
             settings.problem("WORKER_CONCURRENCY", "is out of range: 1 to 1000");
@@ -254,4 +262,48 @@ impl Runtime {
 )]
 fn new_worker_id() -> Uuid {
     Uuid::new_v4()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problems(variables: &[(&str, &str)]) -> Vec<String> {
+        let variables = variables
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let mut settings = Settings::new(variables);
+        let config = QueueConfig::read(&mut settings);
+        match settings.finish(config) {
+            Ok(_) => Vec::new(),
+            Err(error) => error.problems.into_iter().map(|(name, _)| name).collect(),
+        }
+    }
+
+    #[test]
+    fn a_queue_that_does_not_exist_is_refused_by_name() {
+        assert_eq!(
+            problems(&[("WORKER_QUEUES", "turns,knowlege")]),
+            ["WORKER_QUEUES"]
+        );
+        assert_eq!(problems(&[("WORKER_QUEUES", "turns, knowledge")]), [""; 0]);
+        assert_eq!(problems(&[("WORKER_QUEUES", "all")]), [""; 0]);
+    }
+
+    #[test]
+    fn every_figure_out_of_range_is_named_at_once() {
+        let found = problems(&[
+            ("WORKER_CONCURRENCY", "0"),
+            ("QUEUE_LEASE_SECONDS", "1"),
+            ("QUEUE_IDLE_POLL_SECONDS", "forever"),
+        ]);
+        assert_eq!(
+            found,
+            [
+                "WORKER_CONCURRENCY",
+                "QUEUE_LEASE_SECONDS",
+                "QUEUE_IDLE_POLL_SECONDS"
+            ]
+        );
+    }
 }

@@ -208,9 +208,8 @@ fn a_machine_is_killed_only_after_it_had_time_to_drain() {
 }
 
 #[test]
-fn a_machine_that_found_itself_idle_stays_stopped_until_a_request_comes() {
+fn nobody_but_the_process_decides_that_it_ends_well() {
     let fly = fly();
-    assert!(seconds(&fly.env["IDLE_SHUTDOWN_SECONDS"]) > Duration::ZERO);
     assert_eq!(fly.http_service.auto_stop_machines, "off");
     assert!(fly.http_service.auto_start_machines);
     let policies: Vec<&str> = fly
