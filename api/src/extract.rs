@@ -16,6 +16,11 @@ use crate::problem::{Code, Problem};
 /// How long a body may take to arrive.
 const BODY_LIMIT: Duration = Duration::from_secs(15);
 
+/// How much of a body that is too large is still read and thrown away. A connection that is closed
+/// while its client sends is reset, and the answer that says why is lost with it; who sends even more
+/// is not there to read it.
+const DISCARDED: usize = 16 * 1024 * 1024;
+
 /// The session that the path names. An id that can't exist is an id that does not exist.
 #[derive(Debug)]
 pub(crate) struct SessionPath(pub(crate) SessionId);
@@ -79,15 +84,31 @@ pub(crate) async fn json_bytes(request: Request, limit: usize) -> Result<Bytes, 
     if !is_json(request.headers()) {
         return Err(Problem::new(Code::UnsupportedMediaType));
     }
-    let body: Limited<Body> = Limited::new(request.into_body(), limit);
-    match timeout(BODY_LIMIT, body.collect()).await {
+    let mut body = request.into_body();
+    let limited = Limited::new(&mut body, limit).collect();
+    match timeout(BODY_LIMIT, limited).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Problem::new(Code::BodyTooLarge)),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            // Whatever comes of it, the body is too large.
+            let _ = timeout(BODY_LIMIT, discard(body)).await;
+            Err(Problem::new(Code::BodyTooLarge))
+        }
         Ok(Err(_)) => Err(Problem::with_detail(
             Code::InvalidRequest,
             "The body ended early",
         )),
         Err(_) => Err(Problem::new(Code::RequestTimeout)),
+    }
+}
+
+async fn discard(mut body: Body) {
+    let mut left = DISCARDED;
+    while let Some(Ok(frame)) = body.frame().await {
+        let length = frame.data_ref().map_or(0, Bytes::len);
+        let Some(rest) = left.checked_sub(length) else {
+            return;
+        };
+        left = rest;
     }
 }
 

@@ -116,6 +116,29 @@ async fn assert_no_server_error(api: &ApiProcess, bytes: &[u8]) {
 }
 
 #[tokio::test]
+async fn whoever_sends_far_too_much_is_heard_out_and_told_so() {
+    let system = TestSystem::new().await;
+    let api = system.api().await;
+    // More than the buffers between the two hold, so that it arrives only if it is read.
+    let body = vec![b'x'; 12 * 1024 * 1024];
+    let mut connection = TcpStream::connect(api.address()).await.unwrap();
+    let head = format!(
+        "POST /chat HTTP/1.1\r\nhost: x\r\nx-widget-token: {TOKEN}\r\nconnection: close\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    connection.write_all(head.as_bytes()).await.unwrap();
+    connection.write_all(&body).await.unwrap();
+    let mut answer = String::new();
+    timeout(PATIENCE, connection.read_to_string(&mut answer))
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+    assert!(answer.contains("body_too_large"), "{answer}");
+}
+
+#[tokio::test]
 async fn the_session_of_another_visitor_is_not_there() {
     let system = TestSystem::new().await;
     system.anthropic.on("count", Reply::words(5));
