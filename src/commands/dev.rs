@@ -119,6 +119,8 @@ struct System {
     _openai: OpenAi,
     world: WorldPage,
     database: Database,
+    /// The command that indexes more documents into this system.
+    index: String,
     // Last: it holds the lock.
     _home: Home,
 }
@@ -147,6 +149,10 @@ impl System {
         let world = world.context("the outside-world page did not start")?;
 
         let environment = environment(&database.url, &anthropic, &openai, args.verbose);
+        let mut for_people = environment.clone();
+        // In their shell it may name another database, and both must agree.
+        for_people.push(("DATABASE_URL".to_owned(), database.url.clone()));
+        let index = index_command(&home.keep_environment(&for_people)?)?;
         let mut family = Family::new(environment, args.verbose, home.childrens_lock()?)?;
         say("migrating the database");
         family.run_to_end("migrate", &["migrate"]).await?;
@@ -181,6 +187,7 @@ impl System {
             _openai: openai,
             world,
             database,
+            index,
             _home: home,
         })
     }
@@ -219,6 +226,7 @@ impl System {
              -H 'Content-Type: application/json' \
              -d '{{\"message\":\"What does a discovery sprint cost?\",\"message_id\":\"try-1\"}}'"
         );
+        println!("  Add documents  {}", self.index);
         println!();
         println!("  Ctrl-C stops all of it.");
     }
@@ -332,6 +340,26 @@ fn environment(
     named
         .map(|(name, value)| (name.to_owned(), value))
         .collect()
+}
+
+/// What a person types to index a folder of their own, given the file of the variables.
+fn index_command(variables: &Path) -> Result<String> {
+    let executable = std::env::current_exe().context("finding this program's file failed")?;
+    let (variables, executable) = (from_here(variables), from_here(&executable));
+    Ok(format!("env $(cat {variables}) {executable} index FOLDER"))
+}
+
+/// A path as a person in this folder types it, quoted for a shell where that is needed.
+fn from_here(path: &Path) -> String {
+    let here = std::env::current_dir().ok();
+    let shortened = here.and_then(|here| path.strip_prefix(here).ok());
+    let text = shortened.unwrap_or(path).display().to_string();
+    let is_plain = |letter: char| letter.is_alphanumeric() || "/._-".contains(letter);
+    if text.chars().all(is_plain) {
+        text
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
 }
 
 /// The workspace that this was built from, else the current folder.

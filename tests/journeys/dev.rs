@@ -14,6 +14,7 @@ use nix::{
     unistd::Pid,
 };
 use reqwest::{Client, StatusCode};
+use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
@@ -23,7 +24,8 @@ use tokio::{
 
 use crate::support::{
     client,
-    frames::{End, Frames, PATIENCE},
+    frames::{End, Frame, Frames, PATIENCE},
+    process::shown_text,
 };
 
 /// Postgres is unpacked and its data folder made, documents are indexed, processes are started: some
@@ -41,7 +43,11 @@ async fn dev_says_where_everything_is_answers_with_a_source_and_leaves_no_proces
     let told = announcement(&mut dev, data.path()).await;
 
     let client = client();
-    let question = ask_as_told(&client, &told["Try"]).await;
+    let question = suggestion(&told["Try"])["message"].clone();
+    let question = question.as_str().unwrap();
+    let frames = ask(&client, &told["Try"], question).await;
+    assert!(!shown_text(&frames).is_empty());
+    assert!(!sources(&frames).is_empty());
     for (what, url) in [
         ("Site", told["Site"].as_str()),
         ("API", &told["API"]),
@@ -53,7 +59,7 @@ async fn dev_says_where_everything_is_answers_with_a_source_and_leaves_no_proces
     let world = client.get(&told["Outside world"]).send().await.unwrap();
     let world = world.text().await.unwrap();
     assert!(
-        world.contains(&question),
+        world.contains(question),
         "the page does not show {question:?}"
     );
     let mut database = PgConnection::connect(&told["Database"]).await.unwrap();
@@ -63,6 +69,16 @@ async fn dev_says_where_everything_is_answers_with_a_source_and_leaves_no_proces
         .unwrap();
     assert!(documents > 5, "{documents}");
     database.close().await.unwrap();
+
+    // The same system answers from the documents of whoever runs it.
+    let folder = data.path().join("own documents");
+    fs::create_dir(&folder).unwrap();
+    let page = "# Kiosk\n\nThe kiosk sells marzipan on Sundays.\n";
+    fs::write(folder.join("kiosk.md"), page).unwrap();
+    index_as_told(&told["Add documents"], &folder).await;
+    let frames = ask(&client, &told["Try"], "When does the kiosk sell marzipan?").await;
+    assert_eq!(shown_text(&frames), "The kiosk sells marzipan on Sundays.");
+    assert_eq!(sources(&frames), ["kiosk.md"]);
 
     let mut family = named_processes(&told["Processes"]);
     assert_eq!(family.len(), 3, "API and two workers");
@@ -141,14 +157,21 @@ async fn announcement(dev: &mut Child, data: &Path) -> BTreeMap<String, String> 
     told
 }
 
-/// Does what the printed `curl` line does; gives the question in it.
-async fn ask_as_told(client: &Client, line: &str) -> String {
+/// The message in the printed `curl` line.
+fn suggestion(line: &str) -> Value {
+    let body = line.split('\'').nth(5).unwrap();
+    serde_json::from_str(body).unwrap()
+}
+
+/// Does what the printed `curl` line does, with a message of the test's own.
+async fn ask(client: &Client, line: &str, message: &str) -> Vec<Frame> {
     let words: Vec<&str> = line.split('\'').collect();
-    let [command, key, _, content_type, _, body, ..] = words[..] else {
+    let [command, key, _, content_type, ..] = words[..] else {
         panic!("{line}");
     };
     let url = command.split(' ').find(|word| word.starts_with("http"));
-    let mut request = client.post(url.unwrap()).body(body.to_owned());
+    let body = json!({"message": message, "message_id": "m1"});
+    let mut request = client.post(url.unwrap()).body(body.to_string());
     for header in [key, content_type] {
         let (name, value) = header.split_once(": ").unwrap();
         request = request.header(name, value);
@@ -157,10 +180,29 @@ async fn ask_as_told(client: &Client, line: &str) -> String {
     assert_eq!(response.status(), StatusCode::OK);
     let (frames, end) = Frames::of(response).rest().await;
     assert_eq!(end, End::Clean);
-    assert!(frames.iter().any(|frame| frame.kind() == "text-delta"));
-    assert!(frames.iter().any(|frame| frame.kind() == "source-url"));
-    let body: serde_json::Value = serde_json::from_str(body).unwrap();
-    body["message"].as_str().unwrap().to_owned()
+    frames
+}
+
+fn sources(frames: &[Frame]) -> Vec<&str> {
+    let sources = frames.iter().filter(|frame| frame.kind() == "source-url");
+    sources
+        .map(|frame| frame.json["url"].as_str().unwrap())
+        .collect()
+}
+
+/// Types the printed line into a shell.
+async fn index_as_told(line: &str, folder: &Path) {
+    let command = line.replace("FOLDER", "\"$1\"");
+    let mut shell = Command::new("sh");
+    shell
+        .args(["-c", &command, "sh"])
+        .arg(folder)
+        .env("DATABASE_URL", "postgres://another.one/entirely")
+        .kill_on_drop(true);
+    let output = timeout(PATIENCE, shell.output()).await;
+    let output = output.expect("it does not end").unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command}: {said}");
 }
 
 fn first_word(text: &str) -> &str {

@@ -2,7 +2,8 @@
 
 use std::{
     fs::{self, File, TryLockError},
-    io,
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -64,6 +65,24 @@ impl Home {
     /// Where Postgres keeps its data.
     pub(super) fn postgres(&self) -> PathBuf {
         self.folder.join("postgres")
+    }
+
+    /// Keeps the variables of the processes in a file, for commands that a person runs beside them:
+    /// `env $(cat …) growth-chat …`. Only its owner may read it: the database's password is in it.
+    pub(super) fn keep_environment(&self, variables: &[(String, String)]) -> Result<PathBuf> {
+        let path = self.folder.join("env");
+        let lines = variables
+            .iter()
+            .map(|(name, value)| format!("{name}={value}\n"));
+        let write = || {
+            let mut options = File::options();
+            options.create(true).truncate(true).write(true).mode(0o600);
+            options
+                .open(&path)?
+                .write_all(lines.collect::<String>().as_bytes())
+        };
+        write().with_context(|| format!("{} can't be written", path.display()))?;
+        Ok(path)
     }
 
     /// Forgets all data.
