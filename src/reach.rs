@@ -3,10 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use store::{
-    bus::reconnect_waits,
-    db::{Database, is_migrated, is_temporary},
-};
+use store::db::{Database, is_migrated, is_temporary, reconnect_waits};
 use tokio::time::{Instant, sleep};
 
 /// How long a database may take to come up: a serverless one takes seconds.

@@ -8,9 +8,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use sha2::{Digest, Sha256};
 use store::sessions::SecretHash;
-use subtle::{Choice, ConstantTimeEq};
 
 use crate::{
     problem::{Code, Problem},
@@ -74,31 +72,6 @@ impl<S: Sync> FromRequestParts<S> for Credentials {
     }
 }
 
-/// The site keys that are accepted, as hashes: what is compared has one length.
-#[derive(Debug, Clone)]
-pub(crate) struct WidgetTokens(Vec<[u8; 32]>);
-
-impl WidgetTokens {
-    /// Accepts these keys.
-    pub(crate) fn new(tokens: &[String]) -> Self {
-        Self(
-            tokens
-                .iter()
-                .map(|token| Sha256::digest(token.as_bytes()).into())
-                .collect(),
-        )
-    }
-
-    /// Whether the key is one of them; takes the same time whichever it is.
-    fn accept(&self, token: &[u8]) -> bool {
-        let hash: [u8; 32] = Sha256::digest(token).into();
-        self.0
-            .iter()
-            .fold(Choice::from(0), |found, known| found | hash.ct_eq(known))
-            .into()
-    }
-}
-
 /// Lets only requests pass that carry a site key.
 pub(crate) async fn require_widget_token(
     StateOf(state): StateOf<State>,
@@ -139,15 +112,5 @@ mod tests {
         ] {
             assert!(!formed(bad), "{bad}");
         }
-    }
-
-    #[test]
-    fn only_the_configured_site_keys_are_accepted() {
-        let tokens = WidgetTokens::new(&["one".to_owned(), "two".to_owned()]);
-        assert!(tokens.accept(b"one"));
-        assert!(tokens.accept(b"two"));
-        assert!(!tokens.accept(b"three"));
-        assert!(!tokens.accept(b""));
-        assert!(!WidgetTokens::new(&[]).accept(b""));
     }
 }

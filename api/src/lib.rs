@@ -17,6 +17,7 @@ mod routes;
 mod sse;
 mod state;
 mod stop;
+mod widget_tokens;
 pub mod write_deadline;
 
 pub use config::ApiConfig;

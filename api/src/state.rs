@@ -7,10 +7,10 @@ use store::{bus::Bus, ids::SharedEntropy};
 use tokio::time::timeout;
 
 use crate::{
-    auth::WidgetTokens,
     config::ApiConfig,
     hub::Hub,
     problem::{Code, Problem},
+    widget_tokens::WidgetTokens,
 };
 
 /// How long a client waits for the database before it is told to come again.

@@ -11,7 +11,7 @@ use store::{
     turn_control::{self, Unattended},
 };
 
-use crate::{end::Ended, kind::JobKind};
+use crate::{kind::JobKind, outcome::Ended};
 
 macro_rules! catalog {
     ($($kind:ty),+ $(,)?) => {

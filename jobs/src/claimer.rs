@@ -10,16 +10,19 @@ use std::{
 };
 
 use sqlx::PgPool;
-use store::bus::{Bus, Subscription, Wake, reconnect_waits};
+use store::{
+    bus::{Bus, Subscription, Wake},
+    db::reconnect_waits,
+};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
     backend::{Intake, Undelivered},
+    fence::{Fence, JobId},
     flight::InFlight,
-    kind::JobId,
-    outcome::{Fence, JobContext, JobError, Outcome, Stop},
+    outcome::{JobContext, JobError, Outcome, Stop},
     settler::{Settlement, Verdict},
     sql::{self, Claimed},
 };

@@ -3,29 +3,7 @@
 use sqlx::PgConnection;
 use store::bus::Wake;
 
-use crate::{catalog, outcome::Fence, sql};
-
-/// How a job ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
-    /// Its work is done.
-    Done,
-    /// No attempt is left, or none could heal it.
-    Dead,
-    /// It was cancelled.
-    Cancelled,
-}
-
-impl Ended {
-    /// The word in `queue.history` and in metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Done => "done",
-            Self::Dead => "dead",
-            Self::Cancelled => "cancelled",
-        }
-    }
-}
+use crate::{catalog, fence::Fence, outcome::Ended, sql};
 
 /// Ends a running job in the caller's transaction, which already holds the lock of its serial key
 /// ([`crate::lock_serial_key`], taken before any row). Returns false when the lease was lost: then the

@@ -7,11 +7,7 @@
 use sqlx::PgConnection;
 use store::bus::Wake;
 
-use crate::{
-    end::{Ended, end_with},
-    kind::{JobId, JobKind},
-    sql,
-};
+use crate::{end::end_with, fence::JobId, kind::JobKind, outcome::Ended, sql};
 
 /// A job could not be enqueued or cancelled.
 #[derive(Debug, thiserror::Error)]

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
-use crate::outcome::{Fence, Stop};
+use crate::{fence::Fence, outcome::Stop};
 
 #[derive(Debug)]
 struct Entry {

@@ -1,24 +1,12 @@
 //! What a kind of job is: a payload with a stable name, a queue, and the rules of its attempts.
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 use serde::{Serialize, de::DeserializeOwned};
 use sqlx::PgConnection;
 use store::bus::Wake;
 
-use crate::end::Ended;
-
-/// A job's number, unique for ever in its database.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, serde::Deserialize,
-)]
-pub struct JobId(pub i64);
-
-impl fmt::Display for JobId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
+use crate::outcome::Ended;
 
 /// A payload that the queue carries. The rules are stored with each job when it is enqueued, so that
 /// a job keeps the rules that it was promised.

@@ -7,7 +7,7 @@ use std::{
 
 use tokio::sync::watch;
 
-use crate::kind::JobId;
+use crate::fence::Fence;
 
 /// How an attempt ended well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +20,28 @@ pub enum Outcome {
     Snooze(Duration),
     /// The job stopped because it was cancelled.
     Cancelled,
+}
+
+/// How a job ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// Its work is done.
+    Done,
+    /// No attempt is left, or none could heal it.
+    Dead,
+    /// It was cancelled.
+    Cancelled,
+}
+
+impl Ended {
+    /// The word in `queue.history` and in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Dead => "dead",
+            Self::Cancelled => "cancelled",
+        }
+    }
 }
 
 /// When a failed attempt is followed by another one.
@@ -98,15 +120,6 @@ pub(crate) enum Stop {
     Lost,
     /// The process ends: the job is handed back.
     Shutdown,
-}
-
-/// The right to write for a job: worthless once the lease was taken over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Fence {
-    /// The job.
-    pub id: JobId,
-    /// The number of the lease under which it was claimed.
-    pub lease: i32,
 }
 
 /// The attempt that a handler is making.

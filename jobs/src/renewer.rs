@@ -7,8 +7,9 @@ use sqlx::PgPool;
 use store::db::Database;
 
 use crate::{
+    fence::Fence,
     flight::InFlight,
-    outcome::{Fence, Stop},
+    outcome::Stop,
     sql::{self, Renewed},
 };
 

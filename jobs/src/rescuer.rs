@@ -6,9 +6,10 @@ use store::bus::Wake;
 
 use crate::{
     claimer::Claimer,
-    end::{Ended, end_with},
-    kind::JobId,
-    outcome::Fence,
+    end::end_with,
+    fence::Fence,
+    fence::JobId,
+    outcome::Ended,
     sql::{self, Abandoned, RunAgain},
 };
 

@@ -8,13 +8,18 @@ use std::{sync::Arc, time::Duration};
 
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use sqlx::PgPool;
-use store::bus::{Bus, Wake, reconnect_waits};
+use store::{
+    bus::{Bus, Wake},
+    db::reconnect_waits,
+};
 use tokio::sync::mpsc;
 
 use crate::{
-    end::{Ended, end_with},
+    end::end_with,
+    fence::Fence,
     flight::InFlight,
-    outcome::{Fence, JobContext, JobError, Outcome, Retry},
+    outcome::Ended,
+    outcome::{JobContext, JobError, Outcome, Retry},
     sql::{self, RunAgain},
 };
 

@@ -12,7 +12,7 @@ use sqlx::{PgConnection, PgPool, postgres::types::PgInterval};
 use uuid::Uuid;
 
 pub(crate) use self::lease::{Abandoned, Renewed, abandoned, lock_abandoned, renew};
-use crate::{end::Ended, outcome::Fence};
+use crate::{fence::Fence, outcome::Ended};
 
 /// A job as a claim returns it.
 #[derive(Debug, Clone)]

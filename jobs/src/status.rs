@@ -2,7 +2,7 @@
 
 use sqlx::PgConnection;
 
-use crate::kind::JobId;
+use crate::fence::JobId;
 
 /// What has become of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]

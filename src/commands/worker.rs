@@ -6,7 +6,9 @@ use anyhow::Context;
 use api::config::metrics_address;
 use jobs::{QueueConfig, Runtime};
 use store::{
-    bus::reconnect_waits, db::is_temporary, knowledge::KnowledgeError, settings::Settings,
+    db::{is_temporary, reconnect_waits},
+    knowledge::KnowledgeError,
+    settings::Settings,
 };
 use tokio::time::sleep;
 use workers::{Deps, WorkerConfig, knowledge::KnowledgeDeps};

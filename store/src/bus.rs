@@ -16,14 +16,16 @@ use std::{
     time::Duration,
 };
 
-use backon::{BackoffBuilder, ExponentialBuilder};
 use parking_lot::Mutex;
 use sqlx::{PgPool, postgres::PgListener};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 pub use self::wake::Wake;
-use crate::{db::Database, ids::TurnKey};
+use crate::{
+    db::{Database, MAX_RECONNECT_WAIT, ReconnectWaits, reconnect_waits},
+    ids::TurnKey,
+};
 
 /// The NOTIFY channel.
 const CHANNEL: &str = "growth_chat";
@@ -235,7 +237,7 @@ impl Bus {
     async fn listen_once(
         &self,
         pool: &PgPool,
-        waits: &mut <ExponentialBuilder as BackoffBuilder>::Backoff,
+        waits: &mut ReconnectWaits,
         outage: bool,
     ) -> sqlx::Result<()> {
         let mut listener = PgListener::connect_with(pool).await?;
@@ -260,7 +262,6 @@ impl Bus {
     }
 }
 
-const MAX_RECONNECT_WAIT: Duration = Duration::from_secs(5);
 /// How long the last wake-up may take after the shutdown.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// When a wake-up that the database did not take is sent again.
@@ -269,16 +270,6 @@ const RESEND_AFTER: Duration = Duration::from_millis(250);
 async fn gave_up(shutdown: &CancellationToken) {
     shutdown.cancelled().await;
     tokio::time::sleep(LAST_WORDS).await;
-}
-
-/// Waits between attempts to reach the database: 50 ms, doubled up to 5 s, for ever.
-pub fn reconnect_waits() -> <ExponentialBuilder as BackoffBuilder>::Backoff {
-    ExponentialBuilder::default()
-        .with_min_delay(Duration::from_millis(50))
-        .with_max_delay(MAX_RECONNECT_WAIT)
-        .with_jitter()
-        .without_max_times()
-        .build()
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::{str::FromStr, time::Duration};
 
+use backon::{BackoffBuilder, ExponentialBuilder};
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::{
     Connection, PgConnection, PgPool,
@@ -11,7 +12,7 @@ use sqlx::{
 };
 use tokio::time::{sleep, timeout};
 
-use crate::{bus::reconnect_waits, settings::Settings};
+use crate::settings::Settings;
 
 /// The migrations of this build.
 static MIGRATOR: Migrator = sqlx::migrate!("../migrations");
@@ -186,6 +187,22 @@ pub async fn is_migrated(pool: &PgPool) -> sqlx::Result<bool> {
         Err(error) if is_undefined(&error) => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// The longest wait between two attempts to reach the database.
+pub const MAX_RECONNECT_WAIT: Duration = Duration::from_secs(5);
+
+/// Waits between attempts to reach the database, without an end.
+pub type ReconnectWaits = <ExponentialBuilder as BackoffBuilder>::Backoff;
+
+/// 50 ms, doubled up to [`MAX_RECONNECT_WAIT`], with jitter, for ever.
+pub fn reconnect_waits() -> ReconnectWaits {
+    ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(50))
+        .with_max_delay(MAX_RECONNECT_WAIT)
+        .with_jitter()
+        .without_max_times()
+        .build()
 }
 
 /// Whether a table or a schema is missing.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use sqlx::{PgConnection, PgPool};
 
 use super::interval;
-use crate::{kind::JobId, outcome::Fence};
+use crate::fence::{Fence, JobId};
 
 /// What a renewal found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

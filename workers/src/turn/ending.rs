@@ -6,8 +6,9 @@ use std::{sync::Arc, time::Duration};
 use jobs::{Ended, Fence, JobError, catalog::session_serial_key};
 use sqlx::{PgPool, error::DatabaseError};
 use store::{
-    bus::{Bus, Wake, reconnect_waits},
+    bus::{Bus, Wake},
     db::is_temporary,
+    db::reconnect_waits,
     ids::TurnKey,
     turns::{self, Finish},
 };

@@ -17,7 +17,8 @@ use std::{
 use parking_lot::Mutex;
 use sqlx::PgPool;
 use store::{
-    bus::{Bus, Wake, reconnect_waits},
+    bus::{Bus, Wake},
+    db::reconnect_waits,
     events,
     ids::TurnKey,
     protocol::Chunk,

@@ -1,0 +1,44 @@
+//! The site keys that the widget may come with.
+
+use sha2::{Digest, Sha256};
+use subtle::{Choice, ConstantTimeEq};
+
+/// The site keys that are accepted, as hashes: what is compared has one length.
+#[derive(Debug, Clone)]
+pub(crate) struct WidgetTokens(Vec<[u8; 32]>);
+
+impl WidgetTokens {
+    /// Accepts these keys.
+    pub(crate) fn new(tokens: &[String]) -> Self {
+        Self(
+            tokens
+                .iter()
+                .map(|token| Sha256::digest(token.as_bytes()).into())
+                .collect(),
+        )
+    }
+
+    /// Whether the key is one of them; takes the same time whichever it is.
+    pub(crate) fn accept(&self, token: &[u8]) -> bool {
+        let hash: [u8; 32] = Sha256::digest(token).into();
+        self.0
+            .iter()
+            .fold(Choice::from(0), |found, known| found | hash.ct_eq(known))
+            .into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_configured_site_keys_are_accepted() {
+        let tokens = WidgetTokens::new(&["one".to_owned(), "two".to_owned()]);
+        assert!(tokens.accept(b"one"));
+        assert!(tokens.accept(b"two"));
+        assert!(!tokens.accept(b"three"));
+        assert!(!tokens.accept(b""));
+        assert!(!WidgetTokens::new(&[]).accept(b""));
+    }
+}
