@@ -36,6 +36,8 @@ const RESCUE_MARGIN: Duration = Duration::from_millis(150);
 const ANNOUNCE_EVERY: Duration = Duration::from_secs(1);
 /// A job of a kind that this version does not know waits for a newer one: a rolling deployment.
 const UNKNOWN_KIND_AGAIN: Duration = Duration::from_secs(30);
+/// A rolling deployment is over by then: the kind is retired, or its name is wrong.
+const UNKNOWN_KIND_PATIENCE: Duration = Duration::from_hours(24);
 /// A worker without room has ended and takes the process with it.
 const NO_ROOM_AGAIN: Duration = Duration::from_secs(1);
 
@@ -263,6 +265,10 @@ impl Claimer {
                 }
                 Err(Undelivered::NoRoom) => (*kind, Verdict::Ended(Outcome::Snooze(NO_ROOM_AGAIN))),
             },
+            None if job.age > UNKNOWN_KIND_PATIENCE.as_secs_f64() => {
+                let error = JobError::fatal("no version in a day has known the job's kind");
+                ("unknown", Verdict::Failed(error))
+            }
             None => {
                 tracing::warn!(
                     job = job.id,

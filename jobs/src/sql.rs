@@ -27,6 +27,8 @@ pub(crate) struct Claimed {
     pub(crate) cancel_requested: bool,
     /// From when it could have run until now, in seconds.
     pub(crate) waited: f64,
+    /// Since it was enqueued, in seconds.
+    pub(crate) age: f64,
 }
 
 /// No wait is longer, whatever a server's `Retry-After` or a row says: beyond the range of its types
@@ -156,7 +158,8 @@ pub(crate) async fn claim(
                limit $2
                for update skip locked))
            returning id, kind, lease, attempt, max_attempts, serial_key, payload, cancel_requested,
-                     extract(epoch from clock_timestamp() - run_at)::float8 as "waited!""#,
+                     extract(epoch from clock_timestamp() - run_at)::float8 as "waited!",
+                     extract(epoch from clock_timestamp() - created_at)::float8 as "age!""#,
         queue,
         limit,
         worker,

@@ -245,3 +245,22 @@ async fn a_job_of_an_unknown_kind_waits_for_a_version_that_knows_it() {
     let _newer = queue.process(|runtime| runtime.register::<Work, _, _>(noting(&notes)));
     assert_eq!(queue.ended(id).await.attempt, 1);
 }
+
+#[tokio::test]
+async fn a_job_of_a_kind_that_nobody_has_known_for_a_day_is_dead() {
+    let queue = Queue::new().await;
+    let id = queue.enqueue(&work(1)).await;
+    queue
+        .execute(
+            "update queue.jobs set kind = 'test.Retired', created_at = now() - interval '25 hours'",
+        )
+        .await;
+    let notes = Notes::default();
+    let _process = queue.process(|runtime| runtime.register::<Work, _, _>(noting(&notes)));
+    let past = queue.ended(id).await;
+    assert_eq!((past.outcome.as_str(), past.attempt), ("dead", 1));
+    assert_eq!(
+        past.reasons(),
+        [(1, "no version in a day has known the job's kind")]
+    );
+}
