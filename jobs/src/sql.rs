@@ -273,9 +273,9 @@ pub(crate) async fn finish(
                where id = $1 and ($2::int is null or (lease = $2 and state = 'running'))
                returning *
            )
-           insert into queue.history (id, queue, kind, outcome, priority, attempt, max_attempts, retry_waits, worker,
+           insert into queue.history (id, queue, kind, outcome, priority, attempt, max_attempts, retry_waits, worker, lease,
                                       serial_key, unique_key, payload, errors, created_at, started_at, finished_at)
-           select id, queue, kind, $3, priority, attempt, max_attempts, retry_waits, worker, serial_key, unique_key,
+           select id, queue, kind, $3, priority, attempt, max_attempts, retry_waits, worker, lease, serial_key, unique_key,
                   payload,
                   case when $4::jsonb is null then errors
                        else errors || ($4::jsonb || jsonb_build_object('attempt', attempt, 'at', clock_timestamp())) end,

@@ -8,6 +8,7 @@ mod crash;
 mod enqueue;
 mod fence;
 mod idle;
+mod ops;
 mod outage;
 mod serial;
 mod shutdown;
