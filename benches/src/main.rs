@@ -3,6 +3,8 @@
 //! `cargo bench-all` builds the release binary, starts a private Postgres that writes durably (fsync
 //! and `synchronous_commit` on) and the stand-ins for the outside world, and takes each figure several
 //! times. Machines are shared: only the ratios within one run mean something.
+//!
+//! `cargo bench-all NAME…` takes the named benchmarks only, and leaves `docs/benchmarks.md` alone.
 
 mod footprint;
 mod proxy;
@@ -10,32 +12,48 @@ mod report;
 mod system;
 mod turn_overhead;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 
 use crate::{report::Report, system::System};
 
 /// Runs of each benchmark; the table shows their median.
 const RUNS: usize = 3;
+const NAMES: [&str; 2] = ["footprint", "turn"];
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     rustls::crypto::ring::default_provider()
         .install_default()
         .map_err(|_| anyhow::anyhow!("a TLS provider was installed already"))?;
+    let wanted: Vec<String> = std::env::args().skip(1).collect();
+    for name in &wanted {
+        ensure!(
+            NAMES.contains(&name.as_str()),
+            "no benchmark is called {name}: there are {}",
+            NAMES.join(", ")
+        );
+    }
+    let wants = |name: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name);
     let program = system::build_release()?;
     let mut report = Report::default();
     let system = System::start(program)
         .await
         .context("the system did not start")?;
-    footprint::measure(&system, &mut report)
-        .await
-        .context("footprint")?;
-    turn_overhead::measure(&system, &mut report)
-        .await
-        .context("turn overhead")?;
+    if wants("footprint") {
+        footprint::measure(&system, &mut report)
+            .await
+            .context("footprint")?;
+    }
+    if wants("turn") {
+        turn_overhead::measure(&system, &mut report)
+            .await
+            .context("turn overhead")?;
+    }
     report.print();
-    report
-        .write()
-        .context("docs/benchmarks.md was not written")?;
+    if wanted.is_empty() {
+        report
+            .write()
+            .context("docs/benchmarks.md was not written")?;
+    }
     Ok(())
 }
