@@ -20,11 +20,6 @@ static MIGRATOR: Migrator = sqlx::migrate!("../migrations");
 /// How long a request for a pooled connection waits before it fails.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A connection that was used since is taken to be alive: under load a look at each would be a round
-/// trip more for every statement. One that is dead all the same fails its statement, as one that dies
-/// under it does.
-const TRUSTED_FOR: Duration = Duration::from_secs(1);
-
 /// Between two looks at a schema that is too old: somebody has to migrate it.
 const SCHEMA_LOOK: Duration = Duration::from_secs(5);
 
@@ -107,24 +102,12 @@ impl DatabaseConfig {
     /// Opens the pools. Nothing is connected yet: a database that is down delays work, not the start.
     pub fn open(&self) -> sqlx::Result<Database> {
         let options = self.options()?;
-        let pool = pool_options(self.max_connections).connect_lazy_with(options.clone());
+        let pool = PgPoolOptions::new()
+            .max_connections(self.max_connections)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .connect_lazy_with(options.clone());
         Ok(Database { pool, options })
     }
-}
-
-fn pool_options(max_connections: u32) -> PgPoolOptions {
-    PgPoolOptions::new()
-        .max_connections(max_connections)
-        .acquire_timeout(ACQUIRE_TIMEOUT)
-        .test_before_acquire(false)
-        .before_acquire(|connection, meta| {
-            Box::pin(async move {
-                if meta.idle_for > TRUSTED_FOR {
-                    connection.ping().await?;
-                }
-                Ok(true)
-            })
-        })
 }
 
 fn is_local(host: &str) -> bool {
@@ -150,7 +133,10 @@ impl Database {
 
     /// A pool of one connection of its own, for a task that must not wait for the others.
     pub fn own_connection(&self) -> PgPool {
-        pool_options(1).connect_lazy_with(self.options.clone())
+        PgPoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .connect_lazy_with(self.options.clone())
     }
 
     /// Applies the migrations under a lock. Safe to repeat, and from several processes at once.
