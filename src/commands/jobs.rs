@@ -1,6 +1,7 @@
 //! `growth-chat jobs …`: looks at the queue and acts on it, with nothing but the database.
 
 use std::{
+    fmt::Write as _,
     io::{self, Write},
     process::ExitCode,
     time::Duration,
@@ -186,12 +187,14 @@ async fn retry(args: RetryArgs, database: &Database) -> anyhow::Result<(String, 
     let mut done = Vec::new();
     if let Some((kind, since)) = args.kind.zip(args.since) {
         for JobId(id) in operator::retry_failed(database.pool(), &kind, since).await? {
-            text += &format!("job {id} is retried\n");
+            let _ = writeln!(text, "job {id} is retried");
             done.push(json!({ "id": id }));
         }
         if done.is_empty() {
-            text +=
-                &format!("no job of the kind {kind} died within that time that can be retried\n");
+            let _ = writeln!(
+                text,
+                "no job of the kind {kind} died within that time that can be retried"
+            );
         }
         return Ok((text, done.into()));
     }
@@ -199,7 +202,7 @@ async fn retry(args: RetryArgs, database: &Database) -> anyhow::Result<(String, 
     for id in args.ids {
         match operator::retry(database.pool(), JobId(id)).await {
             Ok(state) => {
-                text += &format!("job {id} is {state}\n");
+                let _ = writeln!(text, "job {id} is {state}");
                 done.push(json!({ "id": id, "state": state }));
             }
             // The others are retried all the same.
@@ -268,13 +271,17 @@ fn page(job: &JobDetail) -> String {
     let mut text = String::new();
     for (name, value) in fields {
         if let Some(value) = value {
-            text += &format!("{name:<11} {value}\n");
+            let _ = writeln!(text, "{name:<11} {value}");
         }
     }
     for failure in job.errors.as_array().into_iter().flatten() {
         let at = failure["at"].as_str().unwrap_or_default();
         let error = failure["error"].as_str().unwrap_or_default();
-        text += &format!("attempt {} failed at {at}: {error}\n", failure["attempt"]);
+        let _ = writeln!(
+            text,
+            "attempt {} failed at {at}: {error}",
+            failure["attempt"]
+        );
     }
     text
 }
