@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 
 #[cfg(feature = "sandbox")]
 use crate::commands::dev::DevArgs;
-use crate::commands::index::IndexArgs;
+use crate::commands::{index::IndexArgs, jobs::JobsArgs};
 
 /// An embeddable AI website chat that never loses a message.
 ///
@@ -32,6 +32,8 @@ pub(crate) enum Command {
     Migrate,
     /// Bring files and folders into the knowledge base; needs no worker
     Index(IndexArgs),
+    /// Look at the queue's jobs, retry and cancel them, pause queues; needs the database only
+    Jobs(JobsArgs),
     /// Print the API's OpenAPI document
     Openapi,
     /// Run the whole system on this machine, with no keys and no accounts
@@ -113,6 +115,36 @@ mod tests {
         };
         assert_eq!(args.paths.len(), 2);
         assert!(parse("growth-chat index").is_err());
+    }
+
+    #[test]
+    fn jobs_are_operated_by_sub_commands() {
+        for line in [
+            "growth-chat jobs list --queue turns --state dead --kind k --failed --limit 5",
+            "growth-chat jobs show 7 --json",
+            "growth-chat jobs --json retry 7 8",
+            "growth-chat jobs retry --kind turn.process --since 90m",
+            "growth-chat jobs cancel 7",
+            "growth-chat jobs pause turns",
+            "growth-chat jobs resume turns",
+        ] {
+            assert!(matches!(parse(line), Ok(Command::Jobs(_))), "{line}");
+        }
+        for line in [
+            "growth-chat jobs",
+            "growth-chat jobs list --state lost",
+            "growth-chat jobs list --limit 0",
+            "growth-chat jobs show seven",
+            "growth-chat jobs retry",
+            "growth-chat jobs retry 7 --kind k --since 1h",
+            "growth-chat jobs retry --kind k",
+            "growth-chat jobs retry --kind k --since 1w",
+            "growth-chat jobs retry --kind k --since \u{e9}",
+            "growth-chat jobs retry --since 1h",
+            "growth-chat jobs pause",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
     }
 
     #[test]

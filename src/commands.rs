@@ -4,6 +4,7 @@ mod api;
 #[cfg(feature = "sandbox")]
 pub(crate) mod dev;
 pub(crate) mod index;
+pub(crate) mod jobs;
 mod migrate;
 mod openapi;
 mod serve;
@@ -21,6 +22,7 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Serve(args) => serve::run(args).await,
         Command::Migrate => migrate::run().await,
         Command::Index(args) => index::command::run(args).await,
+        Command::Jobs(args) => jobs::run(args).await,
         Command::Openapi => openapi::run(),
         #[cfg(feature = "sandbox")]
         Command::Dev(args) => Ok(dev::run(args).await),

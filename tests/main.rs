@@ -12,5 +12,6 @@ mod faults;
 mod jobs;
 mod journeys;
 mod lifecycle;
+mod ops;
 mod schema;
 mod support;

@@ -46,6 +46,7 @@ mod enqueue;
 mod fence;
 mod flight;
 mod kind;
+pub mod operator;
 mod outcome;
 mod renewer;
 mod rescuer;

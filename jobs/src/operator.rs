@@ -1,0 +1,248 @@
+//! What a person may ask of the queue: the same as the functions and views of the schema `ops`, for
+//! the command line.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::Value;
+use sqlx::{PgPool, error::DatabaseError};
+use store::bus::Wake;
+
+use crate::{
+    catalog,
+    enqueue::{Cancelled, QueueError, cancel, lock_serial_key},
+    fence::JobId,
+    sql::interval,
+};
+
+/// An operator's wish was not fulfilled.
+#[derive(Debug, thiserror::Error)]
+pub enum OperatorError {
+    /// It can't be, for a reason that is meant for the operator.
+    #[error("{0}")]
+    Refused(String),
+    /// The queue failed.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+}
+
+impl From<sqlx::Error> for OperatorError {
+    /// What the functions of `ops` raise themselves is a sentence for the operator.
+    fn from(error: sqlx::Error) -> Self {
+        let code = error.as_database_error().and_then(DatabaseError::code);
+        match (code.as_deref(), error.as_database_error()) {
+            (Some("P0002" | "55000" | "23505" | "22023"), Some(refusal)) => {
+                Self::Refused(refusal.message().to_owned())
+            }
+            _ => Self::Queue(error.into()),
+        }
+    }
+}
+
+/// Which jobs to list.
+#[derive(Debug, Clone, Default)]
+pub struct JobFilter {
+    /// Of this queue only.
+    pub queue: Option<String>,
+    /// In this state only: `ready`, `blocked`, `running` or `dead`. None: the live ones.
+    pub state: Option<String>,
+    /// Of this kind only.
+    pub kind: Option<String>,
+    /// Those of which an attempt failed, the dead ones included.
+    pub failed: bool,
+    /// No more than this.
+    pub limit: i64,
+}
+
+/// A job in a list. Times are RFC 3339, in UTC.
+#[derive(Debug, Clone, Serialize)]
+pub struct JobSummary {
+    /// Its id.
+    pub id: i64,
+    /// The queue.
+    pub queue: String,
+    /// The kind.
+    pub kind: String,
+    /// `ready`, `blocked`, `running` or `dead`.
+    pub state: String,
+    /// Attempts that were started and count.
+    pub attempt: i16,
+    /// How many it has.
+    pub max_attempts: i16,
+    /// When it may run; none: it is dead.
+    pub run_at: Option<String>,
+    /// Why the newest failed attempt failed.
+    pub last_error: Option<String>,
+}
+
+/// Everything about one job but its payload. Times are RFC 3339, in UTC.
+#[derive(Debug, Clone, Serialize)]
+pub struct JobDetail {
+    /// Its id.
+    pub id: i64,
+    /// The queue.
+    pub queue: String,
+    /// The kind.
+    pub kind: String,
+    /// `ready`, `blocked` or `running`; `done`, `dead` or `cancelled`.
+    pub state: String,
+    /// Attempts that were started and count.
+    pub attempt: i16,
+    /// How many it has.
+    pub max_attempts: i16,
+    /// At most one job with this key runs at a time.
+    pub serial_key: Option<String>,
+    /// No other live job of the kind has this key.
+    pub unique_key: Option<String>,
+    /// When it was enqueued.
+    pub created_at: String,
+    /// When its newest attempt began.
+    pub started_at: Option<String>,
+    /// When it may run, of a live job.
+    pub run_at: Option<String>,
+    /// When it ended.
+    pub finished_at: Option<String>,
+    /// `[{attempt, at, error}]` of every failed attempt, the newest last.
+    pub errors: Value,
+}
+
+/// The newest jobs that match.
+pub async fn list(pool: &PgPool, filter: &JobFilter) -> Result<Vec<JobSummary>, OperatorError> {
+    let jobs = sqlx::query_as!(
+        JobSummary,
+        r#"select id as "id!", queue as "queue!", kind as "kind!", state as "state!", attempt as "attempt!",
+                  max_attempts as "max_attempts!", last_error,
+                  to_char(run_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') as run_at
+           from (select id, queue, kind, state, attempt, max_attempts, run_at, last_error from ops.jobs
+                 union all
+                 select id, queue, kind, state, attempt, max_attempts, null, last_error
+                 from ops.failed_jobs where state = 'dead') job
+           where ($1::text is null or queue = $1)
+             and case when $2::text is null then $4 or state <> 'dead' else state = $2 end
+             and ($3::text is null or kind = $3)
+             and (not $4 or state = 'dead' or last_error is not null)
+           order by id desc
+           limit $5"#,
+        filter.queue,
+        filter.state,
+        filter.kind,
+        filter.failed,
+        filter.limit,
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok(jobs)
+}
+
+/// One job, live or ended.
+pub async fn show(pool: &PgPool, id: JobId) -> Result<JobDetail, OperatorError> {
+    sqlx::query_as!(
+        JobDetail,
+        r#"select id as "id!", queue as "queue!", kind as "kind!", state as "state!", attempt as "attempt!",
+                  max_attempts as "max_attempts!", serial_key, unique_key, errors as "errors!",
+                  to_char(created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') as "created_at!",
+                  to_char(started_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') as started_at,
+                  to_char(run_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') as run_at,
+                  to_char(finished_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') as finished_at
+           from (select id, queue, kind, state, attempt, max_attempts, serial_key, unique_key, errors,
+                        created_at, started_at, run_at, null::timestamptz as finished_at
+                 from queue.jobs where id = $1
+                 union all
+                 select id, queue, kind, outcome, attempt, max_attempts, serial_key, unique_key, errors,
+                        created_at, started_at, null, finished_at
+                 from queue.history where id = $1) job"#,
+        id.0
+    )
+    .fetch_optional(pool)
+    .await?
+    .ok_or_else(|| {
+        OperatorError::Refused(format!(
+            "job {id} is not known: it never was, or its history has been pruned"
+        ))
+    })
+}
+
+/// Runs a dead job again, or a waiting one at once. Returns its state. Workers are told.
+pub async fn retry(pool: &PgPool, id: JobId) -> Result<String, OperatorError> {
+    let state = sqlx::query_scalar!(r#"select ops.retry_job($1) as "state!""#, id.0)
+        .fetch_one(pool)
+        .await?;
+    Ok(state)
+}
+
+/// Runs the dead jobs of a kind again that died this recently, the oldest 1,000. Workers are told.
+pub async fn retry_failed(
+    pool: &PgPool,
+    kind: &str,
+    since: Duration,
+) -> Result<Vec<JobId>, OperatorError> {
+    let ids = sqlx::query_scalar!(
+        r#"select ops.retry_failed($1, now() - $2::interval) as "id!""#,
+        kind,
+        interval(since),
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok(ids.into_iter().map(JobId).collect())
+}
+
+/// Cancels a live job with all that follows from it. Publish `after` when it returns.
+pub async fn cancel_one(
+    pool: &PgPool,
+    id: JobId,
+    after: &mut Wake,
+) -> Result<Cancelled, OperatorError> {
+    let mut tx = pool.begin().await?;
+    let key = sqlx::query_scalar!("select serial_key from queue.jobs where id = $1", id.0)
+        .fetch_optional(&mut *tx)
+        .await?;
+    if let Some(Some(key)) = key {
+        lock_serial_key(&mut tx, &key).await?;
+    }
+    let cancelled = cancel(&mut tx, id, after).await?;
+    tx.commit().await?;
+    if cancelled == Cancelled::NotLive {
+        let reason = format!("job {id} is not live: it has ended, or never was");
+        return Err(OperatorError::Refused(reason));
+    }
+    Ok(cancelled)
+}
+
+/// Pauses a queue; false: it was paused already.
+pub async fn pause(pool: &PgPool, queue: &str) -> Result<bool, OperatorError> {
+    known(pool, queue).await?;
+    let paused = sqlx::query_scalar!(r#"select ops.pause_queue($1) as "paused!""#, queue)
+        .fetch_one(pool)
+        .await?;
+    Ok(paused)
+}
+
+/// Resumes a queue; false: it was not paused. Workers are told.
+pub async fn resume(pool: &PgPool, queue: &str) -> Result<bool, OperatorError> {
+    known(pool, queue).await?;
+    let resumed = sqlx::query_scalar!(r#"select ops.resume_queue($1) as "resumed!""#, queue)
+        .fetch_one(pool)
+        .await?;
+    Ok(resumed)
+}
+
+/// A queue with a wrong name would be paused to no effect.
+async fn known(pool: &PgPool, queue: &str) -> Result<(), OperatorError> {
+    let known = catalog::QUEUES.contains(&queue)
+        || sqlx::query_scalar!(
+            r#"select exists (select 1 from ops.queues where queue = $1) as "known!""#,
+            queue
+        )
+        .fetch_one(pool)
+        .await?;
+    if known {
+        return Ok(());
+    }
+    let mut names = catalog::QUEUES.to_vec();
+    names.sort_unstable();
+    names.dedup();
+    let names = names.join(", ");
+    Err(OperatorError::Refused(format!(
+        "there is no queue {queue:?}: the queues are {names}"
+    )))
+}

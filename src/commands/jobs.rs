@@ -1,0 +1,287 @@
+//! `growth-chat jobs …`: looks at the queue and acts on it, with nothing but the database.
+
+use std::{
+    fmt::Write as _,
+    io::{self, Write},
+    process::ExitCode,
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use clap::Subcommand;
+use jobs::{
+    Cancelled, JobId,
+    operator::{self, JobDetail, JobFilter, JobSummary},
+};
+use serde_json::{Value, json};
+use store::{
+    bus::{Bus, Wake},
+    db::{Database, DatabaseConfig},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{environment, process::fresh_name, reach::reach_migrated, telemetry::LogConfig};
+
+/// What to do with the jobs.
+#[derive(Debug, clap::Args)]
+pub(crate) struct JobsArgs {
+    /// Answer with JSON on standard output
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// List live jobs, the newest first
+    List(ListArgs),
+    /// Show a job with the error of every attempt
+    Show {
+        /// The job
+        id: i64,
+    },
+    /// Run dead jobs again, and waiting ones now
+    Retry(RetryArgs),
+    /// Cancel a live job
+    Cancel {
+        /// The job
+        id: i64,
+    },
+    /// Let the jobs of a queue wait; running ones go on to their end
+    Pause {
+        /// The queue
+        queue: String,
+    },
+    /// Let the jobs of a queue run again
+    Resume {
+        /// The queue
+        queue: String,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct ListArgs {
+    /// Of this queue only
+    #[arg(long)]
+    queue: Option<String>,
+    /// In this state only
+    #[arg(long, value_parser = ["ready", "blocked", "running", "dead"])]
+    state: Option<String>,
+    /// Of this kind only
+    #[arg(long)]
+    kind: Option<String>,
+    /// Those of which an attempt failed, dead ones included
+    #[arg(long)]
+    failed: bool,
+    /// No more than this
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..=10_000))]
+    limit: i64,
+}
+
+#[derive(Debug, clap::Args)]
+struct RetryArgs {
+    /// The jobs
+    #[arg(required_unless_present = "kind", conflicts_with = "kind")]
+    ids: Vec<i64>,
+    /// The dead jobs of this kind, the oldest 1,000
+    #[arg(long, requires = "since")]
+    kind: Option<String>,
+    /// That died within this time: 90s, 30m, 1h, 7d
+    #[arg(long, requires = "kind", value_parser = duration)]
+    since: Option<Duration>,
+}
+
+/// Reads a number and its unit.
+fn duration(text: &str) -> Result<Duration, String> {
+    let parsed = text
+        .split_at_checked(text.len().saturating_sub(1))
+        .and_then(|(number, unit)| {
+            let seconds = match unit {
+                "s" => 1,
+                "m" => 60,
+                "h" => 3_600,
+                "d" => 86_400,
+                _ => return None,
+            };
+            number.parse::<u64>().ok()?.checked_mul(seconds)
+        });
+    let seconds = parsed.ok_or("a number and s, m, h or d, such as 1h")?;
+    Ok(Duration::from_secs(seconds))
+}
+
+pub(crate) async fn run(args: JobsArgs) -> anyhow::Result<ExitCode> {
+    let mut settings = environment::settings();
+    let log = LogConfig::read(&mut settings);
+    let database = DatabaseConfig::read(&mut settings);
+    let database = settings.finish(database)?;
+    log.start()?;
+    let database = database
+        .open()
+        .context("the database's address could not be used")?;
+    reach_migrated(&database).await?;
+    let (text, value) = act(args.action, &database).await?;
+    let mut out = io::stdout().lock();
+    if args.json {
+        writeln!(out, "{value}")?;
+    } else {
+        write!(out, "{text}")?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Does it; returns what to say, for people and for programs.
+async fn act(action: Action, database: &Database) -> anyhow::Result<(String, Value)> {
+    let pool = database.pool();
+    Ok(match action {
+        Action::List(args) => {
+            let filter = JobFilter {
+                queue: args.queue,
+                state: args.state,
+                kind: args.kind,
+                failed: args.failed,
+                limit: args.limit,
+            };
+            let jobs = operator::list(pool, &filter).await?;
+            (table(&jobs), serde_json::to_value(jobs)?)
+        }
+        Action::Show { id } => {
+            let job = operator::show(pool, JobId(id)).await?;
+            (page(&job), serde_json::to_value(job)?)
+        }
+        Action::Retry(args) => retry(args, database).await?,
+        Action::Cancel { id } => {
+            let mut after = Wake::default();
+            let cancelled = operator::cancel_one(pool, JobId(id), &mut after).await?;
+            tell(database, &after).await;
+            let (words, state) = match cancelled {
+                Cancelled::Asked => ("is told to stop", "asked"),
+                _ => ("is cancelled", "cancelled"),
+            };
+            (
+                format!("job {id} {words}\n"),
+                json!({ "id": id, "state": state }),
+            )
+        }
+        Action::Pause { queue } => {
+            let changed = operator::pause(pool, &queue).await?;
+            let words = if changed { "is" } else { "was already" };
+            let value = json!({ "queue": queue, "paused": true, "changed": changed });
+            (format!("queue {queue} {words} paused\n"), value)
+        }
+        Action::Resume { queue } => {
+            let changed = operator::resume(pool, &queue).await?;
+            let words = if changed {
+                "runs again"
+            } else {
+                "was not paused"
+            };
+            let value = json!({ "queue": queue, "paused": false, "changed": changed });
+            (format!("queue {queue} {words}\n"), value)
+        }
+    })
+}
+
+async fn retry(args: RetryArgs, database: &Database) -> anyhow::Result<(String, Value)> {
+    let mut text = String::new();
+    let mut done = Vec::new();
+    if let Some((kind, since)) = args.kind.zip(args.since) {
+        for JobId(id) in operator::retry_failed(database.pool(), &kind, since).await? {
+            let _ = writeln!(text, "job {id} is retried");
+            done.push(json!({ "id": id }));
+        }
+        if done.is_empty() {
+            let _ = writeln!(
+                text,
+                "no job of the kind {kind} died within that time that can be retried"
+            );
+        }
+        return Ok((text, done.into()));
+    }
+    let mut refused = Vec::new();
+    for id in args.ids {
+        match operator::retry(database.pool(), JobId(id)).await {
+            Ok(state) => {
+                let _ = writeln!(text, "job {id} is {state}");
+                done.push(json!({ "id": id, "state": state }));
+            }
+            // The others are retried all the same.
+            Err(operator::OperatorError::Refused(reason)) => refused.push(reason),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    if !refused.is_empty() {
+        bail!("{text}{}", refused.join("\n"));
+    }
+    Ok((text, done.into()))
+}
+
+/// Tells the other processes: a bus that is stopped sends what it was given.
+async fn tell(database: &Database, after: &Wake) {
+    let bus = Bus::new(fresh_name());
+    bus.publish(after);
+    let stopped = CancellationToken::new();
+    stopped.cancel();
+    bus.run(database, stopped).await;
+}
+
+/// A line a job.
+fn table(jobs: &[JobSummary]) -> String {
+    if jobs.is_empty() {
+        return "no jobs\n".to_owned();
+    }
+    let mut lines = format!(
+        "{:>10}  {:<12} {:<26} {:<8} {:>8}  {:<20}  LAST ERROR\n",
+        "ID", "QUEUE", "KIND", "STATE", "ATTEMPTS", "RUN AT"
+    );
+    for job in jobs {
+        let attempts = format!("{}/{}", job.attempt, job.max_attempts);
+        let line = format!(
+            "{:>10}  {:<12} {:<26} {:<8} {attempts:>8}  {:<20}  {}",
+            job.id,
+            job.queue,
+            job.kind,
+            job.state,
+            job.run_at.as_deref().unwrap_or("-"),
+            job.last_error.as_deref().unwrap_or_default().escape_debug(),
+        );
+        lines += line.trim_end();
+        lines.push('\n');
+    }
+    lines
+}
+
+/// All of one job.
+fn page(job: &JobDetail) -> String {
+    let attempts = format!("{} of {}", job.attempt, job.max_attempts);
+    let id = job.id.to_string();
+    let fields = [
+        ("job", Some(id.as_str())),
+        ("queue", Some(&job.queue)),
+        ("kind", Some(&job.kind)),
+        ("state", Some(&job.state)),
+        ("attempts", Some(&attempts)),
+        ("serial key", job.serial_key.as_deref()),
+        ("unique key", job.unique_key.as_deref()),
+        ("created", Some(&job.created_at)),
+        ("started", job.started_at.as_deref()),
+        ("runs at", job.run_at.as_deref()),
+        ("finished", job.finished_at.as_deref()),
+    ];
+    let mut text = String::new();
+    for (name, value) in fields {
+        if let Some(value) = value {
+            let _ = writeln!(text, "{name:<11} {value}");
+        }
+    }
+    for failure in job.errors.as_array().into_iter().flatten() {
+        let at = failure["at"].as_str().unwrap_or_default();
+        let error = failure["error"].as_str().unwrap_or_default();
+        let _ = writeln!(
+            text,
+            "attempt {} failed at {at}: {error}",
+            failure["attempt"]
+        );
+    }
+    text
+}
