@@ -221,7 +221,7 @@ impl Accept {
         Ok(())
     }
 
-    /// Adds the turn with its job.
+    /// Adds the turn with its job, in the transaction that holds the lock of the session's serial key.
     async fn add(
         self,
         conn: &mut PgConnection,
@@ -232,7 +232,7 @@ impl Accept {
             session_id: self.message.session_id.clone(),
             turn,
         };
-        let enqueued = jobs::enqueue(conn, &job).await?;
+        let enqueued = jobs::enqueue_locked(conn, &job).await?;
         let key = job.key();
         let new = NewTurn {
             key: &key,

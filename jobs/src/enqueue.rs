@@ -42,14 +42,23 @@ pub async fn lock_serial_key(conn: &mut PgConnection, key: &str) -> sqlx::Result
 /// Adds a job in the caller's transaction. After the commit, wake the workers with
 /// [`store::bus::Bus::jobs_ready`].
 pub async fn enqueue<J: JobKind>(conn: &mut PgConnection, job: &J) -> Result<Enqueued, QueueError> {
+    if let Some(key) = job.serial_key() {
+        sql::lock_key(conn, &key).await?;
+    }
+    enqueue_locked(conn, job).await
+}
+
+/// Adds a job as [`enqueue`] does, in a transaction that has taken the lock of the job's serial key,
+/// if it has one, with [`lock_serial_key`].
+pub async fn enqueue_locked<J: JobKind>(
+    conn: &mut PgConnection,
+    job: &J,
+) -> Result<Enqueued, QueueError> {
     let payload = serde_json::to_value(job).map_err(|source| QueueError::Payload {
         kind: J::KIND,
         source,
     })?;
     let (serial_key, unique_key) = (job.serial_key(), job.unique_key());
-    if let Some(key) = &serial_key {
-        sql::lock_key(conn, key).await?;
-    }
     let new = sql::NewJob {
         queue: J::QUEUE,
         kind: J::KIND,

@@ -56,7 +56,9 @@ mod sql;
 mod status;
 
 pub use end::end;
-pub use enqueue::{Cancelled, Enqueued, QueueError, cancel, enqueue, lock_serial_key};
+pub use enqueue::{
+    Cancelled, Enqueued, QueueError, cancel, enqueue, enqueue_locked, lock_serial_key,
+};
 pub use fence::{Fence, JobId};
 pub use kind::JobKind;
 pub use outcome::{Ended, HandlerResult, JobContext, JobError, Outcome, Retry};
