@@ -1,13 +1,28 @@
-//! Waits for a database that is coming up, for the commands that can do nothing without it.
+//! Opens the database, and waits for one that is coming up, for the commands that can do nothing
+//! without it.
 
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use store::db::{Database, is_migrated, is_temporary, reconnect_waits};
+use store::db::{Database, DatabaseConfig, is_migrated, is_temporary, reconnect_waits};
 use tokio::time::{Instant, sleep};
+
+use crate::{environment, telemetry::LogConfig};
 
 /// How long a database may take to come up: a serverless one takes seconds.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Opens the database of a command that is configured with nothing else, and starts its log.
+pub(crate) fn open_database() -> anyhow::Result<Database> {
+    let mut settings = environment::settings();
+    let log = LogConfig::read(&mut settings);
+    let database = DatabaseConfig::read(&mut settings);
+    let database = settings.finish(database)?;
+    log.start()?;
+    database
+        .open()
+        .context("the database's address could not be used")
+}
 
 /// Waits until the database answers.
 pub(crate) async fn reach(database: &Database) -> anyhow::Result<()> {

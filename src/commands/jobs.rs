@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use clap::Subcommand;
 use jobs::{
     Cancelled, JobId,
@@ -16,11 +16,14 @@ use jobs::{
 use serde_json::{Value, json};
 use store::{
     bus::{Bus, Wake},
-    db::{Database, DatabaseConfig},
+    db::Database,
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{environment, process::fresh_name, reach::reach_migrated, telemetry::LogConfig};
+use crate::{
+    process::fresh_name,
+    reach::{open_database, reach_migrated},
+};
 
 /// What to do with the jobs.
 #[derive(Debug, clap::Args)]
@@ -111,14 +114,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 }
 
 pub(crate) async fn run(args: JobsArgs) -> anyhow::Result<ExitCode> {
-    let mut settings = environment::settings();
-    let log = LogConfig::read(&mut settings);
-    let database = DatabaseConfig::read(&mut settings);
-    let database = settings.finish(database)?;
-    log.start()?;
-    let database = database
-        .open()
-        .context("the database's address could not be used")?;
+    let database = open_database()?;
     reach_migrated(&database).await?;
     let (text, value) = act(args.action, &database).await?;
     let mut out = io::stdout().lock();

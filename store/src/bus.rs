@@ -22,10 +22,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 pub use self::wake::Wake;
-use crate::{
-    db::{Database, MAX_RECONNECT_WAIT, ReconnectWaits, reconnect_waits},
-    ids::TurnKey,
-};
+use crate::db::{Database, MAX_RECONNECT_WAIT, ReconnectWaits, reconnect_waits};
 
 /// The NOTIFY channel.
 const CHANNEL: &str = "growth_chat";
@@ -111,26 +108,10 @@ impl Bus {
         });
     }
 
-    /// The handler of a running job is to be stopped. Call it after the commit.
-    pub fn cancel_job(&self, id: i64) {
-        self.publish(&Wake {
-            cancelled_jobs: [id].into(),
-            ..Wake::default()
-        });
-    }
-
     /// This process took leases: its peers watch their end.
     pub fn announce_leases(&self) {
         self.inner.outgoing.post(&Wake {
             leases: true,
-            ..Wake::default()
-        });
-    }
-
-    /// A turn has new events. Call it after the commit.
-    pub fn turn_changed(&self, key: TurnKey) {
-        self.publish(&Wake {
-            turns: [key].into(),
             ..Wake::default()
         });
     }
@@ -281,7 +262,10 @@ mod tests {
         let bus = Bus::new("me");
         let mut subscription = bus.subscribe();
         for id in 0..=i64::try_from(MAX_KEYS).unwrap() {
-            bus.cancel_job(id);
+            bus.publish(&Wake {
+                cancelled_jobs: [id].into(),
+                ..Wake::default()
+            });
         }
         let wake = subscription.wait().await;
         assert!(wake.rescan && wake.cancelled_jobs.is_empty());

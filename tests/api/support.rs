@@ -11,7 +11,7 @@ use sandbox::postgres::TestDatabase;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use store::{
-    bus::Bus,
+    bus::{Bus, Wake},
     events::{self, Cursor, NewEvent},
     ids::{SystemEntropy, TurnKey},
 };
@@ -209,7 +209,10 @@ impl Attempt<'_> {
     /// Appends a frame and wakes the readers.
     pub(crate) async fn send(&mut self, chunk: Value) -> Cursor {
         let at = self.append(chunk).await;
-        self.app.bus.turn_changed(self.key.clone());
+        self.app.bus.publish(&Wake {
+            turns: [self.key.clone()].into(),
+            ..Wake::default()
+        });
         at
     }
 
