@@ -92,7 +92,12 @@ async fn no_more_jobs_run_in_the_fleet_than_its_limit_under_failures_and_kills_2
 async fn a_queue_that_is_at_its_limit_elsewhere_goes_on_when_a_job_there_ends() {
     let queue = Queue::new().await;
     let (release, released) = tokio::sync::watch::channel(false);
-    let busy = queue.remote("busy", &limited(1), |runtime| {
+    // Nothing but the wake-up at the job's end tells the other process in time.
+    let patient = QueueConfig {
+        lease: Duration::from_mins(5),
+        ..limited(1)
+    };
+    let busy = queue.remote("busy", &patient, |runtime| {
         runtime.register::<Eager, _, _>(move |_, _| {
             let mut released = released.clone();
             async move {
@@ -108,7 +113,7 @@ async fn a_queue_that_is_at_its_limit_elsewhere_goes_on_when_a_job_there_ends() 
     })
     .await;
     let notes = Notes::default();
-    let other = queue.remote("other", &limited(1), |runtime| {
+    let other = queue.remote("other", &patient, |runtime| {
         runtime
             .register::<Eager, _, _>(noting(&notes))
             .register::<Work, _, _>(noting(&notes))
