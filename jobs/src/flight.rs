@@ -82,7 +82,7 @@ impl InFlight {
 
     /// Tells the handler of a job, under whatever lease this process has it, that it was cancelled.
     pub(crate) fn cancel(&self, id: i64) {
-        for (fence, entry) in self.jobs.lock().by_fence.iter() {
+        for (fence, entry) in &self.jobs.lock().by_fence {
             if fence.id.0 == id {
                 send(&entry.stop, Stop::Cancelled);
             }
