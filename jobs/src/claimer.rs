@@ -341,14 +341,16 @@ impl Claimer {
         let mut outlook = sql::outlook(&self.pool, &asked).await?;
         let overdue = outlook.next_due.is_some_and(|wait| wait.is_zero());
         if everything {
-            let empty =
-                |queue: &Arc<str>| !overdue && !outlook.ready.iter().any(|name| **name == **queue);
-            let queues = self
+            // What is overdue or paused is still to be looked at, however old it is.
+            let known = self
                 .queues
                 .keys()
-                .map(|queue| (Arc::clone(queue), empty(queue)));
+                .zip(outlook.oldest.iter().zip(&outlook.paused));
+            let known = known.filter(|(_, (_, paused))| !overdue && !**paused);
+            let known =
+                known.map(|(queue, (oldest, _))| (Arc::clone(queue), oldest.unwrap_or(outlook.at)));
             plan.horizon
-                .looked_at_everything(outlook.at, now.elapsed(), queues);
+                .looked_at_everything(outlook.at, now.elapsed(), known);
         } else {
             plan.horizon.looked_behind();
         }

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 /// A job's `run_at` is the beginning of the transaction that enqueued it: one that takes no longer
 /// appears behind the horizon. What took longer is found by the next look at everything.
-const LONGEST_ENQUEUE: TimeDelta = TimeDelta::seconds(10);
+const LONGEST_ENQUEUE: TimeDelta = TimeDelta::seconds(2);
 /// The shortest time between two looks at everything …
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 /// … and how many times as long as it took: 5 % of the time, whatever the tables look like.
@@ -22,7 +22,7 @@ const PAUSE_FACTOR: u32 = 20;
 /// What a claimer remembers of its last look at everything.
 #[derive(Debug, Default)]
 pub(crate) struct Horizon {
-    /// No job of the queue was ready before.
+    /// No job of the queue was due before.
     floors: BTreeMap<Arc<str>, DateTime<Utc>>,
     /// No lease ended before that was not seen.
     leases: Option<DateTime<Utc>>,
@@ -53,21 +53,19 @@ impl Horizon {
         self.stale = true;
     }
 
-    /// Everything was looked at, which took `took` and saw the database at `at`: these queues had
-    /// nothing ready or overdue, and these had.
+    /// Everything was looked at, which took `took` and saw the database at `at`: the queues that are known
+    /// to have nothing before a time.
     pub(crate) fn looked_at_everything(
         &mut self,
         at: DateTime<Utc>,
         took: Duration,
-        queues: impl IntoIterator<Item = (Arc<str>, bool)>,
+        queues: impl IntoIterator<Item = (Arc<str>, DateTime<Utc>)>,
     ) {
-        for (queue, empty) in queues {
-            if empty {
-                self.floors.insert(queue, at - LONGEST_ENQUEUE);
-            } else {
-                self.floors.remove(&queue);
-            }
-        }
+        let seen = at - LONGEST_ENQUEUE;
+        self.floors = queues
+            .into_iter()
+            .map(|(queue, nothing_before)| (queue, nothing_before.min(seen)))
+            .collect();
         self.leases = Some(at);
         self.next = Some(Instant::now() + SHORTEST_PAUSE.max(took * PAUSE_FACTOR));
         self.stale = false;
@@ -93,20 +91,19 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn only_a_queue_that_was_empty_gets_a_floor_and_loses_it_when_it_is_not() {
-        let (empty, busy): (Arc<str>, Arc<str>) = ("empty".into(), "busy".into());
+    async fn a_floor_is_where_the_queue_began_and_never_in_reach_of_a_transaction_under_way() {
         let mut horizon = Horizon::default();
         assert!(horizon.is_due(Instant::now()));
-        let queues = [(empty.clone(), true), (busy.clone(), false)];
+        let queues = [("empty".into(), at(100)), ("backlog".into(), at(50))];
         horizon.looked_at_everything(at(100), Duration::ZERO, queues);
-        assert_eq!(horizon.floor("empty"), Some(at(90)));
-        assert_eq!(horizon.floor("busy"), None);
+        assert_eq!(horizon.floor("empty"), Some(at(98)));
+        assert_eq!(horizon.floor("backlog"), Some(at(50)));
+        assert_eq!(horizon.floor("unknown"), None);
         assert_eq!(horizon.leases(), Some(at(100)));
-        horizon.looked_at_everything(at(200), Duration::ZERO, [(empty, false), (busy, true)]);
-        assert_eq!(horizon.floor("empty"), None);
-        assert_eq!(horizon.floor("busy"), Some(at(190)));
+        horizon.looked_at_everything(at(200), Duration::ZERO, [("empty".into(), at(200))]);
+        assert_eq!(horizon.floor("backlog"), None);
         horizon.forget();
-        assert_eq!((horizon.floor("busy"), horizon.leases()), (None, None));
+        assert_eq!((horizon.floor("empty"), horizon.leases()), (None, None));
         assert!(horizon.is_due(Instant::now()));
     }
 

@@ -297,8 +297,10 @@ async fn take(
 pub(crate) struct Outlook {
     /// When this was so, by the database's clock.
     pub(crate) at: DateTime<Utc>,
-    /// Queues with jobs that are ready, or that are paused: no claim has emptied them.
-    pub(crate) ready: Vec<String>,
+    /// Of each queue that was asked for: when the oldest job was due that is ready, and whether the queue
+    /// is paused.
+    pub(crate) oldest: Vec<Option<DateTime<Utc>>>,
+    pub(crate) paused: Vec<bool>,
     /// Queues that may be claimed from: with jobs that are ready, not paused, not at their limit.
     pub(crate) due: Vec<String>,
     /// Until the earliest scheduled job is due.
@@ -323,16 +325,28 @@ pub(crate) async fn outlook(pool: &PgPool, asked: &Asked) -> sqlx::Result<Outloo
     let row = sqlx::query!(
         r#"with asked as materialized (
                select name, most, floor,
-                      exists (select 1 from queue.jobs
-                              where queue = name and state = 'ready' and run_at <= now() and run_at >= floor) as ready,
+                      -- The first of each priority: a step of the recursion is one descent of the index.
+                      (with recursive first as (
+                           (select priority, run_at from queue.jobs
+                            where queue = name and state = 'ready' and run_at <= now() and run_at >= floor
+                            order by priority, run_at limit 1)
+                           union all
+                           select next.priority, next.run_at
+                           from first, lateral (
+                               select priority, run_at from queue.jobs
+                               where queue = name and state = 'ready' and run_at <= now() and run_at >= floor
+                                 and priority > first.priority
+                               order by priority, run_at limit 1) as next
+                       ) select min(run_at) from first) as oldest,
                       exists (select 1 from queue.paused where paused.queue = name) as paused
                from (select name, most, coalesce(floor, '-infinity'::timestamptz) as floor
                      from unnest($1::text[], $2::int[], $3::timestamptz[]) as q (name, most, floor)) as q
            )
            select now() as "at!",
-                  array(select name from asked where ready or paused) as "ready!",
+                  array(select oldest from asked) as "oldest!: Vec<Option<DateTime<Utc>>>",
+                  array(select paused from asked) as "paused!: Vec<bool>",
                   array(select name from asked
-                        where ready and not paused
+                        where oldest is not null and not paused
                           and (most = 0 or most > (select count(*) from queue.jobs where queue = name and state = 'running'))
                   ) as "due!",
                   (select extract(epoch from min(first.run_at) - now())::float8
@@ -351,7 +365,8 @@ pub(crate) async fn outlook(pool: &PgPool, asked: &Asked) -> sqlx::Result<Outloo
     .await?;
     Ok(Outlook {
         at: row.at,
-        ready: row.ready,
+        oldest: row.oldest,
+        paused: row.paused,
         due: row.due,
         next_due: seconds(row.next_due),
         next_lease_end: seconds(row.next_lease_end),
