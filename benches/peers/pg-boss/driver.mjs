@@ -1,16 +1,17 @@
 // pg-boss 12, tuned by what https://pgboss.io/api/workers offers for throughput and latency:
 // LISTEN/NOTIFY wakes the worker (`useListenNotify`, the queue's `notify`), so that polling is the
-// 30 s backstop; batches of BATCH jobs; `burstWhenBatchFull` fetches the next batch at once while
-// there is a backlog. Cron is off (`schedule: false`): nothing here needs it, and it would poll.
-// Maintenance (`supervise`) stays on: without it an abandoned job is never retried.
+// 30 s backstop; large batches; `burstWhenBatchFull` fetches the next batch at once while there is a
+// backlog; `localConcurrency` lets one batch be fetched while another is completed. Cron is off
+// (`schedule: false`): nothing here needs it, and it would poll. Maintenance (`supervise`) stays on:
+// without it an abandoned job is never retried.
 
 import { databaseUrl, load, measure } from "../harness/node.mjs";
 
 const { PgBoss } = load("pg-boss");
 
 const QUEUE = "noop";
-const BATCH = 1000;
-const WORKERS = 4;
+const BATCH = 2000;
+const WORKERS = 2;
 
 async function start(options) {
   const boss = new PgBoss({ connectionString: databaseUrl, schedule: false, ...options });

@@ -1,7 +1,8 @@
 //! graphile_worker 0.14 (Rust), tuned as "Throughput-oriented worker" of its documentation says
 //! (docs.rs/graphile_worker, configuration/worker-options): a local queue, and completions and
-//! failures batched with a delay. Sizes are those of the project's own performance test where that
-//! differs. The poll interval stays at its default of 1 s: new jobs arrive by NOTIFY.
+//! failures batched with a delay. The numbers are those of the project's own performance test: a
+//! concurrency of 500, a local queue of 5,000 jobs, 5 ms. Its poll interval of 5 ms is not taken over:
+//! new jobs arrive by NOTIFY, and polling stays at the default of 1 s.
 
 use std::fmt;
 use std::time::Duration;
@@ -18,8 +19,8 @@ use sqlx::postgres::PgPoolOptions;
 use tokio::task::JoinHandle;
 
 const SCHEMA: &str = "graphile_worker";
-const CONCURRENCY: usize = 16;
-const LOCAL_QUEUE: usize = 500;
+const CONCURRENCY: usize = 500;
+const LOCAL_QUEUE: usize = 5000;
 const COMPLETE_DELAY: Duration = Duration::from_millis(5);
 
 fn main() {

@@ -13,8 +13,8 @@ use sqlx::migrate::Migrator;
 use sqlx::postgres::PgPoolOptions;
 use sqlxmq::{CurrentJob, JobRegistry, JobRunnerHandle, job};
 
-const MIN_CONCURRENCY: usize = 50;
-const MAX_CONCURRENCY: usize = 100;
+const MIN_CONCURRENCY: usize = 900;
+const MAX_CONCURRENCY: usize = 1000;
 const CONNECTIONS: u32 = 20;
 
 fn main() {
