@@ -16,8 +16,8 @@ use tokio::task::JoinHandle;
 
 const QUEUE: &str = "noop";
 const WORKERS: usize = 4;
-/// Each worker holds one to listen and uses others to fetch and to acknowledge.
-const CONNECTIONS: u32 = 3 * WORKERS as u32;
+/// Three a worker: one to listen, others to fetch and to acknowledge.
+const CONNECTIONS: u32 = 12;
 const BATCH: usize = 1000;
 const FALLBACK_POLL: Duration = Duration::from_millis(100);
 

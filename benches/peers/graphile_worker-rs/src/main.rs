@@ -1,5 +1,5 @@
-//! graphile_worker 0.14 (Rust), tuned as "Throughput-oriented worker" of its documentation says
-//! (docs.rs/graphile_worker, configuration/worker-options): a local queue, and completions and
+//! `graphile_worker` 0.14 (Rust), tuned as "Throughput-oriented worker" of its documentation says
+//! (`docs/src/configuration/worker-options.md` in the crate): a local queue, and completions and
 //! failures batched with a delay. The numbers are those of the project's own performance test: a
 //! concurrency of 500, a local queue of 5,000 jobs, 5 ms. Its poll interval of 5 ms is not taken over:
 //! new jobs arrive by NOTIFY, and polling stays at the default of 1 s.

@@ -51,6 +51,10 @@ impl Peer for Sqlxmq {
     type Producer = Enqueue;
     type Worker = JobRunnerHandle;
 
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the product's settings know nothing of a peer"
+    )]
     async fn install(url: &str) -> Result<Self> {
         let sqlxmq = Self {
             url: url.to_owned(),

@@ -19,17 +19,21 @@ use tokio::time::{sleep, sleep_until};
 use tokio_postgres::{Client, NoTls};
 
 /// What a drain that stalls is given.
-const GIVE_UP: Duration = Duration::from_secs(120);
+const GIVE_UP: Duration = Duration::from_mins(2);
 
 /// What a handler calls first, with the number that the job carries.
 pub type OnJob = Arc<dyn Fn(u64) + Send + Sync>;
 
 /// One job queue, as its users would set it up.
-#[expect(async_fn_in_trait, reason = "drivers are called from one place, on one runtime")]
+#[expect(
+    async_fn_in_trait,
+    reason = "drivers are called from one place, on one runtime"
+)]
 pub trait Peer: Sized {
     /// SQL that gives the number of jobs that are not completed, as a `bigint`.
     const UNFINISHED: &str;
 
+    /// What `producer` gives.
     type Producer: Producer;
 
     /// Kept while the worker should run.
@@ -56,6 +60,9 @@ pub trait Producer: Clone + Send + 'static {
 
 #[derive(Parser)]
 struct Cli {
+    /// An empty database.
+    #[arg(long, env = "DATABASE_URL")]
+    database_url: String,
     #[command(subcommand)]
     measure: Measure,
 }
@@ -84,7 +91,7 @@ enum Measure {
 /// Runs the measure that the command line names and ends the process.
 pub fn main<P: Peer>() -> ! {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime can be started");
-    let code = match runtime.block_on(run::<P>(Cli::parse().measure)) {
+    let code = match runtime.block_on(run::<P>(Cli::parse())) {
         Ok(result) => {
             if let Some(result) = result {
                 println!("{result}");
@@ -100,14 +107,16 @@ pub fn main<P: Peer>() -> ! {
     std::process::exit(code)
 }
 
-async fn run<P: Peer>(measure: Measure) -> Result<Option<Value>> {
-    let url = std::env::var("DATABASE_URL").context("DATABASE_URL is not set")?;
-    let peer = P::install(&url).await?;
-    let check = Check::<P>::connect(&url).await?;
-    match measure {
+async fn run<P: Peer>(cli: Cli) -> Result<Option<Value>> {
+    let peer = P::install(&cli.database_url).await?;
+    let check = Check::<P>::connect(&cli.database_url).await?;
+    match cli.measure {
         Measure::Drain { jobs, analyze } => drain(&peer, &check, jobs, analyze).await.map(Some),
         Measure::Latency { jobs } => latency(&peer, jobs).await.map(Some),
-        Measure::Steady { seconds, connections } => {
+        Measure::Steady {
+            seconds,
+            connections,
+        } => {
             let seconds = Duration::try_from_secs_f64(seconds)?;
             steady(&peer, &check, seconds, connections).await.map(Some)
         }
@@ -155,13 +164,21 @@ async fn latency<P: Peer>(peer: &P, jobs: u64) -> Result<Value> {
     let _worker = peer
         .work(Arc::new(move |n| {
             let now = Instant::now();
-            record.lock().unwrap_or_else(PoisonError::into_inner).entry(n).or_insert(now);
+            record
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .entry(n)
+                .or_insert(now);
         }))
         .await?;
     let handled = || handled_at.lock().unwrap_or_else(PoisonError::into_inner);
     let mut producer = peer.producer(1).await?;
     producer.enqueue(jobs).await?;
-    until(|| handled().contains_key(&jobs), "the warm-up job was not handled").await?;
+    until(
+        || handled().contains_key(&jobs),
+        "the warm-up job was not handled",
+    )
+    .await?;
 
     let mut enqueued_at = Vec::new();
     let started = Instant::now();
@@ -170,7 +187,11 @@ async fn latency<P: Peer>(peer: &P, jobs: u64) -> Result<Value> {
         enqueued_at.push(Instant::now());
         producer.enqueue(n).await?;
     }
-    until(|| handled().len() as u64 > jobs, "not every job was handled").await?;
+    until(
+        || handled().len() as u64 > jobs,
+        "not every job was handled",
+    )
+    .await?;
     let handled = handled();
     let latencies: Vec<f64> = (0..jobs)
         .zip(enqueued_at)
@@ -193,7 +214,10 @@ async fn steady<P: Peer>(
         .kill_on_drop(true)
         .spawn()?;
     let mut ready = String::new();
-    let stdout = worker.stdout.take().context("the worker's output is piped")?;
+    let stdout = worker
+        .stdout
+        .take()
+        .context("the worker's output is piped")?;
     BufReader::new(stdout).read_line(&mut ready).await?;
     ensure!(ready == "ready\n", "the worker ended");
 
@@ -206,7 +230,9 @@ async fn steady<P: Peer>(
         let produced = Arc::clone(&produced);
         producers.spawn(async move {
             while Instant::now() < end {
-                producer.enqueue(produced.fetch_add(1, Ordering::Relaxed)).await?;
+                producer
+                    .enqueue(produced.fetch_add(1, Ordering::Relaxed))
+                    .await?;
             }
             anyhow::Ok(())
         });
@@ -230,7 +256,11 @@ async fn idle<P: Peer>(peer: &P, check: Check<P>) -> Result<()> {
         .await?;
     let mut producer = peer.producer(1).await?;
     producer.enqueue(0).await?;
-    until(|| handled.load(Ordering::Relaxed) > 0, "the warm-up job was not handled").await?;
+    until(
+        || handled.load(Ordering::Relaxed) > 0,
+        "the warm-up job was not handled",
+    )
+    .await?;
     while check.unfinished().await? > 0 {
         sleep(Duration::from_millis(20)).await;
     }
@@ -251,7 +281,10 @@ impl<P: Peer> Check<P> {
     async fn connect(url: &str) -> Result<Self> {
         let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
         tokio::spawn(connection);
-        Ok(Self { client, peer: std::marker::PhantomData })
+        Ok(Self {
+            client,
+            peer: std::marker::PhantomData,
+        })
     }
 
     async fn unfinished(&self) -> Result<u64> {
