@@ -10,6 +10,7 @@
 
 import { spawn } from "node:child_process";
 import { createRequire } from "node:module";
+import { resolve } from "node:path";
 import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
@@ -17,7 +18,7 @@ import { parseArgs } from "node:util";
 const [cache, kind, ...rest] = process.argv.slice(2);
 
 /** Loads a package from the cache folder that `prepare` filled. */
-export const load = createRequire(`${cache}/`);
+export const load = createRequire(`${resolve(cache)}/`);
 
 export const databaseUrl = process.env.DATABASE_URL;
 
@@ -109,11 +110,10 @@ async function steady(peer, seconds, connections) {
   const worker = spawn(process.execPath, [process.argv[1], cache, "idle"], {
     stdio: ["pipe", "pipe", "inherit"],
   });
-  const ready = Promise.race([
-    new Promise((resolve) => createInterface({ input: worker.stdout }).once("line", resolve)),
+  await Promise.race([
+    new Promise((ready) => createInterface({ input: worker.stdout }).once("line", ready)),
     new Promise((_, reject) => worker.once("exit", () => reject(new Error("the worker ended")))),
   ]);
-  await ready;
 
   const producer = await peer.producer(connections);
   const started = performance.now();
@@ -148,7 +148,7 @@ async function idle(peer) {
 
 /** Writes to a pipe are asynchronous: an exit before the last one would cut the result. */
 function written(text) {
-  return new Promise((resolve) => process.stdout.write(text, resolve));
+  return new Promise((done) => process.stdout.write(text, done));
 }
 
 async function connect() {
