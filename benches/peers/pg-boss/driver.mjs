@@ -3,7 +3,8 @@
 // 30 s backstop; large batches; `burstWhenBatchFull` fetches the next batch at once while there is a
 // backlog; `localConcurrency` lets one batch be fetched while another is completed. Cron is off
 // (`schedule: false`): nothing here needs it, and it would poll. Maintenance (`supervise`) stays on:
-// without it an abandoned job is never retried.
+// without it an abandoned job is never retried. The version is 12.35, because 12.38 asks for a
+// release of rrule-temporal that the registry did not have.
 
 import { databaseUrl, load, measure } from "../harness/node.mjs";
 
