@@ -51,6 +51,7 @@ mod outcome;
 mod renewer;
 mod rescuer;
 mod runtime;
+pub mod schedule;
 mod settler;
 mod sql;
 mod status;

@@ -8,7 +8,12 @@ use std::{
 
 use apalis::prelude::WorkerContext;
 use futures::future::BoxFuture;
-use store::{bus::Bus, db::Database, settings::Settings};
+use store::{
+    bus::Bus,
+    clock::{SharedClock, SystemClock},
+    db::Database,
+    settings::Settings,
+};
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinSet,
@@ -24,6 +29,7 @@ use crate::{
     kind::JobKind,
     outcome::{HandlerResult, JobContext, Stop},
     renewer,
+    schedule::{Fire, Schedule, Ticker},
     settler::{Settlement, Settler},
 };
 
@@ -123,6 +129,8 @@ pub struct Runtime {
     intakes: BTreeMap<&'static str, (&'static str, Intake)>,
     queues: BTreeSet<&'static str>,
     workers: Vec<(WorkerContext, BoxFuture<'static, ()>)>,
+    schedules: Vec<Ticker>,
+    clock: SharedClock,
 }
 
 impl Runtime {
@@ -139,7 +147,29 @@ impl Runtime {
             intakes: BTreeMap::new(),
             queues: BTreeSet::new(),
             workers: Vec::new(),
+            schedules: Vec::new(),
+            clock: Arc::new(SystemClock),
         }
+    }
+
+    /// Has each fire of `schedule` enqueue what `job` makes of it: once in the fleet, although every
+    /// process has the schedule. The job runs wherever its queue is worked on.
+    #[must_use]
+    pub fn schedule<J: JobKind>(
+        mut self,
+        schedule: Schedule,
+        job: impl Fn(Fire) -> J + Send + Sync + 'static,
+    ) -> Self {
+        self.schedules.push(Ticker::new(schedule, job));
+        self
+    }
+
+    /// Sets the clock that the schedules' timers ask how late it is; whether a fire is due is the
+    /// database's to say.
+    #[must_use]
+    pub fn with_clock(mut self, clock: SharedClock) -> Self {
+        self.clock = clock;
+        self
     }
 
     /// Runs jobs of kind `J` by `handler`. A kind whose queue this process does not work on is left out.
@@ -211,6 +241,16 @@ impl Runtime {
             tasks.spawn(async move {
                 worker.await;
                 "worker"
+            });
+        }
+        for ticker in self.schedules {
+            let (pool, bus) = (self.database.pool().clone(), self.bus.clone());
+            let (clock, firing) = (Arc::clone(&self.clock), shutdown.clone());
+            tasks.spawn(async move {
+                let running = ticker.run(pool, bus, &*clock);
+                firing.run_until_cancelled(running).await;
+                // It returns at the shutdown only, which waits for other things.
+                std::future::pending().await
             });
         }
         let renewing = renewer::run(

@@ -4,6 +4,7 @@
 //! somebody else has locked, so that no two of them can wait for each other.
 
 mod lease;
+pub(crate) mod schedule;
 
 use std::time::Duration;
 
