@@ -10,6 +10,7 @@ mod fence;
 mod idle;
 mod ops;
 mod outage;
+mod schedule;
 mod serial;
 mod shutdown;
 mod slots;
