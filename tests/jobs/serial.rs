@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use jobs::{JobContext, JobError, JobKind, Outcome, QueueConfig, Runtime};
+use jobs::{Concurrency, JobContext, JobError, JobKind, Outcome, QueueConfig, Runtime};
 
 use super::support::{Eager, Notes, Process, Queue, Work, config, eager, noting, until, work};
 
@@ -60,7 +60,7 @@ fn start(queue: &Queue, name: &str, seed: u64) -> Process {
     let database = queue.database();
     let dice = Arc::new(parking_lot::Mutex::new(Dice(seed)));
     let config = QueueConfig {
-        concurrency: Some(4),
+        concurrency: Concurrency::of_every_queue(4),
         ..config()
     };
     queue.remote(name, &config, |runtime: Runtime| {
@@ -173,7 +173,7 @@ async fn a_blocked_key_does_not_starve_others() {
         .collect();
     let first = queue.enqueue_all(&blocked).await[0];
     queue
-        .execute("update queue.jobs set run_at = now() + interval '1 hour' where state = 'ready'")
+        .execute("update queue.jobs set state = 'scheduled', run_at = now() + interval '1 hour' where state = 'ready'")
         .await;
     let other = queue.enqueue(&work(1_000)).await;
     let _process = queue.process(|runtime| runtime.register::<Work, _, _>(noting(&notes)));

@@ -1,10 +1,10 @@
 //! A queue on a database of its own, kinds of jobs that exist for tests only, and processes.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
 
 use jobs::{
-    CoreTaskEnded, Enqueued, HandlerResult, JobContext, JobId, JobKind, Outcome, QueueConfig,
-    Runtime, enqueue,
+    Concurrency, CoreTaskEnded, Enqueued, HandlerResult, JobContext, JobId, JobKind, Outcome,
+    QueueConfig, Runtime, enqueue,
 };
 use parking_lot::Mutex;
 use sandbox::postgres::TestDatabase;
@@ -197,14 +197,15 @@ impl Queue {
     pub(super) async fn failed(&self, id: JobId, attempt: i16) -> Live {
         until("the attempt fails", async || {
             let job = self.live(id).await?;
-            (job.state == "ready" && job.attempt == attempt).then_some(job)
+            (["scheduled", "ready"].contains(&job.state.as_str()) && job.attempt == attempt)
+                .then_some(job)
         })
         .await
     }
 
     /// Makes everything due that waits, as if the time had passed.
     pub(super) async fn let_time_pass(&self) {
-        self.execute("update queue.jobs set run_at = now() where state = 'ready'")
+        self.execute("update queue.jobs set run_at = now() where state in ('scheduled', 'ready')")
             .await;
         for queue in [Work::QUEUE, Eager::QUEUE, Hasty::QUEUE] {
             self.bus.jobs_ready(queue);
@@ -286,7 +287,8 @@ pub(super) fn open(url: &str) -> Database {
 pub(super) fn config() -> QueueConfig {
     QueueConfig {
         queues: Vec::new(),
-        concurrency: Some(16),
+        fleet: BTreeMap::new(),
+        concurrency: Concurrency::of_every_queue(16),
         lease: LEASE,
         // Nothing in these tests is found by the fallback poll.
         idle_poll: None,
