@@ -52,6 +52,7 @@ mod flight;
 mod kind;
 pub mod operator;
 mod outcome;
+mod prune;
 mod rate;
 mod renewer;
 mod rescuer;

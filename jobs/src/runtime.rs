@@ -29,6 +29,7 @@ use crate::{
     flight::InFlight,
     kind::JobKind,
     outcome::{HandlerResult, JobContext, Stop},
+    prune,
     rate::Rate,
     renewer,
     schedule::{Fire, Schedule, Ticker},
@@ -54,6 +55,8 @@ pub struct QueueConfig {
     pub lease: Duration,
     /// How often an idle process looks for work that no wake-up told of; `None`: never.
     pub idle_poll: Option<Duration>,
+    /// For how many days jobs are kept that are done or were cancelled.
+    pub history_days: i32,
 }
 
 impl Default for QueueConfig {
@@ -67,12 +70,14 @@ impl Default for QueueConfig {
                 .collect(),
             lease: Duration::from_secs(4),
             idle_poll: Some(Duration::from_secs(30)),
+            history_days: 7,
         }
     }
 }
 
 impl QueueConfig {
-    /// Reads `WORKER_QUEUES`, `WORKER_CONCURRENCY`, `QUEUE_LEASE_SECONDS` and `QUEUE_IDLE_POLL_SECONDS`.
+    /// Reads `WORKER_QUEUES`, `WORKER_CONCURRENCY`, `QUEUE_LEASE_SECONDS`, `QUEUE_IDLE_POLL_SECONDS` and
+    /// `JOB_HISTORY_DAYS`.
     pub fn read(settings: &mut Settings) -> Option<Self> {
         let queues = settings.get("WORKER_QUEUES").unwrap_or("all");
         let queues = match queues {
@@ -101,12 +106,16 @@ impl QueueConfig {
             "0 (never) to 3600",
             |s| *s <= 3600,
         );
+        let history_days = settings.with_default("JOB_HISTORY_DAYS", 7, "1 to 3650", |days| {
+            (1..=3650).contains(days)
+        });
         Some(Self {
             queues,
             concurrency: concurrency.unwrap_or_default(),
             fleet: Self::default().fleet,
             lease: Duration::from_secs(lease),
             idle_poll: (poll > 0).then(|| Duration::from_secs(poll)),
+            history_days,
         })
     }
 
@@ -224,6 +233,15 @@ impl Runtime {
     ) -> Self {
         self.schedules.push(Ticker::new(schedule, job));
         self
+    }
+
+    /// Keeps the queue's own tables bounded: a job of every night, in one process of the fleet, deletes
+    /// what they need not keep.
+    #[must_use]
+    pub fn with_pruning(self) -> Self {
+        let pool = self.database.pool().clone();
+        let history_days = self.config.history_days;
+        prune::register(self, pool, history_days)
     }
 
     /// Sets the clock that the schedules' timers ask how late it is; whether a fire is due is the
@@ -448,13 +466,15 @@ mod tests {
             ("WORKER_CONCURRENCY", "turns=0"),
             ("QUEUE_LEASE_SECONDS", "1"),
             ("QUEUE_IDLE_POLL_SECONDS", "forever"),
+            ("JOB_HISTORY_DAYS", "0"),
         ]);
         assert_eq!(
             found,
             [
                 "WORKER_CONCURRENCY",
                 "QUEUE_LEASE_SECONDS",
-                "QUEUE_IDLE_POLL_SECONDS"
+                "QUEUE_IDLE_POLL_SECONDS",
+                "JOB_HISTORY_DAYS"
             ]
         );
     }
