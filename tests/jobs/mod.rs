@@ -10,6 +10,7 @@ mod fence;
 mod idle;
 mod ops;
 mod outage;
+mod prune;
 mod schedule;
 mod serial;
 mod shutdown;
