@@ -245,11 +245,6 @@ async fn add<J: JobKind>(
 /// The job as it is stored, if it can be.
 fn checked<J: JobKind>(job: &J) -> Result<NewJob, QueueError> {
     let kind = J::KIND;
-    let payload =
-        serde_json::to_value(job).map_err(|source| QueueError::Payload { kind, source })?;
-    if has_nul(&payload) || payload.to_string().len() > MAX_PAYLOAD {
-        return Err(QueueError::PayloadContent { kind });
-    }
     let key = |name: &'static str, key: Option<String>| match key {
         Some(key) if key.is_empty() || key.len() > MAX_KEY || key.contains(char::is_control) => {
             Err(QueueError::Key { kind, key: name })
@@ -260,10 +255,20 @@ fn checked<J: JobKind>(job: &J) -> Result<NewJob, QueueError> {
         job.rate_key()
             .unwrap_or_else(|| format!("queue:{}", J::QUEUE))
     });
+    let (serial_key, unique_key) = (
+        key("serial", job.serial_key())?,
+        key("unique", job.unique_key())?,
+    );
+    let rate_key = key("rate", rate_key)?;
+    let payload =
+        serde_json::to_value(job).map_err(|source| QueueError::Payload { kind, source })?;
+    if has_nul(&payload) || payload.to_string().len() > MAX_PAYLOAD {
+        return Err(QueueError::PayloadContent { kind });
+    }
     Ok(NewJob {
-        serial_key: key("serial", job.serial_key())?,
-        unique_key: key("unique", job.unique_key())?,
-        rate_key: key("rate", rate_key)?,
+        serial_key,
+        unique_key,
+        rate_key,
         payload,
     })
 }

@@ -443,7 +443,6 @@ mod tests {
         assert_eq!(slots("32, knowledge=4", "knowledge"), 4);
         assert_eq!(slots("knowledge=4", "turns"), 64);
         for wrong in [
-            "",
             "0",
             "1001",
             "turn=4",

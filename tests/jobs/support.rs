@@ -366,6 +366,11 @@ pub(super) fn noting<J: JobKind + Numbered>(
     }
 }
 
+/// A handler that is done.
+pub(super) fn noting_nothing<J>(_: J, _: JobContext) -> std::future::Ready<HandlerResult> {
+    std::future::ready(Ok(Outcome::Done))
+}
+
 pub(super) trait Numbered {
     fn number(&self) -> i64;
 }
@@ -379,6 +384,19 @@ impl Numbered for Work {
 impl Numbered for Eager {
     fn number(&self) -> i64 {
         self.n
+    }
+}
+
+/// Numbers that look random and are the same in every run.
+pub(super) struct Dice(pub(super) u64);
+
+impl Dice {
+    pub(super) fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % sides
     }
 }
 
