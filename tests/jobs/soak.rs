@@ -3,27 +3,34 @@
 
 use sqlx::{Connection, PgConnection, query, query_scalar};
 
-use super::support::{Eager, Queue, eager, noting, until};
+use super::support::{Eager, Notes, Queue, eager, noting, until};
 
-/// Jobs of one measurement; a process runs 16 at a time.
-const JOBS: i64 = 3_000;
+/// Jobs of one measurement; the process runs 16 at a time.
+const JOBS: u16 = 3_000;
+/// Far more than a job needs: it is inserted, claimed, and ended by its id. A plan or a scan that comes
+/// by what others have left behind reads hundreds.
+const ENTRIES: f64 = 20.0;
 
 /// What was read of the queue's tables so far.
-#[derive(Debug, Clone, Copy, sqlx::FromRow)]
+#[derive(Debug, sqlx::FromRow)]
 struct Reads {
-    /// Entries of the indexes of live jobs, those of dead rows included.
-    entries: i64,
-    /// Pages of the tables and their indexes.
-    pages: i64,
+    /// Entries of the indexes of the live jobs, those of dead rows included.
+    entries: f64,
+    /// Pages of all the tables and their indexes.
+    pages: f64,
+    /// Claims and ends of jobs.
+    changes: i64,
 }
 
 async fn reads(queue: &Queue) -> Reads {
     sqlx::query_as(
-        "select (select sum(idx_tup_read)::bigint from pg_stat_user_indexes
+        "select (select sum(idx_tup_read)::float8 from pg_stat_user_indexes
                  where schemaname = 'queue' and relname = 'jobs') as entries,
                 (select sum(coalesce(heap_blks_hit, 0) + coalesce(heap_blks_read, 0)
-                            + coalesce(idx_blks_hit, 0) + coalesce(idx_blks_read, 0))::bigint
-                 from pg_statio_user_tables where schemaname = 'queue') as pages",
+                            + coalesce(idx_blks_hit, 0) + coalesce(idx_blks_read, 0))::float8
+                 from pg_statio_user_tables where schemaname = 'queue') as pages,
+                (select n_tup_upd + n_tup_del from pg_stat_user_tables
+                 where schemaname = 'queue' and relname = 'jobs') as changes",
     )
     .fetch_one(&queue.pool)
     .await
@@ -31,8 +38,8 @@ async fn reads(queue: &Queue) -> Reads {
 }
 
 /// What one job reads on its way through a process, from a full queue.
-async fn reads_of_a_job(queue: &Queue) -> (f64, f64) {
-    let jobs: Vec<Eager> = (0..JOBS).map(eager).collect();
+async fn reads_of_a_job(queue: &Queue) -> Reads {
+    let jobs: Vec<Eager> = (0..i64::from(JOBS)).map(eager).collect();
     let mut tx = queue.pool.begin().await.unwrap();
     jobs::enqueue_all(&mut tx, &jobs, &jobs::EnqueueOptions::default())
         .await
@@ -43,40 +50,33 @@ async fn reads_of_a_job(queue: &Queue) -> (f64, f64) {
         .unwrap();
     tx.commit().await.unwrap();
     let before = reads(queue).await;
-    let notes = super::support::Notes::default();
+    let notes = Notes::default();
     let process = queue.process(|runtime| runtime.register::<Eager, _, _>(noting(&notes)));
-    let all = usize::try_from(JOBS).unwrap();
     until("all have run", async || {
-        (notes.lock().len() == all).then_some(())
+        (notes.lock().len() == jobs.len()).then_some(())
     })
     .await;
     let pool = process.database.pool().clone();
     process.stop().await;
+    // A connection that ends reports all that it did.
     pool.close().await;
-    // A connection that ends reports all it did.
-    until("its connections have ended", async || {
-        let others = queue.count(
-            "select count(*) from pg_stat_activity
-             where datname = current_database() and backend_type = 'client backend'
-               and application_name = 'growth-chat' and pid <> pg_backend_pid()",
-        );
-        (others.await == 0).then_some(())
+    let after = until("every claim and every end is reported", async || {
+        let now = reads(queue).await;
+        let all = before.changes + 2 * i64::from(JOBS);
+        (now.changes >= all).then_some(now)
     })
     .await;
-    let after = reads(queue).await;
-    #[expect(clippy::cast_precision_loss, reason = "small numbers")]
-    let of_a_job = |before: i64, after: i64| (after - before) as f64 / JOBS as f64;
-    (
-        of_a_job(before.entries, after.entries),
-        of_a_job(before.pages, after.pages),
-    )
+    Reads {
+        entries: (after.entries - before.entries) / f64::from(JOBS),
+        pages: (after.pages - before.pages) / f64::from(JOBS),
+        changes: after.changes - before.changes,
+    }
 }
 
 #[tokio::test]
-async fn a_job_reads_no_more_with_a_long_history_nor_while_an_old_snapshot_is_held() {
+async fn a_job_reads_as_little_with_a_long_history() {
     let queue = Queue::new().await;
-    let (entries, pages) = reads_of_a_job(&queue).await;
-    println!("empty: {entries} {pages}");
+    let empty = reads_of_a_job(&queue).await;
     query(
         "insert into queue.history (id, queue, kind, outcome, priority, attempt, max_attempts, retry_waits,
                                     payload, errors, created_at, finished_at)
@@ -87,8 +87,17 @@ async fn a_job_reads_no_more_with_a_long_history_nor_while_an_old_snapshot_is_he
     .execute(&queue.pool)
     .await
     .unwrap();
-    let (entries, pages) = reads_of_a_job(&queue).await;
-    println!("history: {entries} {pages}");
+    let long = reads_of_a_job(&queue).await;
+    assert!(empty.entries < ENTRIES, "{empty:?}");
+    assert!(long.entries < ENTRIES, "{long:?}");
+    // An index of the history has a level more.
+    assert!(long.pages < empty.pages * 1.2 + 4.0, "{empty:?} {long:?}");
+}
+
+#[tokio::test]
+#[ignore = "claims don't begin behind what an old snapshot keeps yet: docs/decisions/draft-dead-rows-under-an-old-snapshot.md"]
+async fn a_job_reads_as_little_while_an_old_snapshot_is_held() {
+    let queue = Queue::new().await;
     let mut elsewhere = PgConnection::connect_with(&queue.pool.connect_options())
         .await
         .unwrap();
@@ -100,9 +109,9 @@ async fn a_job_reads_no_more_with_a_long_history_nor_while_an_old_snapshot_is_he
         .fetch_one(&mut *snapshot)
         .await
         .unwrap();
-    let (entries, pages) = reads_of_a_job(&queue).await;
-    println!("snapshot: {entries} {pages}");
-    let (entries, pages) = reads_of_a_job(&queue).await;
-    println!("snapshot: {entries} {pages}");
+    for _ in 0..3 {
+        let held = reads_of_a_job(&queue).await;
+        assert!(held.entries < ENTRIES, "{held:?}");
+    }
     snapshot.rollback().await.unwrap();
 }

@@ -104,10 +104,13 @@ pub(crate) async fn finish_many(pool: &PgPool, fences: &[Fence]) -> sqlx::Result
     let leases: Vec<i32> = fences.iter().map(|fence| fence.lease).collect();
     let done = sqlx::query!(
         "with mine as (
-             select j.id from queue.jobs j
-             join unnest($1::bigint[], $2::int[]) as f (id, lease) on j.id = f.id and j.lease = f.lease
-             where j.state = 'running' and j.serial_key is null
-             order by j.id for update of j
+             -- One by one by their ids: a join reads all of the index of the running jobs, and with it
+             -- the entries of all that have ended since vacuum was there.
+             select j.id
+             from (select id, lease from unnest($1::bigint[], $2::int[]) as f (id, lease) order by id) as f,
+                  lateral (select id from queue.jobs
+                           where id = f.id and lease = f.lease and state = 'running' and serial_key is null
+                           limit 1 for update) as j
          ), ended as (
              delete from queue.jobs where id = any(array(select id from mine)) returning *
          )
