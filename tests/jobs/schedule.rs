@@ -128,8 +128,8 @@ async fn two_years(cron: &str, zone: &str, seed: u64) {
             process.look(fire.at + TimeDelta::seconds(late + offset))
         });
         let looks = futures::future::join_all(looks).await;
-        let fired: Vec<Fire> = looks.iter().filter_map(|look| look.fired).collect();
-        assert_eq!(fired, [*fire], "{schedule}");
+        let made: Vec<Fire> = looks.iter().filter_map(|look| look.fired).collect();
+        assert_eq!(made, [*fire], "{schedule}");
         expected.push(fire.local);
         fleet.rotate_left(awake);
     }
