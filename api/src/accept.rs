@@ -5,7 +5,7 @@
 //! still so when it writes; two posts of one session never see each other half-way.
 
 use jobs::{
-    JobKind, QueueError,
+    EnqueueOptions, JobKind, QueueError,
     catalog::{TurnProcess, session_serial_key},
     lock_serial_key,
 };
@@ -232,7 +232,7 @@ impl Accept {
             session_id: self.message.session_id.clone(),
             turn,
         };
-        let enqueued = jobs::enqueue_locked(conn, &job).await?;
+        let enqueued = jobs::enqueue_locked(conn, &job, &EnqueueOptions::default()).await?;
         let key = job.key();
         let new = NewTurn {
             key: &key,

@@ -11,12 +11,37 @@ use store::{
     turn_control::{self, Unattended},
 };
 
-use crate::{kind::JobKind, outcome::Ended};
+use crate::{
+    enqueue::{EnqueueOptions, Enqueued, QueueError, enqueue_with},
+    kind::JobKind,
+    outcome::Ended,
+};
 
 macro_rules! catalog {
     ($($kind:ty),+ $(,)?) => {
         /// The queues of all kinds; a queue of several kinds stands here several times.
         pub const QUEUES: &[&str] = &[$(<$kind>::QUEUE),+];
+
+        /// The names of all kinds.
+        pub const KINDS: &[&str] = &[$(<$kind>::KIND),+];
+
+        /// Adds a job of a kind by its name; see [`crate::enqueue_raw`].
+        pub(crate) async fn enqueue_raw(
+            conn: &mut PgConnection,
+            kind: &str,
+            payload: Value,
+            options: &EnqueueOptions,
+        ) -> Result<(Enqueued, &'static str), QueueError> {
+            $(
+                if <$kind>::KIND == kind || <$kind>::ALIASES.contains(&kind) {
+                    let job: $kind = serde_json::from_value(payload)
+                        .map_err(|source| QueueError::Payload { kind: <$kind>::KIND, source })?;
+                    let enqueued = enqueue_with(conn, &job, options).await?;
+                    return Ok((enqueued, <$kind>::QUEUE));
+                }
+            )+
+            Err(QueueError::UnknownKind(kind.to_owned()))
+        }
 
         /// What follows from the end of a job; see [`JobKind::ended`]. Nothing does for a payload that can't
         /// be read or a kind that nobody knows.
@@ -41,6 +66,36 @@ macro_rules! catalog {
 }
 
 catalog!(TurnProcess, KnowledgeIndexDocument);
+
+/// Kinds that are no more: jobs of theirs that are still there die, with this reason.
+pub const RETIRED: &[&str] = &[];
+
+/// What holds for a queue as a whole.
+#[derive(Debug, Clone, Copy)]
+pub struct QueueRules {
+    /// The queue.
+    pub queue: &'static str,
+    /// Jobs that run at once in one process, unless `WORKER_CONCURRENCY` says otherwise.
+    pub slots: usize,
+    /// Jobs that run at once in the whole fleet; none: as many as there are slots.
+    pub fleet: Option<u32>,
+}
+
+/// The rules of each queue that has some of its own.
+pub const QUEUE_RULES: &[QueueRules] = &[
+    // A turn mostly waits for the model.
+    QueueRules {
+        queue: TurnProcess::QUEUE,
+        slots: 64,
+        fleet: None,
+    },
+    // Bound by the provider's limits, which all processes share.
+    QueueRules {
+        queue: KnowledgeIndexDocument::QUEUE,
+        slots: 8,
+        fleet: Some(16),
+    },
+];
 
 /// Answers one message of a visitor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -23,8 +23,9 @@ use crate::{
     fence::{Fence, JobId},
     flight::InFlight,
     outcome::{JobContext, JobError, Outcome, Stop},
+    rate::Rate,
     settler::{Settlement, Verdict},
-    sql::{self, Claimed},
+    sql::{self, Claim, Claimed, FleetRules},
 };
 
 /// Beyond this one statement gets long and its jobs start late; the next claim follows at once.
@@ -38,6 +39,8 @@ const ANNOUNCE_EVERY: Duration = Duration::from_secs(1);
 const UNKNOWN_KIND_AGAIN: Duration = Duration::from_secs(30);
 /// A rolling deployment is over by then: the kind is retired, or its name is wrong.
 const UNKNOWN_KIND_PATIENCE: Duration = Duration::from_hours(24);
+/// When to look again at due jobs that somebody has locked and that could not be made ready.
+const RELEASE_AGAIN: Duration = Duration::from_millis(50);
 /// A worker without room has ended and takes the process with it.
 const NO_ROOM_AGAIN: Duration = Duration::from_secs(1);
 
@@ -45,13 +48,25 @@ pub(crate) struct Claimer {
     pub(crate) pool: PgPool,
     pub(crate) bus: Bus,
     pub(crate) in_flight: Arc<InFlight>,
-    /// Slots of each queue.
-    pub(crate) slots: BTreeMap<Arc<str>, usize>,
+    /// The queues that this process works on.
+    pub(crate) queues: BTreeMap<Arc<str>, WorkedQueue>,
+    pub(crate) retired: BTreeSet<&'static str>,
     pub(crate) intakes: BTreeMap<&'static str, (&'static str, Intake)>,
     pub(crate) settlements: tokio::sync::mpsc::UnboundedSender<Settlement>,
     pub(crate) worker: Uuid,
     pub(crate) lease: Duration,
     pub(crate) idle_poll: Option<Duration>,
+}
+
+/// How this process works on a queue.
+#[derive(Debug)]
+pub(crate) struct WorkedQueue {
+    /// Jobs that run at once in this process.
+    pub(crate) slots: usize,
+    /// Jobs that run at once in the whole fleet.
+    pub(crate) fleet: Option<u32>,
+    /// The rates of its kinds.
+    pub(crate) rates: Option<BTreeMap<&'static str, Rate>>,
 }
 
 /// What the claimer means to do next.
@@ -167,13 +182,13 @@ impl Claimer {
             plan.leases_until = Some(ended);
             plan.next = Some(plan.next.map_or(ended, |next| next.min(ended)));
         }
-        let ours = |queue: &String| self.slots.get_key_value(queue.as_str());
+        let ours = |queue: &String| self.queues.get_key_value(queue.as_str());
         let ours = wake.queues.iter().filter_map(ours);
         plan.queues.extend(ours.map(|(queue, _)| Arc::clone(queue)));
     }
 
     fn free_slots(&self, queue: &str) -> usize {
-        let slots = self.slots.get(queue).copied().unwrap_or(0);
+        let slots = self.queues.get(queue).map_or(0, |queue| queue.slots);
         slots.saturating_sub(self.in_flight.of_queue(queue))
     }
 
@@ -207,19 +222,35 @@ impl Claimer {
         if free == 0 {
             return Ok(());
         }
-        let limit = i64::try_from(free).unwrap_or(1);
-        let claimed = sql::claim(&self.pool, queue, limit, self.worker, self.lease).await?;
-        if claimed.len() < free {
+        let claim = Claim {
+            queue,
+            limit: i64::try_from(free).unwrap_or(1),
+            worker: self.worker,
+            lease: self.lease,
+        };
+        let rules = self.queues.get(queue).map(|queue| FleetRules {
+            running: queue.fleet,
+            rates: queue.rates.as_ref(),
+        });
+        let claims = match rules {
+            Some(rules) if rules.running.is_some() || rules.rates.is_some() => {
+                sql::claim_limited(&self.pool, claim, rules).await?
+            }
+            _ => sql::claim(&self.pool, claim).await?,
+        };
+        if !claims.more {
             plan.queues.remove(queue);
             // What is not due yet is known only by looking; so is what a peer holds.
             plan.look = true;
         }
-        if claimed.is_empty() {
-            plan.empty_claims = plan.empty_claims.saturating_add(1);
+        if claims.jobs.is_empty() {
+            if !claims.more {
+                plan.empty_claims = plan.empty_claims.saturating_add(1);
+            }
             return Ok(());
         }
         plan.empty_claims = 0;
-        for job in claimed {
+        for job in claims.jobs {
             self.start(queue, job, shutdown);
         }
         if plan
@@ -248,6 +279,7 @@ impl Claimer {
             fence,
             attempt: job.attempt,
             max_attempts: job.max_attempts,
+            trace: job.trace,
             queue: Arc::clone(queue),
             serial_key: job.serial_key,
             started: std::time::Instant::now(),
@@ -265,6 +297,10 @@ impl Claimer {
                 }
                 Err(Undelivered::NoRoom) => (*kind, Verdict::Ended(Outcome::Snooze(NO_ROOM_AGAIN))),
             },
+            None if self.retired.contains(job.kind.as_str()) => {
+                let error = JobError::fatal("the job's kind was retired");
+                ("retired", Verdict::Failed(error))
+            }
             None if job.age > UNKNOWN_KIND_PATIENCE.as_secs_f64() => {
                 let error = JobError::fatal("no version in a day has known the job's kind");
                 ("unknown", Verdict::Failed(error))
@@ -292,8 +328,22 @@ impl Claimer {
 
     /// Finds out what is due and when to look again, and rescues what was abandoned.
     async fn look(&self, plan: &mut Plan) -> sqlx::Result<()> {
-        let queues: Vec<String> = self.slots.keys().map(ToString::to_string).collect();
-        let outlook = sql::outlook(&self.pool, &queues).await?;
+        let queues: Vec<String> = self.queues.keys().map(ToString::to_string).collect();
+        let most =
+            |queue: &WorkedQueue| i32::try_from(queue.fleet.unwrap_or(0)).unwrap_or(i32::MAX);
+        let most: Vec<i32> = self.queues.values().map(most).collect();
+        let mut outlook = sql::outlook(&self.pool, &queues, &most).await?;
+        if outlook.next_due.is_some_and(|wait| wait.is_zero()) {
+            let released = sql::release_due(&self.pool, &queues).await?;
+            // More may be due, or due next; those that were passed over are locked for a moment.
+            let again = if released.is_empty() {
+                RELEASE_AGAIN
+            } else {
+                Duration::ZERO
+            };
+            outlook.next_due = Some(again);
+            outlook.due.extend(released);
+        }
         plan.look = false;
         plan.hold_until = None;
         let now = Instant::now();
@@ -323,7 +373,7 @@ impl Claimer {
             plan.empty_claims = 0;
         }
         let due = due.iter().filter_map(|queue| {
-            let (queue, _) = self.slots.get_key_value(queue.as_str())?;
+            let (queue, _) = self.queues.get_key_value(queue.as_str())?;
             Some(Arc::clone(queue))
         });
         if plan.empty_claims < 2 {

@@ -6,7 +6,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use sqlx::PgConnection;
 use store::bus::Wake;
 
-use crate::outcome::Ended;
+use crate::{outcome::Ended, rate::Rate};
 
 /// A payload that the queue carries. The rules are stored with each job when it is enqueued, so that
 /// a job keeps the rules that it was promised.
@@ -23,14 +23,26 @@ pub trait JobKind: Serialize + DeserializeOwned + Send + Sync + Unpin + 'static 
     const TIMEOUT: Duration;
     /// Smaller is served first.
     const PRIORITY: i16 = 0;
+    /// How long [`JobKind::unique_key`] holds.
+    const UNIQUE: UniqueFor = UniqueFor::Live;
+    /// How often attempts may start that share a [`JobKind::rate_key`], in the whole fleet.
+    const RATE: Option<Rate> = None;
 
-    /// While a job of the kind with the same key is live, another one is not made.
+    /// Another job of the kind with the same key is not made while [`JobKind::UNIQUE`] holds. 1 to 512
+    /// bytes, without control characters.
     fn unique_key(&self) -> Option<String> {
         None
     }
 
-    /// At most one job with the same key runs at a time, in the order they were enqueued.
+    /// At most one job with the same key runs at a time, in the order they were enqueued. 1 to 512
+    /// bytes, without control characters.
     fn serial_key(&self) -> Option<String> {
+        None
+    }
+
+    /// Jobs with the same key share the bucket of [`JobKind::RATE`]; without a key, all of the queue
+    /// do. 1 to 512 bytes, without control characters.
+    fn rate_key(&self) -> Option<String> {
         None
     }
 
@@ -47,4 +59,15 @@ pub trait JobKind: Serialize + DeserializeOwned + Send + Sync + Unpin + 'static 
     ) -> impl Future<Output = sqlx::Result<()>> + Send {
         async { Ok(()) }
     }
+}
+
+/// How long a unique key holds. In each case at least while its job is live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UniqueFor {
+    /// While its job is live.
+    Live,
+    /// This long from the enqueue on, whatever becomes of the job.
+    Period(Duration),
+    /// For ever: the key names something that happens once.
+    Ever,
 }

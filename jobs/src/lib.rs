@@ -5,12 +5,12 @@
 //! ```text
 //!             enqueue                 claim: attempt + 1, lease + 1
 //!    ┌─────────────────────► ready ───────────────────────────────► running
-//!    │ key is taken            ▲ ▲                                   │  │
-//!    ▼        its turn comes   │ │ attempts left: failed · lease     │  │
-//!  blocked ────────────────────┘ │ ended · snoozed · handed back     │  │
-//!    │                           └───────────────────────────────────┘  │
-//!    │ cancelled        cancelled (from ready)                          │
-//!    ▼                      ▼                                           ▼
+//!    │ key is taken          ▲  ▲ ▲                                  │  │
+//!    ▼        its turn comes │  │ └───────── lease ended, ────────────┤  │
+//!  blocked ──────────────────┘  │ due       handed back              │  │
+//!    │                       scheduled ◄──── failed, snoozed ────────┘  │
+//!    │ cancelled               │ cancelled (from ready as well)         │
+//!    ▼                         ▼                                        ▼
 //!  ───────────────────── ended: done · dead · cancelled ─────────────────
 //!                    (leaves queue.jobs for queue.history)
 //! ```
@@ -20,6 +20,10 @@
 //!   nothing when the number has grown. Whoever sees a lease that ended puts the job back, or ends it
 //!   as dead when no attempt is left.
 //! - **Retry.** The waits are stored with the job. A failed attempt sets `run_at` and frees its slot.
+//! - **Scheduled.** A job that is not due yet stays out of the claim's index until its time has come,
+//!   so that a million retries cost a claim nothing. Any process makes due jobs ready.
+//! - **Limits of the fleet.** Claims of a queue with a limit happen one after the other, under the
+//!   queue's lock: the count of its running jobs and the token buckets are exact.
 //! - **Serial key.** A unique index admits one unblocked job of a key; whatever ends a job promotes the
 //!   key's oldest blocked one in the same transaction, under the key's advisory lock.
 //! - **Ended jobs** leave `queue.jobs` in the statement that ends them: the hot table holds live jobs.
@@ -48,6 +52,7 @@ mod flight;
 mod kind;
 pub mod operator;
 mod outcome;
+mod rate;
 mod renewer;
 mod rescuer;
 mod runtime;
@@ -57,10 +62,13 @@ mod status;
 
 pub use end::end;
 pub use enqueue::{
-    Cancelled, Enqueued, QueueError, cancel, enqueue, enqueue_locked, lock_serial_key,
+    Cancelled, EnqueueOptions, Enqueued, MAX_DELAY, MAX_KEY, MAX_PAYLOAD, MAX_SERIAL_KEYS,
+    QueueError, cancel, enqueue, enqueue_all, enqueue_locked, enqueue_raw, enqueue_with,
+    lock_serial_key,
 };
 pub use fence::{Fence, JobId};
-pub use kind::JobKind;
+pub use kind::{JobKind, UniqueFor};
 pub use outcome::{Ended, HandlerResult, JobContext, JobError, Outcome, Retry};
-pub use runtime::{CoreTaskEnded, QueueConfig, Runtime};
+pub use rate::Rate;
+pub use runtime::{Concurrency, CoreTaskEnded, QueueConfig, Runtime};
 pub use status::{JobStatus, statuses};

@@ -44,7 +44,7 @@ impl From<sqlx::Error> for OperatorError {
 pub struct JobFilter {
     /// Of this queue only.
     pub queue: Option<String>,
-    /// In this state only: `ready`, `blocked`, `running` or `dead`. None: the live ones.
+    /// In this state only: `scheduled`, `ready`, `blocked`, `running` or `dead`. None: the live ones.
     pub state: Option<String>,
     /// Of this kind only.
     pub kind: Option<String>,
@@ -63,7 +63,7 @@ pub struct JobSummary {
     pub queue: String,
     /// The kind.
     pub kind: String,
-    /// `ready`, `blocked`, `running` or `dead`.
+    /// `scheduled`, `ready`, `blocked`, `running` or `dead`.
     pub state: String,
     /// Attempts that were started and count.
     pub attempt: i16,
@@ -84,7 +84,7 @@ pub struct JobDetail {
     pub queue: String,
     /// The kind.
     pub kind: String,
-    /// `ready`, `blocked` or `running`; `done`, `dead` or `cancelled`.
+    /// `scheduled`, `ready`, `blocked` or `running`; `done`, `dead` or `cancelled`.
     pub state: String,
     /// Attempts that were started and count.
     pub attempt: i16,

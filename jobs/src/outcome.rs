@@ -131,6 +131,8 @@ pub struct JobContext {
     pub attempt: i16,
     /// How many attempts the job has.
     pub max_attempts: i16,
+    /// The W3C `traceparent` that the job was enqueued with.
+    pub trace: Option<String>,
     pub(crate) queue: Arc<str>,
     pub(crate) serial_key: Option<String>,
     pub(crate) started: Instant,

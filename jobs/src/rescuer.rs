@@ -70,6 +70,8 @@ impl Claimer {
     ) -> sqlx::Result<&'static str> {
         const LOST: &str = "the lease ended: its worker was lost";
         let lease = Some(job.lease);
+        // Put back it may run; ended it leaves room in a queue that has a limit.
+        after.queues.insert(job.queue.clone());
         if job.cancel_requested {
             end_with(conn, job.id, lease, Ended::Cancelled, Some(LOST), after).await?;
             Ok("cancelled")
@@ -82,7 +84,6 @@ impl Claimer {
                 lease: job.lease,
             };
             sql::put_back(conn, fence, RunAgain::AtOnce, Some(LOST)).await?;
-            after.queues.insert(job.queue.clone());
             Ok("rescued")
         }
     }

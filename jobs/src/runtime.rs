@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    str::FromStr,
     sync::Arc,
     time::Duration,
 };
@@ -18,19 +19,19 @@ use uuid::Uuid;
 
 use crate::{
     backend::{self, Intake},
-    catalog::QUEUES,
-    claimer::Claimer,
+    catalog::{QUEUE_RULES, QUEUES, RETIRED},
+    claimer::{Claimer, WorkedQueue},
     flight::InFlight,
     kind::JobKind,
     outcome::{HandlerResult, JobContext, Stop},
+    rate::Rate,
     renewer,
     settler::{Settlement, Settler},
 };
 
-/// Jobs of one queue that run at once in a process, unless `WORKER_CONCURRENCY` says otherwise. A turn
-/// mostly waits for the model; indexing is bound by the provider's limits.
+/// Jobs of one queue that run at once in a process, where neither the catalogue nor
+/// `WORKER_CONCURRENCY` says otherwise.
 const DEFAULT_SLOTS: usize = 64;
-const SLOTS: &[(&str, usize)] = &[("knowledge", 8)];
 /// How long the last verdicts may take after the drain: the rest is left to the lease's end.
 const SETTLE_TIME: Duration = Duration::from_secs(3);
 
@@ -39,8 +40,10 @@ const SETTLE_TIME: Duration = Duration::from_secs(3);
 pub struct QueueConfig {
     /// The queues it works on; empty: every queue that has a handler.
     pub queues: Vec<String>,
-    /// Jobs of one queue that run at once in this process; `None`: each queue's default.
-    pub concurrency: Option<usize>,
+    /// Jobs of one queue that run at once in this process.
+    pub concurrency: Concurrency,
+    /// Jobs of a queue that run at once in the whole fleet; the same in every process.
+    pub fleet: BTreeMap<String, u32>,
     /// How long a claimed job is this process's without a renewal.
     pub lease: Duration,
     /// How often an idle process looks for work that no wake-up told of; `None`: never.
@@ -51,7 +54,11 @@ impl Default for QueueConfig {
     fn default() -> Self {
         Self {
             queues: Vec::new(),
-            concurrency: None,
+            concurrency: Concurrency::default(),
+            fleet: QUEUE_RULES
+                .iter()
+                .filter_map(|rules| Some((rules.queue.to_owned(), rules.fleet?)))
+                .collect(),
             lease: Duration::from_secs(4),
             idle_poll: Some(Duration::from_secs(30)),
         }
@@ -77,10 +84,8 @@ impl QueueConfig {
             );
             settings.problem("WORKER_QUEUES", rule);
         }
-        let concurrency: Option<usize> = settings.optional("WORKER_CONCURRENCY", "1 to 1000");
-        if concurrency.is_some_and(|count| !(1..=1000).contains(&count)) {
-            settings.problem("WORKER_CONCURRENCY", "is out of range: 1 to 1000");
-        }
+        let concurrency: Option<Concurrency> =
+            settings.optional("WORKER_CONCURRENCY", Concurrency::RULE);
         let lease = settings.with_default("QUEUE_LEASE_SECONDS", 4_u64, "2 to 300", |s| {
             (2..=300).contains(s)
         });
@@ -92,18 +97,71 @@ impl QueueConfig {
         );
         Some(Self {
             queues,
-            concurrency,
+            concurrency: concurrency.unwrap_or_default(),
+            fleet: Self::default().fleet,
             lease: Duration::from_secs(lease),
             idle_poll: (poll > 0).then(|| Duration::from_secs(poll)),
         })
     }
 
     fn slots(&self, queue: &str) -> usize {
-        let default = SLOTS
-            .iter()
-            .find(|(name, _)| *name == queue)
-            .map_or(DEFAULT_SLOTS, |(_, slots)| *slots);
-        self.concurrency.unwrap_or(default)
+        let of_catalogue = || QUEUE_RULES.iter().find(|rules| rules.queue == queue);
+        let Concurrency { every, of } = &self.concurrency;
+        of.get(queue)
+            .copied()
+            .or(*every)
+            .or_else(|| of_catalogue().map(|rules| rules.slots))
+            .unwrap_or(DEFAULT_SLOTS)
+    }
+}
+
+/// Jobs of one queue that run at once in a process. Written as one number for every queue, as
+/// `turns=100,knowledge=4`, or as both: `32,knowledge=4`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Concurrency {
+    /// Of each queue that is not named; none: its default.
+    pub every: Option<usize>,
+    /// Of the named queues.
+    pub of: BTreeMap<String, usize>,
+}
+
+impl Concurrency {
+    const RULE: &str = "1 to 1000 for every queue, or as in turns=100,knowledge=4";
+
+    /// The same for every queue.
+    pub fn of_every_queue(slots: usize) -> Self {
+        Self {
+            every: Some(slots),
+            of: BTreeMap::new(),
+        }
+    }
+}
+
+impl FromStr for Concurrency {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let slots = |text: &str| {
+            let slots = text.trim().parse().map_err(|_| ())?;
+            (1..=1000).contains(&slots).then_some(slots).ok_or(())
+        };
+        let mut parsed = Self::default();
+        for part in text.split(',') {
+            let again = match part.split_once('=') {
+                None => parsed.every.replace(slots(part)?).is_some(),
+                Some((queue, count)) => {
+                    let queue = queue.trim();
+                    if !QUEUES.contains(&queue) {
+                        return Err(());
+                    }
+                    parsed.of.insert(queue.to_owned(), slots(count)?).is_some()
+                }
+            };
+            if again {
+                return Err(());
+            }
+        }
+        Ok(parsed)
     }
 }
 
@@ -122,6 +180,8 @@ pub struct Runtime {
     settled: mpsc::UnboundedReceiver<Settlement>,
     intakes: BTreeMap<&'static str, (&'static str, Intake)>,
     queues: BTreeSet<&'static str>,
+    rates: BTreeMap<&'static str, BTreeMap<&'static str, Rate>>,
+    retired: BTreeSet<&'static str>,
     workers: Vec<(WorkerContext, BoxFuture<'static, ()>)>,
 }
 
@@ -138,6 +198,8 @@ impl Runtime {
             settled,
             intakes: BTreeMap::new(),
             queues: BTreeSet::new(),
+            rates: BTreeMap::new(),
+            retired: RETIRED.iter().copied().collect(),
             workers: Vec::new(),
         }
     }
@@ -161,15 +223,25 @@ impl Runtime {
                 backend::worker::<J, _, _>(capacity, self.settlements.clone(), handler.clone());
             self.intakes.insert(name, (J::KIND, intake));
             self.workers.push((context, running));
+            if let Some(rate) = J::RATE {
+                self.rates.entry(J::QUEUE).or_default().insert(name, rate);
+            }
         }
         self.queues.insert(J::QUEUE);
+        self
+    }
+
+    /// Lets jobs of a kind die that is no more, in the queues that this process works on.
+    #[must_use]
+    pub fn retire(mut self, kind: &'static str) -> Self {
+        self.retired.insert(kind);
         self
     }
 
     /// Claims and runs jobs until `shutdown`; then claims no more, lets what runs end for at most `drain`,
     /// hands the rest back without burning an attempt, and returns.
     pub async fn run(
-        self,
+        mut self,
         shutdown: CancellationToken,
         drain: Duration,
     ) -> Result<(), CoreTaskEnded> {
@@ -178,16 +250,25 @@ impl Runtime {
             pool: pool.clone(),
             bus: self.bus.clone(),
             in_flight: Arc::clone(&self.in_flight),
+            limited: self.config.fleet.keys().cloned().collect(),
         };
         let claimer = Claimer {
             pool,
             bus: self.bus.clone(),
             in_flight: Arc::clone(&self.in_flight),
-            slots: self
+            queues: self
                 .queues
                 .iter()
-                .map(|queue| (Arc::from(*queue), self.config.slots(queue)))
+                .map(|queue| {
+                    let rules = WorkedQueue {
+                        slots: self.config.slots(queue),
+                        fleet: self.config.fleet.get(*queue).copied(),
+                        rates: self.rates.remove(queue),
+                    };
+                    (Arc::from(*queue), rules)
+                })
                 .collect(),
+            retired: self.retired,
             intakes: self.intakes,
             settlements: self.settlements.clone(),
             worker: new_worker_id(),
@@ -291,9 +372,39 @@ mod tests {
     }
 
     #[test]
+    fn slots_are_given_to_every_queue_or_to_each_by_name() {
+        let slots = |text: &str, queue| {
+            let concurrency = text.parse().unwrap();
+            QueueConfig {
+                concurrency,
+                ..QueueConfig::default()
+            }
+            .slots(queue)
+        };
+        assert_eq!(slots("32", "turns"), 32);
+        assert_eq!(slots("32, knowledge=4", "knowledge"), 4);
+        assert_eq!(slots("knowledge=4", "turns"), 64);
+        for wrong in [
+            "0",
+            "1001",
+            "turn=4",
+            "turns=",
+            "1,2",
+            "turns=1,turns=2",
+            "-1",
+        ] {
+            assert_eq!(
+                problems(&[("WORKER_CONCURRENCY", wrong)]),
+                ["WORKER_CONCURRENCY"],
+                "{wrong}"
+            );
+        }
+    }
+
+    #[test]
     fn every_figure_out_of_range_is_named_at_once() {
         let found = problems(&[
-            ("WORKER_CONCURRENCY", "0"),
+            ("WORKER_CONCURRENCY", "turns=0"),
             ("QUEUE_LEASE_SECONDS", "1"),
             ("QUEUE_IDLE_POLL_SECONDS", "forever"),
         ]);

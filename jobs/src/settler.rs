@@ -4,7 +4,7 @@
 //! by itself, so that a key whose lock is held elsewhere delays nobody. A database that is away delays
 //! verdicts and loses none: their jobs stay in flight, so the process's slots bound how many wait here.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use sqlx::PgPool;
@@ -54,6 +54,8 @@ pub(crate) struct Settler {
     pub(crate) pool: PgPool,
     pub(crate) bus: Bus,
     pub(crate) in_flight: Arc<InFlight>,
+    /// Queues with a limit of the fleet: a job that ends there makes room elsewhere.
+    pub(crate) limited: BTreeSet<String>,
 }
 
 /// What is to be written for a verdict, and the word for it in the metrics.
@@ -279,6 +281,9 @@ impl Settler {
 
     fn settled(&self, settlement: &Settlement, outcome: &'static str) {
         self.in_flight.remove(settlement.context.fence);
+        if self.limited.contains(&*settlement.context.queue) {
+            self.wake_queue(settlement);
+        }
         metrics::counter!("growth_chat_jobs_total", "kind" => settlement.kind, "outcome" => outcome).increment(1);
         metrics::histogram!("growth_chat_job_duration_seconds", "kind" => settlement.kind)
             .record(settlement.context.started.elapsed().as_secs_f64());

@@ -69,7 +69,7 @@ struct ListArgs {
     #[arg(long)]
     queue: Option<String>,
     /// In this state only
-    #[arg(long, value_parser = ["ready", "blocked", "running", "dead"])]
+    #[arg(long, value_parser = ["scheduled", "ready", "blocked", "running", "dead"])]
     state: Option<String>,
     /// Of this kind only
     #[arg(long)]

@@ -232,7 +232,7 @@ async fn a_job_of_an_unknown_kind_waits_for_a_version_that_knows_it() {
     // Claimed, put back for later, and nothing counted.
     let job = until("it is put back", async || {
         let job = queue.live(id).await?;
-        (job.state == "ready" && job.lease == 1).then_some(job)
+        (job.state == "scheduled" && job.lease == 1).then_some(job)
     })
     .await;
     assert_eq!(job.attempt, 0);

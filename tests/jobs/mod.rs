@@ -2,15 +2,22 @@
 //! waited for: see `docs/decisions/0005-the-databases-clock.md`.
 
 mod attempts;
+mod bad_input;
+mod bulk;
 mod cancel;
 mod catalog;
 mod crash;
 mod enqueue;
 mod fence;
 mod idle;
+mod kinds;
+mod limits;
 mod ops;
 mod outage;
+mod priority;
+mod rate;
 mod serial;
 mod shutdown;
 mod slots;
 mod support;
+mod unique;

@@ -2,25 +2,14 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use jobs::{JobContext, JobError, JobKind, Outcome, QueueConfig, Runtime};
+use jobs::{Concurrency, JobContext, JobError, JobKind, Outcome, QueueConfig, Runtime};
 
-use super::support::{Eager, Notes, Process, Queue, Work, config, eager, noting, until, work};
+use super::support::{
+    Dice, Eager, Notes, Process, Queue, Work, config, eager, noting, until, work,
+};
 
 const KEYS: i64 = 6;
 const JOBS_OF_KEY: i64 = 8;
-
-/// Numbers that look random and are the same in every run.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % sides
-    }
-}
 
 /// The work of one attempt, as the database saw it: it began, and under the fence it ended.
 async fn attempt(
@@ -60,7 +49,7 @@ fn start(queue: &Queue, name: &str, seed: u64) -> Process {
     let database = queue.database();
     let dice = Arc::new(parking_lot::Mutex::new(Dice(seed)));
     let config = QueueConfig {
-        concurrency: Some(4),
+        concurrency: Concurrency::of_every_queue(4),
         ..config()
     };
     queue.remote(name, &config, |runtime: Runtime| {
@@ -173,7 +162,7 @@ async fn a_blocked_key_does_not_starve_others() {
         .collect();
     let first = queue.enqueue_all(&blocked).await[0];
     queue
-        .execute("update queue.jobs set run_at = now() + interval '1 hour' where state = 'ready'")
+        .execute("update queue.jobs set state = 'scheduled', run_at = now() + interval '1 hour' where state = 'ready'")
         .await;
     let other = queue.enqueue(&work(1_000)).await;
     let _process = queue.process(|runtime| runtime.register::<Work, _, _>(noting(&notes)));

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use jobs::{JobKind, Outcome, QueueConfig};
+use jobs::{Concurrency, JobKind, Outcome, QueueConfig};
 
 use super::support::{Eager, Notes, Queue, Work, config, eager, noting, until, work};
 
@@ -19,7 +19,7 @@ async fn no_more_jobs_run_at_once_than_a_queue_has_slots() {
     let jobs: Vec<Eager> = (0..60).map(eager).collect();
     queue.enqueue_all(&jobs).await;
     let three = QueueConfig {
-        concurrency: Some(3),
+        concurrency: Concurrency::of_every_queue(3),
         ..config()
     };
     let (running, peak) = (Arc::clone(&now), Arc::clone(&most));
@@ -46,7 +46,7 @@ async fn a_full_queue_does_not_delay_another_one() {
     let queue = Queue::new().await;
     let notes = Notes::default();
     let one = QueueConfig {
-        concurrency: Some(1),
+        concurrency: Concurrency::of_every_queue(1),
         ..config()
     };
     let process = queue.remote("one", &one, |runtime| {

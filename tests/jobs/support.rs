@@ -1,10 +1,10 @@
 //! A queue on a database of its own, kinds of jobs that exist for tests only, and processes.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
 
 use jobs::{
-    CoreTaskEnded, Enqueued, HandlerResult, JobContext, JobId, JobKind, Outcome, QueueConfig,
-    Runtime, enqueue,
+    Concurrency, CoreTaskEnded, Enqueued, HandlerResult, JobContext, JobId, JobKind, Outcome,
+    QueueConfig, Runtime, enqueue,
 };
 use parking_lot::Mutex;
 use sandbox::postgres::TestDatabase;
@@ -197,14 +197,15 @@ impl Queue {
     pub(super) async fn failed(&self, id: JobId, attempt: i16) -> Live {
         until("the attempt fails", async || {
             let job = self.live(id).await?;
-            (job.state == "ready" && job.attempt == attempt).then_some(job)
+            (["scheduled", "ready"].contains(&job.state.as_str()) && job.attempt == attempt)
+                .then_some(job)
         })
         .await
     }
 
     /// Makes everything due that waits, as if the time had passed.
     pub(super) async fn let_time_pass(&self) {
-        self.execute("update queue.jobs set run_at = now() where state = 'ready'")
+        self.execute("update queue.jobs set run_at = now() where state in ('scheduled', 'ready')")
             .await;
         for queue in [Work::QUEUE, Eager::QUEUE, Hasty::QUEUE] {
             self.bus.jobs_ready(queue);
@@ -286,7 +287,8 @@ pub(super) fn open(url: &str) -> Database {
 pub(super) fn config() -> QueueConfig {
     QueueConfig {
         queues: Vec::new(),
-        concurrency: Some(16),
+        fleet: BTreeMap::new(),
+        concurrency: Concurrency::of_every_queue(16),
         lease: LEASE,
         // Nothing in these tests is found by the fallback poll.
         idle_poll: None,
@@ -363,6 +365,11 @@ pub(super) fn noting<J: JobKind + Numbered>(
     }
 }
 
+/// A handler that is done.
+pub(super) fn noting_nothing<J>(_: J, _: JobContext) -> std::future::Ready<HandlerResult> {
+    std::future::ready(Ok(Outcome::Done))
+}
+
 pub(super) trait Numbered {
     fn number(&self) -> i64;
 }
@@ -376,6 +383,19 @@ impl Numbered for Work {
 impl Numbered for Eager {
     fn number(&self) -> i64 {
         self.n
+    }
+}
+
+/// Numbers that look random and are the same in every run.
+pub(super) struct Dice(pub(super) u64);
+
+impl Dice {
+    pub(super) fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % sides
     }
 }
 
