@@ -6,7 +6,9 @@ use std::{
 };
 
 use anyhow::Context;
-use jobs::{HandlerResult, JobContext, JobKind, Outcome, QueueConfig, Runtime};
+use jobs::{
+    Concurrency, EnqueueOptions, HandlerResult, JobContext, JobKind, Outcome, QueueConfig, Runtime,
+};
 use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
 use store::{
@@ -82,18 +84,10 @@ impl Queue for Ours {
     }
 
     async fn enqueue_bulk(&self, jobs: u32) -> anyhow::Result<()> {
-        let max_attempts = i16::try_from(NoOp::RETRY_WAITS.len() + 1)?;
-        sqlx::query(
-            "insert into queue.jobs (queue, kind, max_attempts, retry_waits, payload)
-             select $1, $2, $3, $4, jsonb_build_object('number', n) from generate_series(0, $5 - 1) n",
-        )
-        .bind(NoOp::QUEUE)
-        .bind(NoOp::KIND)
-        .bind(max_attempts)
-        .bind(NoOp::RETRY_WAITS)
-        .bind(i32::try_from(jobs)?)
-        .execute(self.database.pool())
-        .await?;
+        let no_ops: Vec<NoOp> = (0..jobs).map(|number| NoOp { number }).collect();
+        let mut tx = self.database.pool().begin().await?;
+        jobs::enqueue_all(&mut tx, &no_ops, &EnqueueOptions::default()).await?;
+        tx.commit().await?;
         Ok(())
     }
 
@@ -104,7 +98,7 @@ impl Queue for Ours {
 
     async fn start(&self, seen: Arc<Seen>) -> anyhow::Result<Worker> {
         let config = QueueConfig {
-            concurrency: Some(CONCURRENCY),
+            concurrency: Concurrency::of_every_queue(CONCURRENCY),
             ..QueueConfig::default()
         };
         let handler = move |job: NoOp, _: JobContext| {
