@@ -156,6 +156,7 @@ impl Contender {
             .args(measure.arguments())
             .env("DATABASE_URL", url)
             .env("RUST_LOG", "warn")
+            .env("RUST_BACKTRACE", "0")
             .kill_on_drop(true);
         command
     }

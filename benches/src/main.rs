@@ -96,7 +96,10 @@ async fn main() -> anyhow::Result<()> {
         .map_err(|_| anyhow::anyhow!("a TLS provider was installed already"))?;
     let cli = Cli::parse();
     match cli.command {
-        Some(Command::Driver { system, measure }) => drivers::main(system, measure).await,
+        // In one line: that is what the report says of a driver that failed.
+        Some(Command::Driver { system, measure }) => drivers::main(system, measure)
+            .await
+            .map_err(|error| anyhow::Error::msg(format!("{error:#}").replace('\n', " "))),
         None => bench_all(cli).await,
     }
 }
