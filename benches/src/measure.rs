@@ -22,6 +22,13 @@ pub(crate) enum Measure {
         #[arg(long)]
         analyze: bool,
     },
+    /// The same for a worker that runs already, and has planned its statements while the tables were
+    /// empty; the peers are not asked for it: [`Drained`]
+    Warm {
+        /// How many.
+        #[arg(long)]
+        jobs: u32,
+    },
     /// Enqueue jobs 20 ms apart for an idle worker: [`Latencies`]
     Latency {
         /// How many.
@@ -81,6 +88,11 @@ impl Measure {
                     add("--analyze");
                 }
             }
+            Self::Warm { jobs } => {
+                add("warm");
+                add("--jobs");
+                add(&jobs.to_string());
+            }
             Self::Latency { jobs } => {
                 add("latency");
                 add("--jobs");
@@ -125,6 +137,7 @@ mod tests {
                 jobs: 7,
                 analyze: false,
             },
+            Measure::Warm { jobs: 9 },
             Measure::Latency { jobs: 3 },
             Measure::Steady {
                 seconds: 10,

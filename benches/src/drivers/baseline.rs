@@ -5,12 +5,12 @@
 //! It has no retries, keys, priorities, pauses, cancellation, rescue, or renewal, and one kind of job.
 //! Claims and completions are tasks of their own with batched autocommit statements.
 
-use std::{sync::Arc, time::Duration};
+use std::{str::FromStr, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use sqlx::{
     AssertSqlSafe, PgPool, Row,
-    postgres::{PgListener, PgPoolOptions},
+    postgres::{PgConnectOptions, PgListener, PgPoolOptions},
 };
 use tokio::{
     sync::{Notify, Semaphore, mpsc},
@@ -92,8 +92,10 @@ impl Baseline {
 }
 
 async fn open(url: &str, connections: u32) -> anyhow::Result<PgPool> {
+    // A plan that was made while the table was empty is kept: it must not read the whole table.
+    let options = PgConnectOptions::from_str(url)?.options([("enable_seqscan", "off")]);
     let pool = PgPoolOptions::new().max_connections(connections);
-    pool.connect(url).await.context("connecting")
+    pool.connect_with(options).await.context("connecting")
 }
 
 impl Queue for Baseline {
@@ -115,9 +117,12 @@ impl Queue for Baseline {
         Ok(())
     }
 
-    async fn analyze(&self) -> anyhow::Result<()> {
-        sqlx::query("analyze").execute(&self.pool).await?;
-        Ok(())
+    async fn wake(&self) -> anyhow::Result<()> {
+        notify(&self.pool).await
+    }
+
+    fn pool(&self) -> &PgPool {
+        &self.pool
     }
 
     async fn start(&self, seen: Arc<Seen>) -> anyhow::Result<Worker> {
@@ -167,8 +172,7 @@ impl Queue for Baseline {
                 loop {
                     // What was committed meanwhile goes with the next one.
                     fresh.notified().await;
-                    let sent = sqlx::query("select pg_notify($1, '')").bind(CHANNEL);
-                    report(sent.execute(&pool).await.map(drop).map_err(Into::into));
+                    report(notify(&pool).await);
                 }
             }
         });
@@ -194,6 +198,14 @@ impl Queue for Baseline {
             .await?;
         Ok((u64::try_from(done)?, u64::try_from(left)?))
     }
+}
+
+async fn notify(pool: &PgPool) -> anyhow::Result<()> {
+    sqlx::query("select pg_notify($1, '')")
+        .bind(CHANNEL)
+        .execute(pool)
+        .await?;
+    Ok(())
 }
 
 fn report(ended: anyhow::Result<()>) {

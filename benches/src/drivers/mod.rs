@@ -15,6 +15,7 @@ use std::{
 
 use anyhow::Context;
 use serde::Serialize;
+use sqlx::PgPool;
 use tokio::{
     io::AsyncReadExt,
     time::{MissedTickBehavior, interval, sleep, timeout},
@@ -28,6 +29,8 @@ use crate::measure::{APART, Drained, GRACE, Latencies, Measure, Steady};
 const LOOK: Duration = Duration::from_millis(2);
 /// A worker that listens is idle after this long.
 const SETTLE: Duration = Duration::from_millis(500);
+/// Jobs one by one until a worker is warm: after five executions Postgres keeps a statement's plan.
+const WARMING: u32 = 50;
 /// How long the last jobs of [`Measure::Latency`] may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -53,8 +56,10 @@ trait Queue: Sized + Sync {
     async fn install(&self) -> anyhow::Result<()>;
     /// Adds the jobs `0..jobs` with no worker running.
     async fn enqueue_bulk(&self, jobs: u32) -> anyhow::Result<()>;
-    /// Renews the statistics of all tables.
-    async fn analyze(&self) -> anyhow::Result<()>;
+    /// Wakes the worker after that.
+    async fn wake(&self) -> anyhow::Result<()>;
+    /// The connections of the worker's process.
+    fn pool(&self) -> &PgPool;
     /// Starts a worker whose handler tells [`Seen`] the job's number.
     async fn start(&self, seen: Arc<Seen>) -> anyhow::Result<Self::Worker>;
     /// Waits until the worker hears of new jobs.
@@ -128,6 +133,7 @@ async fn drive(queue: impl Queue, measure: Measure) -> anyhow::Result<()> {
     queue.install().await.context("installing the schema")?;
     match measure {
         Measure::Drain { jobs, analyze } => print(&drain(&queue, jobs, analyze).await?),
+        Measure::Warm { jobs } => print(&warm(&queue, jobs).await?),
         Measure::Latency { jobs } => print(&latency(&queue, jobs).await?),
         Measure::Steady {
             seconds,
@@ -147,20 +153,48 @@ async fn drain(queue: &impl Queue, jobs: u32, analyze: bool) -> anyhow::Result<D
     let (before, _) = queue.counts().await?;
     queue.enqueue_bulk(jobs).await.context("enqueueing")?;
     if analyze {
-        queue.analyze().await?;
+        sqlx::query("analyze").execute(queue.pool()).await?;
     }
     let seen = Seen::new(0);
     let begun = Instant::now();
     let worker = queue.start(Arc::clone(&seen)).await?;
     // Asked only near the end: counting must not be what is measured.
     seen.reaches(jobs.into()).await;
+    until_recorded(queue, before + u64::from(jobs)).await?;
+    let seconds = begun.elapsed().as_secs_f64();
+    drop(worker);
+    Ok(Drained { jobs, seconds })
+}
+
+/// Waits until the tables say that so many jobs are completed and none is left.
+async fn until_recorded(queue: &impl Queue, jobs: u64) -> anyhow::Result<()> {
     loop {
         let (done, left) = queue.counts().await?;
-        if left == 0 && done.saturating_sub(before) >= u64::from(jobs) {
-            break;
+        if left == 0 && done >= jobs {
+            return Ok(());
         }
         sleep(LOOK).await;
     }
+}
+
+async fn warm(queue: &impl Queue, jobs: u32) -> anyhow::Result<Drained> {
+    let seen = Seen::new(0);
+    let producer = queue.producer(1).await?;
+    let worker = queue.start(Arc::clone(&seen)).await?;
+    queue.ready().await?;
+    sqlx::query("vacuum (analyze)")
+        .execute(queue.pool())
+        .await?;
+    for number in 0..WARMING {
+        producer.enqueue(number).await?;
+        until_recorded(queue, u64::from(number) + 1).await?;
+    }
+    queue.enqueue_bulk(jobs).await.context("enqueueing")?;
+    let begun = Instant::now();
+    queue.wake().await?;
+    let all = u64::from(WARMING + jobs);
+    seen.reaches(all).await;
+    until_recorded(queue, all).await?;
     let seconds = begun.elapsed().as_secs_f64();
     drop(worker);
     Ok(Drained { jobs, seconds })

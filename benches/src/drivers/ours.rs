@@ -91,9 +91,13 @@ impl Queue for Ours {
         Ok(())
     }
 
-    async fn analyze(&self) -> anyhow::Result<()> {
-        sqlx::query("analyze").execute(self.database.pool()).await?;
+    async fn wake(&self) -> anyhow::Result<()> {
+        self.bus.jobs_ready(NoOp::QUEUE);
         Ok(())
+    }
+
+    fn pool(&self) -> &PgPool {
+        self.database.pool()
     }
 
     async fn start(&self, seen: Arc<Seen>) -> anyhow::Result<Worker> {
