@@ -17,7 +17,7 @@ use apalis_core::{
     task::task_id::RandomId,
 };
 use futures::future::BoxFuture;
-use serde_json::Value;
+use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 use tower::{Layer, Service};
@@ -31,7 +31,7 @@ use crate::{
 /// How long a handler may take to end its job once that was cancelled.
 const CANCEL_GRACE: Duration = Duration::from_secs(10);
 
-type Deliver = dyn Fn(&Value, JobContext) -> Result<(), Undelivered> + Send + Sync;
+type Deliver = dyn Fn(&RawValue, JobContext) -> Result<(), Undelivered> + Send + Sync;
 
 /// Where the claimer puts the jobs of one kind.
 pub(crate) struct Intake {
@@ -59,8 +59,8 @@ where
     F: Future<Output = HandlerResult> + Send + 'static,
 {
     let (sender, receiver) = mpsc::channel::<(J, JobContext)>(capacity);
-    let deliver = move |payload: &Value, context: JobContext| {
-        let job = J::deserialize(payload).map_err(|_| Undelivered::Undecodable)?;
+    let deliver = move |payload: &RawValue, context: JobContext| {
+        let job = serde_json::from_str::<J>(payload.get()).map_err(|_| Undelivered::Undecodable)?;
         sender
             .try_send((job, context))
             .map_err(|_| Undelivered::NoRoom)

@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// Beyond this one statement gets long and its jobs start late; the next claim follows at once.
-const MAX_CLAIM: usize = 200;
+const MAX_CLAIM: usize = 500;
 /// A rescuer looks this long after the lease has ended: its holder's renewal may be on its way.
 const RESCUE_MARGIN: Duration = Duration::from_millis(150);
 /// Peers are told at most this often that leases are held here; a lease that began in between has
@@ -273,7 +273,7 @@ impl Claimer {
         if job.cancel_requested {
             self.in_flight.stop(fence, Stop::Cancelled);
         }
-        metrics::histogram!("growth_chat_job_wait_seconds", "queue" => queue.to_string())
+        metrics::histogram!("growth_chat_job_wait_seconds", "queue" => Arc::clone(queue))
             .record(job.waited.max(0.0));
         let context = JobContext {
             fence,

@@ -13,11 +13,18 @@ struct Entry {
     stop: Arc<watch::Sender<Option<Stop>>>,
 }
 
+#[derive(Debug, Default)]
+struct Jobs {
+    by_fence: HashMap<Fence, Entry>,
+    /// How many there are of each queue: asked for at every wake-up.
+    by_queue: HashMap<Arc<str>, usize>,
+}
+
 /// Shared by the claimer (adds), the settler (removes) and the renewer (renews and stops).
 #[derive(Debug, Default)]
 pub(crate) struct InFlight {
-    jobs: Mutex<HashMap<Fence, Entry>>,
-    /// Told whenever a job is added or removed.
+    jobs: Mutex<Jobs>,
+    /// Told whenever jobs are added or removed.
     pub(crate) changed: Notify,
 }
 
@@ -29,45 +36,53 @@ impl InFlight {
             queue: Arc::clone(queue),
             stop: Arc::clone(&stop),
         };
-        self.jobs.lock().insert(fence, entry);
+        let mut jobs = self.jobs.lock();
+        if jobs.by_fence.insert(fence, entry).is_none() {
+            *jobs.by_queue.entry(Arc::clone(queue)).or_default() += 1;
+        }
+        drop(jobs);
         self.changed.notify_waiters();
         stop
     }
 
-    /// Removes a settled job.
-    pub(crate) fn remove(&self, fence: Fence) {
-        self.jobs.lock().remove(&fence);
+    /// Removes settled jobs, all before anybody is told: whoever waits for room finds all of it.
+    pub(crate) fn remove(&self, fences: impl IntoIterator<Item = Fence>) {
+        let mut jobs = self.jobs.lock();
+        for fence in fences {
+            if let Some(entry) = jobs.by_fence.remove(&fence)
+                && let Some(count) = jobs.by_queue.get_mut(&entry.queue)
+            {
+                *count -= 1;
+            }
+        }
+        drop(jobs);
         self.changed.notify_waiters();
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.jobs.lock().len()
+        self.jobs.lock().by_fence.len()
     }
 
     /// How many jobs of a queue are in flight.
     pub(crate) fn of_queue(&self, queue: &str) -> usize {
-        self.jobs
-            .lock()
-            .values()
-            .filter(|entry| *entry.queue == *queue)
-            .count()
+        self.jobs.lock().by_queue.get(queue).copied().unwrap_or(0)
     }
 
     pub(crate) fn fences(&self) -> Vec<Fence> {
-        self.jobs.lock().keys().copied().collect()
+        self.jobs.lock().by_fence.keys().copied().collect()
     }
 
     /// Tells the handler of one job to stop. The first reason stays, but for a lost lease: nothing
     /// matters more than that.
     pub(crate) fn stop(&self, fence: Fence, reason: Stop) {
-        if let Some(entry) = self.jobs.lock().get(&fence) {
+        if let Some(entry) = self.jobs.lock().by_fence.get(&fence) {
             send(&entry.stop, reason);
         }
     }
 
     /// Tells the handler of a job, under whatever lease this process has it, that it was cancelled.
     pub(crate) fn cancel(&self, id: i64) {
-        for (fence, entry) in self.jobs.lock().iter() {
+        for (fence, entry) in &self.jobs.lock().by_fence {
             if fence.id.0 == id {
                 send(&entry.stop, Stop::Cancelled);
             }
@@ -76,7 +91,7 @@ impl InFlight {
 
     /// Tells every handler to stop.
     pub(crate) fn stop_all(&self, reason: Stop) {
-        for entry in self.jobs.lock().values() {
+        for entry in self.jobs.lock().by_fence.values() {
             send(&entry.stop, reason);
         }
     }

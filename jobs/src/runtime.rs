@@ -126,7 +126,7 @@ pub struct Concurrency {
 }
 
 impl Concurrency {
-    const RULE: &str = "1 to 1000 for every queue, or as in turns=100,knowledge=4";
+    const RULE: &str = "1 to 10000 for every queue, or as in turns=100,knowledge=4";
 
     /// The same for every queue.
     pub fn of_every_queue(slots: usize) -> Self {
@@ -143,7 +143,7 @@ impl FromStr for Concurrency {
     fn from_str(text: &str) -> Result<Self, ()> {
         let slots = |text: &str| {
             let slots = text.trim().parse().map_err(|_| ())?;
-            (1..=1000).contains(&slots).then_some(slots).ok_or(())
+            (1..=10_000).contains(&slots).then_some(slots).ok_or(())
         };
         let mut parsed = Self::default();
         for part in text.split(',') {
@@ -386,7 +386,7 @@ mod tests {
         assert_eq!(slots("knowledge=4", "turns"), 64);
         for wrong in [
             "0",
-            "1001",
+            "10001",
             "turn=4",
             "turns=",
             "1,2",

@@ -24,7 +24,10 @@ use crate::{
 };
 
 /// At most this many verdicts are recorded by one statement.
-const BATCH: usize = 512;
+const BATCH: usize = 500;
+/// As many statements at once, the second only when half a batch waits: under load one can be
+/// written while the other is being committed.
+const BATCHES: usize = 2;
 /// How often a write is tried that the database itself refuses. Then it is left to the end of the
 /// lease, which counts the attempt: a slot must not be lost for ever.
 const REFUSALS: usize = 5;
@@ -118,11 +121,11 @@ impl Settler {
         let mut arrived = Vec::with_capacity(BATCH);
         let mut open = true;
         let mut plain = Vec::new();
-        let mut batch_under_way = false;
+        let mut batches = 0;
         let mut under_way = FuturesUnordered::new();
         loop {
-            if !batch_under_way && !plain.is_empty() {
-                batch_under_way = true;
+            if batches == 0 && !plain.is_empty() || batches < BATCHES && plain.len() >= BATCH / 2 {
+                batches += 1;
                 let batch: Vec<Settlement> = plain.drain(..plain.len().min(BATCH)).collect();
                 let record = async move {
                     settler.record_done(&batch).await;
@@ -145,7 +148,7 @@ impl Settler {
                         }
                     }
                 }
-                Some(was_batch) = under_way.next() => batch_under_way &= !was_batch,
+                Some(was_batch) = under_way.next() => batches -= usize::from(was_batch),
                 else => return,
             }
         }
@@ -160,9 +163,7 @@ impl Settler {
             .until_written(|| sql::finish_many(&self.pool, &fences).boxed())
             .await;
         let outcome = if written.is_some() { "done" } else { "refused" };
-        for settlement in settlements {
-            self.settled(settlement, outcome);
-        }
+        self.settled(settlements, outcome);
     }
 
     async fn record(&self, settlement: &Settlement) {
@@ -215,7 +216,7 @@ impl Settler {
                 }
             }
         };
-        self.settled(settlement, outcome);
+        self.settled(std::slice::from_ref(settlement), outcome);
     }
 
     /// None: the fence did not hold.
@@ -279,13 +280,19 @@ impl Settler {
         }
     }
 
-    fn settled(&self, settlement: &Settlement, outcome: &'static str) {
-        self.in_flight.remove(settlement.context.fence);
-        if self.limited.contains(&*settlement.context.queue) {
-            self.wake_queue(settlement);
+    fn settled(&self, settlements: &[Settlement], outcome: &'static str) {
+        self.in_flight.remove(
+            settlements
+                .iter()
+                .map(|settlement| settlement.context.fence),
+        );
+        for settlement in settlements {
+            if self.limited.contains(&*settlement.context.queue) {
+                self.wake_queue(settlement);
+            }
+            metrics::counter!("growth_chat_jobs_total", "kind" => settlement.kind, "outcome" => outcome).increment(1);
+            metrics::histogram!("growth_chat_job_duration_seconds", "kind" => settlement.kind)
+                .record(settlement.context.started.elapsed().as_secs_f64());
         }
-        metrics::counter!("growth_chat_jobs_total", "kind" => settlement.kind, "outcome" => outcome).increment(1);
-        metrics::histogram!("growth_chat_job_duration_seconds", "kind" => settlement.kind)
-            .record(settlement.context.started.elapsed().as_secs_f64());
     }
 }

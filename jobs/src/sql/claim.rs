@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use chrono::{DateTime, Utc};
-use serde_json::Value;
-use sqlx::{PgConnection, PgPool};
+use serde_json::value::RawValue;
+use sqlx::{PgConnection, PgPool, types::Json};
 use uuid::Uuid;
 
 use super::{interval, seconds};
@@ -20,7 +20,7 @@ pub(crate) struct Claimed {
     pub(crate) max_attempts: i16,
     pub(crate) serial_key: Option<String>,
     pub(crate) trace: Option<String>,
-    pub(crate) payload: Value,
+    pub(crate) payload: Json<Box<RawValue>>,
     pub(crate) cancel_requested: bool,
     /// From when it could have run until now, in seconds.
     pub(crate) waited: f64,
@@ -59,7 +59,7 @@ pub(crate) async fn claim(pool: &PgPool, claim: Claim<'_>) -> sqlx::Result<Claim
                order by priority, run_at, id
                limit $2
                for update skip locked))
-           returning id, kind, lease, attempt, max_attempts, serial_key, trace, payload, cancel_requested,
+           returning id, kind, lease, attempt, max_attempts, serial_key, trace, payload as "payload: _", cancel_requested,
                      extract(epoch from clock_timestamp() - run_at)::float8 as "waited!",
                      extract(epoch from clock_timestamp() - created_at)::float8 as "age!""#,
         claim.queue,
@@ -277,7 +277,7 @@ async fn take(
            set state = 'running', attempt = attempt + 1, lease = lease + 1, worker = $2,
                lease_until = clock_timestamp() + $3, started_at = clock_timestamp()
            where id = any($1)
-           returning id, kind, lease, attempt, max_attempts, serial_key, trace, payload, cancel_requested,
+           returning id, kind, lease, attempt, max_attempts, serial_key, trace, payload as "payload: _", cancel_requested,
                      extract(epoch from clock_timestamp() - run_at)::float8 as "waited!",
                      extract(epoch from clock_timestamp() - created_at)::float8 as "age!""#,
         ids,
