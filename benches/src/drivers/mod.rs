@@ -200,11 +200,23 @@ async fn warm(queue: &impl Queue, jobs: u32) -> anyhow::Result<Drained> {
     Ok(Drained { jobs, seconds })
 }
 
+/// Lets an idle worker handle one job, and become idle again.
+async fn first(queue: &impl Queue, producer: &impl Producer) -> anyhow::Result<()> {
+    let (done, _) = queue.counts().await?;
+    producer.enqueue(u32::MAX).await?;
+    timeout(PATIENCE, until_recorded(queue, done + 1))
+        .await
+        .context("the first job was not done")??;
+    sleep(SETTLE).await;
+    Ok(())
+}
+
 async fn latency(queue: &impl Queue, jobs: u32) -> anyhow::Result<Latencies> {
     let seen = Seen::new(jobs);
     let producer = queue.producer(1).await?;
     let worker = queue.start(Arc::clone(&seen)).await?;
     queue.ready().await?;
+    first(queue, &producer).await?;
     let mut enqueued = Vec::new();
     let mut ticks = interval(APART);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -213,7 +225,7 @@ async fn latency(queue: &impl Queue, jobs: u32) -> anyhow::Result<Latencies> {
         enqueued.push(Instant::now());
         producer.enqueue(number).await?;
     }
-    timeout(PATIENCE, seen.reaches(jobs.into()))
+    timeout(PATIENCE, seen.reaches(u64::from(jobs) + 1))
         .await
         .context("a job did not start")?;
     drop(worker);
@@ -278,6 +290,9 @@ async fn steady(queue: &impl Queue, seconds: u64, connections: u32) -> anyhow::R
 async fn idle(queue: &impl Queue) -> anyhow::Result<()> {
     let worker = queue.start(Seen::new(0)).await?;
     queue.ready().await?;
+    let producer = queue.producer(1).await?;
+    first(queue, &producer).await?;
+    drop(producer);
     println!("ready");
     let mut rest = Vec::new();
     tokio::io::stdin().read_to_end(&mut rest).await?;
