@@ -9,6 +9,7 @@ alter table queue.jobs
     add column rate_key text,
     -- W3C traceparent of whoever enqueued it.
     add column trace text,
+    add constraint jobs_run_at_finite check (isfinite(run_at)),
     add constraint jobs_keys_bounded check
         (octet_length(serial_key) between 1 and 512 and octet_length(unique_key) between 1 and 512
          and octet_length(rate_key) between 1 and 512) not valid;

@@ -22,10 +22,11 @@ use crate::{
     backend::{Intake, Undelivered},
     fence::{Fence, JobId},
     flight::InFlight,
+    horizon::Horizon,
     outcome::{JobContext, JobError, Outcome, Stop},
     rate::Rate,
     settler::{Settlement, Verdict},
-    sql::{self, Claim, Claimed, FleetRules},
+    sql::{self, Asked, Claim, Claimed, FleetRules},
 };
 
 /// Beyond this one statement gets long and its jobs start late; the next claim follows at once.
@@ -89,6 +90,7 @@ struct Plan {
     /// Nobody is rescued before this.
     no_rescue_before: Option<Instant>,
     announced: Option<Instant>,
+    horizon: Horizon,
 }
 
 impl Claimer {
@@ -172,6 +174,7 @@ impl Claimer {
         }
         if wake.rescan {
             plan.look = true;
+            plan.horizon.forget();
             // Most often the bus has just reached the database again.
             plan.hold_until = None;
         }
@@ -227,6 +230,7 @@ impl Claimer {
             limit: i64::try_from(free).unwrap_or(1),
             worker: self.worker,
             lease: self.lease,
+            floor: plan.horizon.floor(queue),
         };
         let rules = self.queues.get(queue).map(|queue| FleetRules {
             running: queue.fleet,
@@ -328,13 +332,30 @@ impl Claimer {
 
     /// Finds out what is due and when to look again, and rescues what was abandoned.
     async fn look(&self, plan: &mut Plan) -> sqlx::Result<()> {
-        let queues: Vec<String> = self.queues.keys().map(ToString::to_string).collect();
-        let most =
-            |queue: &WorkedQueue| i32::try_from(queue.fleet.unwrap_or(0)).unwrap_or(i32::MAX);
-        let most: Vec<i32> = self.queues.values().map(most).collect();
-        let mut outlook = sql::outlook(&self.pool, &queues, &most).await?;
-        if outlook.next_due.is_some_and(|wait| wait.is_zero()) {
-            let released = sql::release_due(&self.pool, &queues).await?;
+        let now = Instant::now();
+        let everything = plan.horizon.is_due(now);
+        if everything {
+            plan.horizon.forget();
+        }
+        let asked = self.ask_behind(&plan.horizon);
+        let mut outlook = sql::outlook(&self.pool, &asked).await?;
+        let overdue = outlook.next_due.is_some_and(|wait| wait.is_zero());
+        if everything {
+            // What is overdue or paused is still to be looked at, however old it is.
+            let known = self
+                .queues
+                .keys()
+                .zip(outlook.oldest.iter().zip(&outlook.paused));
+            let known = known.filter(|(_, (_, paused))| !overdue && !**paused);
+            let known =
+                known.map(|(queue, (oldest, _))| (Arc::clone(queue), oldest.unwrap_or(outlook.at)));
+            plan.horizon
+                .looked_at_everything(outlook.at, now.elapsed(), known);
+        } else {
+            plan.horizon.looked_behind();
+        }
+        if overdue {
+            let released = sql::release_due(&self.pool, &asked.queues).await?;
             // More may be due, or due next; those that were passed over are locked for a moment.
             let again = if released.is_empty() {
                 RELEASE_AGAIN
@@ -363,7 +384,23 @@ impl Claimer {
             });
         }
         plan.next = next.into_iter().min().map(|wait| now + wait);
+        plan.next = plan.next.into_iter().chain(plan.horizon.due_at()).min();
         Ok(())
+    }
+
+    /// Everything that this process wants to know, as far back as it has to look.
+    fn ask_behind(&self, horizon: &Horizon) -> Asked {
+        let mut asked = Asked {
+            leases: horizon.leases(),
+            ..Asked::default()
+        };
+        for (name, queue) in &self.queues {
+            let most = i32::try_from(queue.fleet.unwrap_or(0)).unwrap_or(i32::MAX);
+            asked.queues.push(name.to_string());
+            asked.most.push(most);
+            asked.floors.push(horizon.floor(name));
+        }
+        asked
     }
 
     /// Due jobs that a claim does not get are locked, most often by a peer that is just claiming

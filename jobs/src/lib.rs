@@ -49,6 +49,7 @@ mod end;
 mod enqueue;
 mod fence;
 mod flight;
+mod horizon;
 mod kind;
 pub mod operator;
 mod outcome;

@@ -13,7 +13,7 @@ use std::time::Duration;
 use sqlx::postgres::types::PgInterval;
 
 pub(crate) use self::{
-    claim::{Claim, Claimed, FleetRules, claim, claim_limited, outlook, release_due},
+    claim::{Asked, Claim, Claimed, FleetRules, claim, claim_limited, outlook, release_due},
     enqueue::{
         NewJob, Terms, Unique, find_unique, insert, insert_many, lock_key, lock_keys, promote,
         promote_many, take_unique, try_lock_key,

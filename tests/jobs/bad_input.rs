@@ -149,7 +149,7 @@ async fn a_row_that_breaks_every_rule_kills_itself_and_not_the_queue() {
     queue
         .execute(
             "insert into queue.jobs (queue, kind, max_attempts, retry_waits, payload, run_at)
-             values ('queue.Work', 'test.Work', 3, '{}', '[1, {}]', '-infinity'),
+             values ('queue.Work', 'test.Work', 3, '{}', '[1, {}]', '4000-01-01 BC'),
                     ('queue.Work', 'test.Work', 1, '{}', 'null', '1970-01-01'),
                     ('queue.Work', '', 1, '{}', '{}', now() - interval '2 days')",
         )

@@ -35,6 +35,8 @@ pub(crate) struct Claim<'a> {
     pub(crate) limit: i64,
     pub(crate) worker: Uuid,
     pub(crate) lease: Duration,
+    /// No job that was due before is looked for.
+    pub(crate) floor: Option<DateTime<Utc>>,
 }
 
 /// What a claim brought.
@@ -54,7 +56,7 @@ pub(crate) async fn claim(pool: &PgPool, claim: Claim<'_>) -> sqlx::Result<Claim
                lease_until = clock_timestamp() + $4, started_at = clock_timestamp()
            where id = any(array(
                select id from queue.jobs
-               where queue = $1 and state = 'ready' and run_at <= now()
+               where queue = $1 and state = 'ready' and run_at <= now() and run_at >= coalesce($5, '-infinity'::timestamptz)
                  and not exists (select 1 from queue.paused where paused.queue = $1)
                order by priority, run_at, id
                limit $2
@@ -66,6 +68,7 @@ pub(crate) async fn claim(pool: &PgPool, claim: Claim<'_>) -> sqlx::Result<Claim
         claim.limit,
         claim.worker,
         interval(claim.lease),
+        claim.floor,
     )
     .fetch_all(pool)
     .await?;
@@ -106,7 +109,7 @@ pub(crate) async fn claim_limited(
             more: false,
         });
     }
-    let candidates = candidates(&mut tx, claim.queue, limit).await?;
+    let candidates = candidates(&mut tx, claim, limit).await?;
     let more =
         i64::try_from(candidates.len()).is_ok_and(|count| count >= limit) && limit == claim.limit;
     let ids = match rules.rates {
@@ -148,19 +151,20 @@ struct Candidate {
 
 async fn candidates(
     conn: &mut PgConnection,
-    queue: &str,
+    claim: Claim<'_>,
     limit: i64,
 ) -> sqlx::Result<Vec<Candidate>> {
     sqlx::query_as!(
         Candidate,
         "select id, kind, rate_key, cancel_requested from queue.jobs
-         where queue = $1 and state = 'ready' and run_at <= now()
+         where queue = $1 and state = 'ready' and run_at <= now() and run_at >= coalesce($3, '-infinity'::timestamptz)
            and not exists (select 1 from queue.paused where paused.queue = $1)
          order by priority, run_at, id
          limit $2
          for update skip locked",
-        queue,
+        claim.queue,
         limit,
+        claim.floor,
     )
     .fetch_all(conn)
     .await
@@ -289,9 +293,15 @@ async fn take(
 }
 
 /// What the queue looks like from here: when there is something to do next.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Outlook {
-    /// Queues with jobs that could be claimed.
+    /// When this was so, by the database's clock.
+    pub(crate) at: DateTime<Utc>,
+    /// Of each queue that was asked for: when the oldest job was due that is ready, and whether the queue
+    /// is paused.
+    pub(crate) oldest: Vec<Option<DateTime<Utc>>>,
+    pub(crate) paused: Vec<bool>,
+    /// Queues that may be claimed from: with jobs that are ready, not paused, not at their limit.
     pub(crate) due: Vec<String>,
     /// Until the earliest scheduled job is due.
     pub(crate) next_due: Option<Duration>,
@@ -299,34 +309,64 @@ pub(crate) struct Outlook {
     pub(crate) next_lease_end: Option<Duration>,
 }
 
-/// One statement that tells an idle process all it needs to know. `most` is each queue's limit of
-/// running jobs in the whole fleet, 0 for none.
-pub(crate) async fn outlook(
-    pool: &PgPool,
-    queues: &[String],
-    most: &[i32],
-) -> sqlx::Result<Outlook> {
+/// What is asked about queues: each with its limit of running jobs in the whole fleet, 0 for none, and
+/// from where on to look.
+#[derive(Debug, Default)]
+pub(crate) struct Asked {
+    pub(crate) queues: Vec<String>,
+    pub(crate) most: Vec<i32>,
+    pub(crate) floors: Vec<Option<DateTime<Utc>>>,
+    /// From where on to look for the ends of leases.
+    pub(crate) leases: Option<DateTime<Utc>>,
+}
+
+/// One statement that tells an idle process all it needs to know.
+pub(crate) async fn outlook(pool: &PgPool, asked: &Asked) -> sqlx::Result<Outlook> {
     let row = sqlx::query!(
-        r#"with open as materialized (
-               select name, most from unnest($1::text[], $2::int[]) as q (name, most)
-               where not exists (select 1 from queue.paused where paused.queue = name)
+        r#"with asked as materialized (
+               select name, most, floor,
+                      -- The first of each priority: a step of the recursion is one descent of the index.
+                      (with recursive first as (
+                           (select priority, run_at from queue.jobs
+                            where queue = name and state = 'ready' and run_at <= now() and run_at >= floor
+                            order by priority, run_at limit 1)
+                           union all
+                           select next.priority, next.run_at
+                           from first, lateral (
+                               select priority, run_at from queue.jobs
+                               where queue = name and state = 'ready' and run_at <= now() and run_at >= floor
+                                 and priority > first.priority
+                               order by priority, run_at limit 1) as next
+                       ) select min(run_at) from first) as oldest,
+                      exists (select 1 from queue.paused where paused.queue = name) as paused
+               from (select name, most, coalesce(floor, '-infinity'::timestamptz) as floor
+                     from unnest($1::text[], $2::int[], $3::timestamptz[]) as q (name, most, floor)) as q
            )
-           select array(
-                      select name from open
-                      where exists (select 1 from queue.jobs where queue = name and state = 'ready' and run_at <= now())
-                        and (most = 0 or most > (select count(*) from queue.jobs where queue = name and state = 'running'))
+           select now() as "at!",
+                  array(select oldest from asked) as "oldest!: Vec<Option<DateTime<Utc>>>",
+                  array(select paused from asked) as "paused!: Vec<bool>",
+                  array(select name from asked
+                        where oldest is not null and not paused
+                          and (most = 0 or most > (select count(*) from queue.jobs where queue = name and state = 'running'))
                   ) as "due!",
                   (select extract(epoch from min(first.run_at) - now())::float8
-                   from open, lateral (select run_at from queue.jobs where queue = name and state = 'scheduled'
-                                       order by run_at limit 1) as first) as next_due,
+                   from asked, lateral (select run_at from queue.jobs
+                                        where queue = name and state = 'scheduled' and run_at >= floor
+                                        order by run_at limit 1) as first
+                   where not paused) as next_due,
                   (select extract(epoch from min(lease_until) - now())::float8 from queue.jobs
-                   where state = 'running') as next_lease_end"#,
-        queues,
-        most,
+                   where state = 'running' and lease_until >= coalesce($4, '-infinity'::timestamptz)) as next_lease_end"#,
+        &asked.queues,
+        &asked.most,
+        &asked.floors as _,
+        asked.leases,
     )
     .fetch_one(pool)
     .await?;
     Ok(Outlook {
+        at: row.at,
+        oldest: row.oldest,
+        paused: row.paused,
         due: row.due,
         next_due: seconds(row.next_due),
         next_lease_end: seconds(row.next_lease_end),

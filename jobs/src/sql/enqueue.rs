@@ -215,9 +215,11 @@ pub(crate) async fn lock_keys(conn: &mut PgConnection, keys: &[String]) -> sqlx:
 }
 
 /// Makes the oldest blocked job of a key ready; returns its queue. The caller holds the key's lock.
+/// It could not run before, and now stands behind what other keys have waiting.
 pub(crate) async fn promote(conn: &mut PgConnection, key: &str) -> sqlx::Result<Option<String>> {
     sqlx::query_scalar!(
-        "update queue.jobs set state = case when run_at > now() then 'scheduled' else 'ready' end
+        "update queue.jobs set state = case when run_at > now() then 'scheduled' else 'ready' end,
+                               run_at = greatest(run_at, clock_timestamp())
          where id = (select id from queue.jobs where serial_key = $1 and state = 'blocked' order by id limit 1)
            and not exists (select 1 from queue.jobs where serial_key = $1 and state <> 'blocked')
          returning queue",
@@ -230,7 +232,8 @@ pub(crate) async fn promote(conn: &mut PgConnection, key: &str) -> sqlx::Result<
 /// The same for many keys. The caller holds their locks.
 pub(crate) async fn promote_many(conn: &mut PgConnection, keys: &[String]) -> sqlx::Result<()> {
     sqlx::query!(
-        "update queue.jobs set state = case when run_at > now() then 'scheduled' else 'ready' end
+        "update queue.jobs set state = case when run_at > now() then 'scheduled' else 'ready' end,
+                               run_at = greatest(run_at, clock_timestamp())
          where id = any(array(
              select (select id from queue.jobs where serial_key = key and state = 'blocked' order by id limit 1)
              from unnest($1::text[]) key
