@@ -293,7 +293,7 @@ impl Runtime {
         shutdown: CancellationToken,
         drain: Duration,
     ) -> Result<(), CoreTaskEnded> {
-        let pool = self.database.pool().clone();
+        let pool = self.database.hot().clone();
         let settler = Settler {
             pool: pool.clone(),
             bus: self.bus.clone(),
