@@ -9,6 +9,7 @@
 //! Whatever a test starts ends with it: processes are killed when they are dropped, and by a
 //! watchdog when the test itself is killed.
 
+pub(crate) mod activity;
 pub(crate) mod frames;
 pub(crate) mod process;
 pub(crate) mod tools;
@@ -74,8 +75,17 @@ impl TestSystem {
 
     /// On a server of its own, which writes as durably as production's.
     pub(crate) async fn with_own_server() -> Self {
+        Self::with_server(&[]).await
+    }
+
+    /// On a server of its own with these settings.
+    pub(crate) async fn with_server(settings: &[(&str, &str)]) -> Self {
+        let settings = settings
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let server = Server::start(ServerOptions {
             durable: true,
+            settings: settings.collect(),
             ..ServerOptions::default()
         })
         .await
