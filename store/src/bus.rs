@@ -214,6 +214,7 @@ impl Bus {
                     ..Wake::default()
                 });
                 if error.as_database_error().is_some() {
+                    make_room(pool).await;
                     // The database is there and takes no wake-up, so most likely from nobody: its
                     // queue is full. Until it takes one again, looking replaces being told.
                     self.tell_subscribers(&Wake {
@@ -249,6 +250,15 @@ impl Bus {
                 .await?;
         }
         Ok(())
+    }
+}
+
+/// A full queue of notifications stays full when the session is gone that held it up: Postgres drops
+/// what everybody has read only after a NOTIFY that succeeded, or when it is asked how full it is.
+async fn make_room(pool: &PgPool) {
+    let asked = sqlx::query_scalar!(r#"select pg_notification_queue_usage() as "full!""#);
+    if let Err(error) = asked.fetch_one(pool).await {
+        tracing::debug!(error = %error, "the queue of notifications is not known");
     }
 }
 

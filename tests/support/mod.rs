@@ -13,6 +13,7 @@ pub(crate) mod activity;
 pub(crate) mod frames;
 pub(crate) mod process;
 pub(crate) mod tools;
+pub(crate) mod wire;
 
 use std::{fs, sync::Arc, time::Duration};
 
@@ -185,6 +186,12 @@ impl TestSystem {
         let mut received = self.world.received_by(service);
         received.retain(|exchange| exchange.body.to_string().contains(marker));
         received
+    }
+
+    /// How many lines of all processes' logs have this in them, among the last of them.
+    pub(crate) fn count_logged(&self, text: &str) -> usize {
+        let log = self.log.lock();
+        log.iter().filter(|line| line.contains(text)).count()
     }
 
     /// An API process.
