@@ -24,8 +24,8 @@ use sqlx::PgPool;
 use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-pub use self::{demand::Interest, wake::Wake};
 use self::demand::Demand;
+pub use self::{demand::Interest, wake::Wake};
 use crate::db::Database;
 
 /// The NOTIFY channel.

@@ -78,11 +78,12 @@ async fn frames_come_within_two_seconds_when_every_wake_up_is_lost() {
     let written = async {
         let mut seen = Vec::new();
         loop {
-            let (count, over): (i64, bool) =
-                sqlx::query_as("select count(*), coalesce(bool_or(terminal), false) from turn_events")
-                    .fetch_one(&pool)
-                    .await
-                    .unwrap();
+            let (count, over): (i64, bool) = sqlx::query_as(
+                "select count(*), coalesce(bool_or(terminal), false) from turn_events",
+            )
+            .fetch_one(&pool)
+            .await
+            .unwrap();
             seen.resize(usize::try_from(count).unwrap(), Instant::now());
             if over {
                 return seen;
@@ -125,7 +126,7 @@ async fn a_job_whose_wake_up_is_lost_begins_within_two_seconds_while_its_client_
         system.api().await,
         system.worker_with(&[("CHECKPOINT_DB_URL", &url)]).await,
     );
-    activity.listening(2).await;
+    activity.started(2).await;
     for turn in 1..=3 {
         wire.lose_notifications(true);
         let before = wire.lost();
@@ -167,7 +168,7 @@ async fn a_turn_whose_process_dies_before_its_peers_know_of_it_is_taken_over_whe
     let mut dying = system.serve().await;
     let api = system.api().await;
     let _peer = system.worker_with(&[("CHECKPOINT_DB_URL", &url)]).await;
-    activity.listening(3).await;
+    activity.started(3).await;
     // Neither the job nor the lease is heard of.
     wire.lose_notifications(true);
     system
@@ -204,7 +205,7 @@ async fn a_turn_that_falls_silent_is_looked_after_while_its_client_waits() {
     let activity = Activity::of(&system).await;
     let (api, mut dying) = (system.api().await, system.worker().await);
     let _peer = system.worker_with(&[("CHECKPOINT_DB_URL", &url)]).await;
-    activity.listening(3).await;
+    activity.started(3).await;
     wire.lose_notifications(true);
     system
         .anthropic
@@ -261,12 +262,11 @@ async fn a_listener_that_is_terminated_100_times_costs_no_frame_no_job_and_no_co
     let (turns, ()) = tokio::join!(talks, terminations);
     assert!(turns.iter().all(|turns| *turns > 1), "{turns:?}");
     let pool = system.pool().await;
-    let wrong: i64 = sqlx::query_scalar(
-        "select count(*) from turns where status <> 'answered' or attempt <> 1",
-    )
-    .fetch_one(&pool)
-    .await
-    .unwrap();
+    let wrong: i64 =
+        sqlx::query_scalar("select count(*) from turns where status <> 'answered' or attempt <> 1")
+            .fetch_one(&pool)
+            .await
+            .unwrap();
     assert_eq!(wrong, 0);
     activity.listening(2).await;
     // The pools, the two that listen, and the one that renews.
@@ -283,11 +283,13 @@ async fn hold_up_notifications(url: &str) -> PgConnection {
     let mut noise = PgConnection::connect(url).await.unwrap();
     // Until not even the smallest one fits.
     for size in [7_900, 1_000, 100, 1] {
-        while sqlx::query("select pg_notify('noise', repeat('x', $1) || n) from generate_series(1, 20) n")
-            .bind(size)
-            .execute(&mut noise)
-            .await
-            .is_ok()
+        while sqlx::query(
+            "select pg_notify('noise', repeat('x', $1) || n) from generate_series(1, 20) n",
+        )
+        .bind(size)
+        .execute(&mut noise)
+        .await
+        .is_ok()
         {}
     }
     blocker
@@ -300,7 +302,7 @@ async fn a_server_that_takes_no_more_notifications_costs_two_seconds_and_no_mess
     system.set("QUEUE_IDLE_POLL_SECONDS", "3600");
     let (api, worker) = (system.api().await, system.worker().await);
     let activity = Activity::of(&system).await;
-    activity.listening(2).await;
+    activity.started(2).await;
     let blocker = hold_up_notifications(&system.database_url()).await;
 
     // A worker that has been idle since before can't know: somebody has to wake it.
@@ -333,7 +335,10 @@ async fn a_server_that_takes_no_more_notifications_costs_two_seconds_and_no_mess
     let mut fastest = Duration::MAX;
     for turn in 5..10 {
         let asked = Instant::now();
-        api.ask("s1", &format!("m{turn}"), "hello").await.rest().await;
+        api.ask("s1", &format!("m{turn}"), "hello")
+            .await
+            .rest()
+            .await;
         fastest = fastest.min(asked.elapsed());
     }
     assert!(fastest < Duration::from_millis(400), "{fastest:?}");

@@ -14,6 +14,8 @@ const LOOK: Duration = Duration::from_millis(20);
 /// Longer than everything that a busy process does again and again: leases are renewed three times
 /// in 4 s, events are read every second, a lost connection is made again after 50 ms.
 const WINDOW: Duration = Duration::from_secs(5);
+/// What a process does at its start follows one upon the other.
+const CALM: Duration = Duration::from_millis(300);
 
 /// A connection of a process, and when it was last given something to do.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, sqlx::FromRow)]
@@ -78,8 +80,12 @@ impl Activity {
 
     /// Whether no process connects or runs a statement within a window of time.
     pub(crate) async fn rests(&self) -> bool {
+        self.rests_for(WINDOW).await
+    }
+
+    async fn rests_for(&self, window: Duration) -> bool {
         let before = self.backends().await;
-        let end = Instant::now() + WINDOW;
+        let end = Instant::now() + window;
         while Instant::now() < end {
             if self.backends().await != before {
                 return false;
@@ -87,6 +93,15 @@ impl Activity {
             tokio::time::sleep(LOOK).await;
         }
         true
+    }
+
+    /// Waits until so many processes have started: they listen, and have looked at everything once.
+    pub(crate) async fn started(&self, count: usize) {
+        self.listening(count).await;
+        let deadline = Instant::now() + PATIENCE;
+        while !self.rests_for(CALM).await {
+            assert!(Instant::now() < deadline, "no calm");
+        }
     }
 
     /// Waits until the processes leave the database alone.
