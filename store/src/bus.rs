@@ -114,6 +114,11 @@ impl Bus {
         self.inner.listening.load(Ordering::Relaxed)
     }
 
+    /// Whether a LISTEN connection that is lost now would be made again at once.
+    pub fn is_awake(&self) -> bool {
+        self.inner.demand.exists()
+    }
+
     /// This process waits for others for as long as the guard exists, and hears of them.
     pub fn interest(&self) -> Interest {
         Interest::new(&self.inner.demand)

@@ -5,6 +5,7 @@ mod attempts;
 mod cancel;
 mod catalog;
 mod crash;
+mod dormant;
 mod enqueue;
 mod fence;
 mod idle;

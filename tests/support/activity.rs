@@ -10,7 +10,7 @@ use sqlx::{PgPool, postgres::PgPoolOptions};
 use super::{TestSystem, frames::PATIENCE};
 
 /// Between two looks.
-const LOOK: Duration = Duration::from_millis(20);
+const LOOK: Duration = Duration::from_millis(5);
 /// Longer than everything that a busy process does again and again: leases are renewed three times
 /// in 4 s, events are read every second, a lost connection is made again after 50 ms.
 const WINDOW: Duration = Duration::from_secs(5);
@@ -118,14 +118,21 @@ impl Activity {
 
     /// Cuts connections; returns once they are gone.
     pub(crate) async fn terminate(&self, pids: &[i32]) {
-        let gone: Vec<bool> = sqlx::query_scalar(
-            "select pg_terminate_backend(pid, 5000) from unnest($1::int[]) as t (pid)",
-        )
-        .bind(pids)
-        .fetch_all(&self.pool)
-        .await
-        .unwrap();
-        assert_eq!(gone.len(), pids.len());
+        sqlx::query("select pg_terminate_backend(pid) from unnest($1::int[]) as t (pid)")
+            .bind(pids)
+            .execute(&self.pool)
+            .await
+            .unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        while self
+            .backends()
+            .await
+            .iter()
+            .any(|backend| pids.contains(&backend.pid))
+        {
+            assert!(Instant::now() < deadline, "they do not end");
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     /// Cuts all connections of the processes, as a host does that suspends the database.
