@@ -21,6 +21,11 @@ async fn cut(queue: &Queue) {
         .await;
 }
 
+/// Waits until a process has a reason to listen: it may have just begun to.
+async fn awake(why: &str, process: &Process) {
+    until(why, async || process.bus.is_awake().then_some(())).await;
+}
+
 /// Whether it listens within a while.
 async fn comes_back(process: &Process) -> bool {
     let end = Instant::now() + LONG;
@@ -103,8 +108,8 @@ async fn a_process_that_watches_the_leases_of_another_one_stays_connected() {
     });
     let peer = peer.listening().await;
     for _ in 0..3 {
-        assert!(holder.bus.is_awake(), "it is busy");
-        assert!(peer.bus.is_awake(), "it is alert");
+        awake("it is busy", &holder).await;
+        awake("it is alert", &peer).await;
         cut(&queue).await;
         assert!(comes_back(&holder).await);
         assert!(comes_back(&peer).await);
