@@ -292,6 +292,13 @@ async fn a_name_that_no_queue_can_have_is_not_paused() {
 async fn running_and_waiting_jobs_are_cancelled_by_their_workers() {
     let queue = Queue::new().await;
     let operator = operator(&queue).await;
+    // Before there is a worker that could begin it at once.
+    let later = queue.enqueue(&work(3)).await;
+    query("update queue.jobs set run_at = now() + interval '1 hour' where id = $1")
+        .bind(later.0)
+        .execute(&queue.pool)
+        .await
+        .unwrap();
     let started: Notes<i64> = Notes::default();
     let noted = Arc::clone(&started);
     let process = queue
@@ -308,12 +315,6 @@ async fn running_and_waiting_jobs_are_cancelled_by_their_workers() {
         .await;
     let running = queue.enqueue(&keyed(1)).await;
     let blocked = queue.enqueue(&keyed(2)).await;
-    let later = queue.enqueue(&work(3)).await;
-    query("update queue.jobs set run_at = now() + interval '1 hour' where id = $1")
-        .bind(later.0)
-        .execute(&queue.pool)
-        .await
-        .unwrap();
     query("select pg_notify('growth_chat', E'test\\nr')")
         .execute(&queue.pool)
         .await
