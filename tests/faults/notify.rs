@@ -39,6 +39,13 @@ async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
         .unwrap_or_else(|_| panic!("waited in vain until {what}"));
 }
 
+/// Everything up to the end. The comments of a stream that is silent come for ever.
+async fn to_the_end(stream: &mut Frames) -> (Vec<Frame>, End) {
+    timeout(PATIENCE, stream.rest())
+        .await
+        .expect("the stream has no end")
+}
+
 async fn no_poll() -> TestSystem {
     let mut system = TestSystem::with_own_server().await;
     system.set("QUEUE_IDLE_POLL_SECONDS", "0");
@@ -101,7 +108,8 @@ async fn frames_come_within_two_seconds_when_every_wake_up_is_lost() {
             }
         }
     };
-    let (written, (frames, end)) = tokio::join!(written, read);
+    let both = async { tokio::join!(written, read) };
+    let (written, (frames, end)) = timeout(PATIENCE, both).await.expect("it has no end");
     assert_eq!(end, End::Clean);
     assert_eq!(frames.len(), written.len());
     let (frames, given): (Vec<_>, Vec<_>) = frames.into_iter().unzip();
@@ -131,11 +139,11 @@ async fn a_job_whose_wake_up_is_lost_begins_within_two_seconds_while_its_client_
         wire.lose_notifications(true);
         let before = wire.lost();
         let message = format!("m{turn}");
-        let stream = api.ask("s1", &message, "hello").await;
+        let mut stream = api.ask("s1", &message, "hello").await;
         until("it is lost", async || wire.lost() > before).await;
         wire.lose_notifications(false);
         let lost = Instant::now();
-        let (frames, end) = { stream }.rest().await;
+        let (frames, end) = to_the_end(&mut stream).await;
         assert!(lost.elapsed() < HEALED + MARGIN, "{:?}", lost.elapsed());
         assert_eq!(end, End::Clean);
         assert_exact(&frames, turn);
@@ -152,7 +160,7 @@ async fn a_job_whose_wake_up_is_lost_begins_within_two_seconds_while_its_client_
         .unwrap();
     assert!(queued(&pool).await);
     let come = Instant::now();
-    let (frames, end) = api.resume("s2", "1-0-0").await.rest().await;
+    let (frames, end) = to_the_end(&mut api.resume("s2", "1-0-0").await).await;
     assert!(come.elapsed() < HEALED + MARGIN, "{:?}", come.elapsed());
     assert_eq!(end, End::Clean);
     assert_exact(&frames, 1);
@@ -177,7 +185,7 @@ async fn a_turn_whose_process_dies_before_its_peers_know_of_it_is_taken_over_whe
     let mut stream = dying.ask("s1", "m1", "Please count.").await;
     let mut frames = until_text(&mut stream).await;
     dying.process.kill().await;
-    let (rest, end) = stream.rest().await;
+    let (rest, end) = to_the_end(&mut stream).await;
     frames.extend(rest);
     assert_eq!(end, End::Cut);
     assert!(wire.lost() > 0);
@@ -186,12 +194,14 @@ async fn a_turn_whose_process_dies_before_its_peers_know_of_it_is_taken_over_whe
     let killed = Instant::now();
     let after = frames.last().unwrap().id.clone();
     let mut stream = api.resume("s1", &after).await;
-    let next = stream.frame().await;
+    let next = timeout(PATIENCE, stream.frame())
+        .await
+        .expect("nobody takes the turn over");
     // The lease of 4 s, and a wake-up that comes within a second.
     let takeover = killed.elapsed();
     assert!(takeover < Duration::from_secs(6) + MARGIN, "{takeover:?}");
     frames.push(next);
-    let (rest, end) = stream.rest().await;
+    let (rest, end) = to_the_end(&mut stream).await;
     frames.extend(rest);
     assert_eq!((end, resets(&frames)), (End::Clean, 1));
     assert_one_answer(&api.transcript("s1").await, &shown_text(&frames));
@@ -215,7 +225,7 @@ async fn a_turn_that_falls_silent_is_looked_after_while_its_client_waits() {
     dying.kill().await;
     wire.lose_notifications(false);
     system.anthropic.on("count", Reply::words(20));
-    let (rest, end) = stream.rest().await;
+    let (rest, end) = to_the_end(&mut stream).await;
     frames.extend(rest);
     assert_eq!((end, resets(&frames)), (End::Clean, 1));
     assert_one_answer(&api.transcript("s1").await, &shown_text(&frames));
@@ -228,7 +238,7 @@ async fn converse(api: &ApiProcess, session: &str, over: &CancellationToken) -> 
         turn += 1;
         let message = format!("m{turn}");
         let mut frames = api.ask(session, &message, "Please count.").await;
-        let (frames, end) = frames.rest().await;
+        let (frames, end) = to_the_end(&mut frames).await;
         assert_eq!(end, End::Clean);
         assert_exact(&frames, turn);
         assert!(shown_text(&frames).ends_with("word30"));
@@ -306,19 +316,19 @@ async fn a_server_that_takes_no_more_notifications_costs_two_seconds_and_no_mess
     let blocker = hold_up_notifications(&system.database_url()).await;
 
     // A worker that has been idle since before can't know: somebody has to wake it.
-    let first = api.ask("s1", "m1", "hello").await;
+    let mut first = api.ask("s1", "m1", "hello").await;
     until("the wake-up fails", async || {
         system.count_logged("wake-ups are not sent") > 0
     })
     .await;
     let url = format!("http://{}/wake", worker.metrics_address());
     system.client.post(url).send().await.unwrap();
-    assert_eq!({ first }.rest().await.1, End::Clean);
+    assert_eq!(to_the_end(&mut first).await.1, End::Clean);
     // From then on it looks by itself, until it is told again.
     for turn in 2..=4 {
         let asked = Instant::now();
         let mut frames: Frames = api.ask("s1", &format!("m{turn}"), "hello").await;
-        let (frames, end) = frames.rest().await;
+        let (frames, end) = to_the_end(&mut frames).await;
         assert_eq!(end, End::Clean);
         assert_exact(&frames, turn);
         let took = asked.elapsed();
@@ -335,10 +345,8 @@ async fn a_server_that_takes_no_more_notifications_costs_two_seconds_and_no_mess
     let mut fastest = Duration::MAX;
     for turn in 5..10 {
         let asked = Instant::now();
-        api.ask("s1", &format!("m{turn}"), "hello")
-            .await
-            .rest()
-            .await;
+        let mut stream = api.ask("s1", &format!("m{turn}"), "hello").await;
+        to_the_end(&mut stream).await;
         fastest = fastest.min(asked.elapsed());
     }
     assert!(fastest < Duration::from_millis(400), "{fastest:?}");

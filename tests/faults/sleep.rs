@@ -25,7 +25,9 @@ async fn sleepy() -> (TestSystem, Activity) {
 }
 
 async fn answered(api: &ApiProcess, session: &str) {
-    let (frames, end) = api.ask(session, "m1", "hello").await.rest().await;
+    let mut stream = api.ask(session, "m1", "hello").await;
+    // The comments of a stream that is silent come for ever.
+    let (frames, end) = timeout(PATIENCE, stream.rest()).await.unwrap();
     assert_eq!(end, End::Clean);
     assert_eq!(shown_text(&frames), "Good morning.");
 }
@@ -81,7 +83,7 @@ async fn a_worker_that_let_the_database_sleep_is_woken_by_its_wake_url() {
     assert!(matches!(stream.next().await, Next::Comment));
     assert_eq!(activity.listening(1).await.len(), 1);
     wake(&worker).await;
-    let (frames, _) = stream.rest().await;
+    let (frames, _) = timeout(PATIENCE, stream.rest()).await.unwrap();
     assert_eq!(shown_text(&frames), "Good morning.");
     assert_one_answer(&api.transcript("s1").await, "Good morning.");
     // It listens again: the next one needs no such help.
@@ -102,7 +104,7 @@ async fn a_wake_up_during_an_outage_is_not_forgotten() {
     wake(&worker).await;
     worker.logged("claiming failed").await;
     system.server().restart().await.unwrap();
-    let (frames, _) = stream.rest().await;
+    let (frames, _) = timeout(PATIENCE, stream.rest()).await.unwrap();
     assert_eq!(shown_text(&frames), "Good morning.");
 }
 
