@@ -176,7 +176,9 @@ async fn a_turn_whose_process_dies_before_its_peers_know_of_it_is_taken_over_whe
     let mut dying = system.serve().await;
     let api = system.api().await;
     let _peer = system.worker_with(&[("CHECKPOINT_DB_URL", &url)]).await;
-    activity.started(3).await;
+    // From its start on the peer watches leases that it may not have heard of; that is over.
+    activity.listening(3).await;
+    activity.comes_to_rest().await;
     // Neither the job nor the lease is heard of.
     wire.lose_notifications(true);
     system
@@ -215,7 +217,9 @@ async fn a_turn_that_falls_silent_is_looked_after_while_its_client_waits() {
     let activity = Activity::of(&system).await;
     let (api, mut dying) = (system.api().await, system.worker().await);
     let _peer = system.worker_with(&[("CHECKPOINT_DB_URL", &url)]).await;
-    activity.started(3).await;
+    // From its start on the peer watches leases that it may not have heard of; that is over.
+    activity.listening(3).await;
+    activity.comes_to_rest().await;
     wire.lose_notifications(true);
     system
         .anthropic
