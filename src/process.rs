@@ -144,11 +144,12 @@ impl Process {
         Ok(())
     }
 
-    /// Serves the metrics and keeps them.
+    /// Serves the metrics and the wake-up from outside, and keeps the metrics.
     pub(crate) fn serve_metrics(&mut self, listener: TcpListener) -> Result<()> {
         self.metrics = Some(listener.local_addr().context("the port is not known")?);
         let handle = telemetry::start_metrics()?;
         let upkeep = telemetry::keep_up(handle.clone());
+        let router = api::metrics_router(handle, self.bus.clone());
         self.supervisor
             .spawn("metrics upkeep", Stage::Support, |stop| async move {
                 stop.run_until_cancelled(upkeep).await;
@@ -160,7 +161,7 @@ impl Process {
         };
         self.supervisor
             .spawn("metrics server", Stage::Support, move |stop| async move {
-                server::serve(listener, api::metrics_router(handle), limits, stop).await;
+                server::serve(listener, router, limits, stop).await;
                 Ok(())
             });
         Ok(())

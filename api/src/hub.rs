@@ -4,7 +4,8 @@
 //! drained, marks turns; one query reads everything behind the cursors of the marked turns; each
 //! client is given the frames behind its own cursor. Wake-ups may come twice, late or never: while
 //! at least one client waits, all turns are read once a second as well. Without clients the task
-//! sleeps without a timer.
+//! sleeps without a timer. A turn of which a client has been given nothing between two of those reads
+//! may have lost its worker: the workers are woken.
 //!
 //! A client that does not read is skipped once its queue is full, catches up from the table when it
 //! has drained, and is dropped when it has taken nothing for 30 s. It may resume. When the database
@@ -14,6 +15,7 @@ mod body;
 mod fanout;
 mod frame;
 mod lane;
+mod nudge;
 
 use std::{future::ready, sync::Arc, time::Duration};
 
@@ -39,6 +41,7 @@ use crate::problem::chain;
 use self::{
     fanout::{FRAMES_PER_TURN, Fanout, Want},
     lane::Lane,
+    nudge::Nudge,
 };
 
 /// How long a lost wake-up delays frames at most (02-queue: healed in at most 2 s).
@@ -54,6 +57,7 @@ const RETRY_WAITS: (Duration, Duration) = (Duration::from_millis(50), Duration::
 #[derive(Debug, Clone)]
 pub struct Hub {
     shared: Arc<Shared>,
+    nudge: Arc<Nudge>,
 }
 
 /// What clients and the reading task share.
@@ -73,7 +77,9 @@ struct Clients {
 #[derive(Debug)]
 pub struct HubReader {
     shared: Arc<Shared>,
+    nudge: Arc<Nudge>,
     pool: PgPool,
+    bus: Bus,
     subscription: Subscription,
     shutdown: CancellationToken,
 }
@@ -83,13 +89,21 @@ impl Hub {
     /// new ones are cut at once: clients rejoin elsewhere.
     pub fn new(pool: PgPool, bus: &Bus, shutdown: CancellationToken) -> (Self, HubReader) {
         let shared = Arc::new(Shared::default());
+        let nudge = Arc::new(Nudge::new(bus.clone()));
         let reader = HubReader {
             shared: shared.clone(),
+            nudge: nudge.clone(),
             pool,
+            bus: bus.clone(),
             subscription: bus.subscribe(),
             shutdown,
         };
-        (Self { shared }, reader)
+        (Self { shared, nudge }, reader)
+    }
+
+    /// A client comes back to a turn that is not finished: its worker may be gone.
+    pub fn wake_workers(&self) {
+        self.nudge.workers();
     }
 
     /// The stream of a turn behind `cursor`. `finished` says that nothing will be added to it.
@@ -145,27 +159,39 @@ impl HubReader {
     async fn feed(&mut self) {
         let mut next_rescan = Instant::now() + RESCAN;
         let (mut retry_wait, longest_wait) = RETRY_WAITS;
+        let mut interest = None;
         loop {
             let (idle, marked) = {
                 let clients = self.shared.clients.lock();
                 (clients.fanout.is_empty(), clients.fanout.has_marked())
             };
+            if idle {
+                interest = None;
+                next_rescan = Instant::now() + RESCAN;
+            } else {
+                interest.get_or_insert_with(|| self.bus.interest());
+            }
             let wake = tokio::select! {
                 // What came in is taken along by each round, however long the rounds go on.
                 biased;
                 wake = self.subscription.wait() => wake,
                 () = self.shared.changed.notified() => Wake::default(),
-                () = sleep_until(next_rescan), if !idle => Wake { rescan: true, ..Wake::default() },
+                () = sleep_until(next_rescan), if !idle => Wake::default(),
                 () = ready(()), if marked => Wake::default(),
             };
             let now = Instant::now();
+            let mut silent = false;
             let wants = {
                 let mut clients = self.shared.clients.lock();
                 for key in &wake.turns {
                     clients.fanout.mark(key);
                 }
-                if wake.rescan || now >= next_rescan {
+                if wake.rescan {
                     clients.fanout.mark_all();
+                }
+                if now >= next_rescan {
+                    clients.fanout.mark_all();
+                    silent = clients.fanout.is_any_silent();
                     let dropped = clients.fanout.drop_stalled(now);
                     if dropped > 0 {
                         tracing::info!(dropped, "clients that do not read were dropped");
@@ -174,6 +200,9 @@ impl HubReader {
                 }
                 clients.fanout.plan()
             };
+            if silent {
+                self.nudge.workers();
+            }
             if wants.is_empty() {
                 continue;
             }

@@ -6,9 +6,10 @@ use axum::{
     Json, Router,
     http::{HeaderName, HeaderValue, Method, header},
     middleware::{from_fn, from_fn_with_state, map_response},
-    routing::get,
+    routing::{get, post},
 };
 use metrics_exporter_prometheus::PrometheusHandle;
+use store::bus::Bus;
 use tower_http::{
     catch_panic::CatchPanicLayer,
     cors::{AllowOrigin, CorsLayer},
@@ -66,10 +67,11 @@ pub fn router(state: State) -> Router {
 }
 
 /// What is served on the metrics port.
-pub fn metrics_router(handle: PrometheusHandle) -> Router {
+pub fn metrics_router(handle: PrometheusHandle, bus: Bus) -> Router {
     Router::new()
         .route("/metrics", get(routes::metrics::get))
         .with_state(handle)
+        .route("/wake", post(routes::wake::post).with_state(bus))
         .route("/health", get(routes::health::get))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)

@@ -9,4 +9,5 @@ pub(crate) mod metrics;
 pub(crate) mod ready;
 pub(crate) mod stream;
 pub(crate) mod transcript;
+pub(crate) mod wake;
 pub(crate) mod widget;

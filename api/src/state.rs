@@ -62,7 +62,10 @@ impl State {
         &self.inner.widget_tokens
     }
 
+    /// The database's connections. Whoever asks for them is about to use one, and that wakes the
+    /// database anyway: the bus listens again, too.
     pub(crate) fn pool(&self) -> &PgPool {
+        self.inner.bus.rouse();
         &self.inner.pool
     }
 
@@ -79,7 +82,7 @@ impl State {
     }
 
     pub(crate) async fn begin(&self) -> sqlx::Result<Transaction<'static, Postgres>> {
-        self.inner.pool.begin().await
+        self.pool().begin().await
     }
 }
 

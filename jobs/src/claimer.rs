@@ -11,7 +11,7 @@ use std::{
 
 use sqlx::PgPool;
 use store::{
-    bus::{Bus, Subscription, Wake},
+    bus::{Bus, Interest, Subscription, Wake},
     db::reconnect_waits,
 };
 use tokio::time::Instant;
@@ -92,6 +92,9 @@ struct Plan {
     /// Nobody is rescued before this.
     no_rescue_before: Option<Instant>,
     announced: Option<Instant>,
+    /// Held while something is to be done within a lease; beyond that a process that hears nothing
+    /// finds it by its timer all the same.
+    alert: Option<Interest>,
     horizon: Horizon,
     /// When it was last asked what is due.
     looked: Option<Instant>,
@@ -115,8 +118,13 @@ impl Claimer {
             look: true,
             ..Plan::default()
         };
+        if self.idle_poll.is_some() {
+            self.bus.stay_awake();
+        }
         let mut waits = reconnect_waits();
         loop {
+            // Whoever asks the database hears of others as well.
+            self.bus.rouse();
             match self.step(&mut plan, &shutdown).await {
                 Ok(()) => waits = reconnect_waits(),
                 Err(error) => {
@@ -158,6 +166,10 @@ impl Claimer {
             } else {
                 plan.next.into_iter().chain(retry).min()
             };
+            let soon = Instant::now() + self.lease + ANNOUNCE_EVERY + RESCUE_MARGIN;
+            plan.alert = timer
+                .is_some_and(|at| at <= soon)
+                .then(|| self.bus.interest());
             let timer = async {
                 match timer {
                     Some(at) => tokio::time::sleep_until(at).await,

@@ -4,7 +4,7 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use sqlx::PgPool;
-use store::db::Database;
+use store::{bus::Bus, db::Database};
 
 use crate::{
     fence::Fence,
@@ -13,17 +13,21 @@ use crate::{
     sql::{self, Renewed},
 };
 
-/// Renews three times a lease, as long as something is in flight; without, no timer runs.
-pub(crate) async fn run(database: Database, in_flight: Arc<InFlight>, lease: Duration) {
+/// Renews three times a lease, as long as something is in flight; without, no timer runs. Meanwhile
+/// the process is to hear of others: a job may be cancelled.
+pub(crate) async fn run(database: Database, bus: Bus, in_flight: Arc<InFlight>, lease: Duration) {
     let mut pool = database.own_connection();
     let mut gone = HashSet::new();
     let mut pause = lease / 3;
+    let mut busy = None;
     loop {
         let changed = in_flight.changed.notified();
         if in_flight.len() == 0 {
+            busy = None;
             changed.await;
             continue;
         }
+        busy.get_or_insert_with(|| bus.interest());
         tokio::time::sleep(pause).await;
         // After a failure another try fits into what is left of the lease.
         pause = lease / 12;

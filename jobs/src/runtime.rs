@@ -354,6 +354,7 @@ impl Runtime {
         }
         let renewing = renewer::run(
             self.database.clone(),
+            self.bus.clone(),
             Arc::clone(&in_flight),
             self.config.lease,
         );

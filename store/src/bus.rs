@@ -4,8 +4,11 @@
 //! is sent after the commit. Subscribers in the same process get it at once; for the others a task
 //! of its own issues one NOTIFY, and what piles up while that is under way goes with the next one.
 //! A second task keeps the process's one LISTEN connection; whenever that was lost and is back,
-//! every subscriber is told to look at everything.
+//! every subscriber is told to look at everything. A process in which nobody needs it lets a lost
+//! connection be, until [`Bus::rouse`] or an [`Interest`] ([`demand`]).
 
+mod demand;
+mod listener;
 mod wake;
 
 use std::{
@@ -17,12 +20,13 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use sqlx::{PgPool, postgres::PgListener};
-use tokio::sync::Notify;
+use sqlx::PgPool;
+use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-pub use self::wake::Wake;
-use crate::db::{Database, MAX_RECONNECT_WAIT, ReconnectWaits, reconnect_waits};
+use self::demand::Demand;
+pub use self::{demand::Interest, wake::Wake};
+use crate::db::Database;
 
 /// The NOTIFY channel.
 const CHANNEL: &str = "growth_chat";
@@ -65,6 +69,8 @@ struct Inner {
     subscribers: Mutex<Vec<Weak<Mailbox>>>,
     outgoing: Mailbox,
     listening: AtomicBool,
+    demand: Arc<Demand>,
+    silence: Duration,
 }
 
 /// One subscriber's end of the bus.
@@ -83,11 +89,19 @@ impl Subscription {
 impl Bus {
     /// A bus; `name` is unique among the processes of a database and has no line break.
     pub fn new(name: impl Into<String>) -> Self {
+        Self::with_silence(name, listener::SILENCE)
+    }
+
+    /// The same, which asks a LISTEN connection that somebody waits at whether it is still there
+    /// when it has been silent for this long.
+    pub fn with_silence(name: impl Into<String>, silence: Duration) -> Self {
         let inner = Inner {
             name: name.into(),
             subscribers: Mutex::default(),
             outgoing: Mailbox::default(),
             listening: AtomicBool::new(false),
+            demand: Arc::default(),
+            silence,
         };
         Self {
             inner: Arc::new(inner),
@@ -100,6 +114,37 @@ impl Bus {
         self.inner.listening.load(Ordering::Relaxed)
     }
 
+    /// Whether a LISTEN connection that is lost now would be made again at once.
+    pub fn is_awake(&self) -> bool {
+        self.inner.demand.exists()
+    }
+
+    /// This process waits for others for as long as the guard exists, and hears of them.
+    pub fn interest(&self) -> Interest {
+        Interest::new(&self.inner.demand)
+    }
+
+    /// From now on a lost LISTEN connection is always made again: for a process that polls, and so
+    /// never lets the database sleep.
+    pub fn stay_awake(&self) {
+        self.inner.demand.be_constant();
+    }
+
+    /// The database is used, or is about to be: a LISTEN connection that was let be is made again.
+    /// Cheap enough for every request.
+    pub fn rouse(&self) {
+        self.inner.demand.rouse();
+    }
+
+    /// Somebody outside says that there is something to do: this process looks at everything.
+    pub fn look_at_everything(&self) {
+        self.rouse();
+        self.tell_subscribers(&Wake {
+            rescan: true,
+            ..Wake::default()
+        });
+    }
+
     /// Jobs may be ready in `queue`. Call it after the commit.
     pub fn jobs_ready(&self, queue: &str) {
         self.publish(&Wake {
@@ -110,6 +155,7 @@ impl Bus {
 
     /// This process took leases: its peers watch their end.
     pub fn announce_leases(&self) {
+        self.rouse();
         self.inner.outgoing.post(&Wake {
             leases: true,
             ..Wake::default()
@@ -119,6 +165,7 @@ impl Bus {
     /// Tells everything in `wake` to this process and the others. Call it after the commit.
     pub fn publish(&self, wake: &Wake) {
         if !wake.is_empty() {
+            self.rouse();
             self.tell_subscribers(wake);
             self.inner.outgoing.post(wake);
         }
@@ -154,6 +201,7 @@ impl Bus {
     }
 
     async fn notify(&self, pool: &PgPool, shutdown: &CancellationToken) {
+        let mut trouble = Trouble::default();
         while let Some(wake) = shutdown
             .run_until_cancelled(self.inner.outgoing.take())
             .await
@@ -163,15 +211,26 @@ impl Bus {
                 () = gave_up(shutdown) => return,
             };
             let pause = if let Err(error) = sent {
-                tracing::warn!(error = %error, "a wake-up was not sent");
+                trouble.add(&error);
                 // Others find what they missed when they rescan; this one says so once it can.
                 self.inner.outgoing.post(&Wake {
                     rescan: true,
                     leases: true,
                     ..Wake::default()
                 });
+                if error.as_database_error().is_some() {
+                    make_room(pool).await;
+                    // The database is there and takes no wake-up, so most likely from nobody: its
+                    // queue is full. Until it takes one again, looking replaces being told.
+                    self.tell_subscribers(&Wake {
+                        rescan: true,
+                        leases: true,
+                        ..Wake::default()
+                    });
+                }
                 RESEND_AFTER
             } else {
+                trouble.end();
                 NOTIFY_SPACING
             };
             shutdown
@@ -197,56 +256,48 @@ impl Bus {
         }
         Ok(())
     }
+}
 
-    async fn listen(&self, database: &Database) {
-        let pool = database.own_connection();
-        let mut waits = reconnect_waits();
-        let mut outage = false;
-        loop {
-            let listened = self.listen_once(&pool, &mut waits, outage).await;
-            outage = true;
-            match listened {
-                Ok(()) => tracing::info!("the LISTEN connection was lost"),
-                Err(error) => tracing::warn!(error = %error, "listening failed"),
-            }
-            self.inner.listening.store(false, Ordering::Relaxed);
-            tokio::time::sleep(waits.next().unwrap_or(MAX_RECONNECT_WAIT)).await;
-        }
-    }
-
-    /// Listens until the connection is lost.
-    async fn listen_once(
-        &self,
-        pool: &PgPool,
-        waits: &mut ReconnectWaits,
-        outage: bool,
-    ) -> sqlx::Result<()> {
-        let mut listener = PgListener::connect_with(pool).await?;
-        // We reconnect ourselves: what was missed meanwhile is only found by a rescan after LISTEN.
-        listener.eager_reconnect(false);
-        listener.listen(CHANNEL).await?;
-        *waits = reconnect_waits();
-        self.inner.listening.store(true, Ordering::Relaxed);
-        self.tell_subscribers(&Wake {
-            rescan: true,
-            outage,
-            leases: true,
-            ..Wake::default()
-        });
-        while let Some(notification) = listener.try_recv().await? {
-            let (sender, wake) = Wake::parse(notification.payload());
-            if sender != self.inner.name {
-                self.tell_subscribers(&wake);
-            }
-        }
-        Ok(())
+/// A full queue of notifications stays full when the session is gone that held it up: Postgres drops
+/// what everybody has read only after a NOTIFY that succeeded, or when it is asked how full it is.
+async fn make_room(pool: &PgPool) {
+    let asked = sqlx::query_scalar!(r#"select pg_notification_queue_usage() as "full!""#);
+    if let Err(error) = asked.fetch_one(pool).await {
+        tracing::debug!(error = %error, "the queue of notifications is not known");
     }
 }
 
 /// How long the last wake-up may take after the shutdown.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// When a wake-up that the database did not take is sent again.
-const RESEND_AFTER: Duration = Duration::from_millis(250);
+const RESEND_AFTER: Duration = Duration::from_millis(500);
+/// The log says again after this long that wake-ups are not sent.
+const SAY_AGAIN: Duration = Duration::from_secs(30);
+
+/// Wake-ups that failed in a row: they are tried for ever, and must not fill the log.
+#[derive(Debug, Default)]
+struct Trouble {
+    failures: u64,
+    said: Option<Instant>,
+}
+
+impl Trouble {
+    fn add(&mut self, error: &sqlx::Error) {
+        self.failures += 1;
+        metrics::counter!("growth_chat_wake_ups_failed_total").increment(1);
+        if self.said.is_none_or(|at| at.elapsed() >= SAY_AGAIN) {
+            tracing::warn!(error = %error, failures = self.failures, "wake-ups are not sent; others find their work by looking");
+            self.said = Some(Instant::now());
+        }
+    }
+
+    fn end(&mut self) {
+        if self.failures > 0 {
+            tracing::info!(failures = self.failures, "wake-ups are sent again");
+            *self = Self::default();
+        }
+    }
+}
 
 async fn gave_up(shutdown: &CancellationToken) {
     shutdown.cancelled().await;

@@ -98,10 +98,17 @@ impl DatabaseConfig {
             // A statement or a transaction that hangs must not hold locks for ever.
             ("statement_timeout", "60s"),
             ("idle_in_transaction_session_timeout", "60s"),
+            // The server's kernel asks every minute whether this end is there. That is no statement,
+            // and keeps routers from forgetting a LISTEN connection that is silent for hours.
+            ("tcp_keepalives_idle", "60"),
+            ("tcp_keepalives_interval", "10"),
+            ("tcp_keepalives_count", "6"),
         ]))
     }
 
     /// Opens the pools. Nothing is connected yet: a database that is down delays work, not the start.
+    /// Nor does a pool ever connect by itself: it keeps no minimum, and what it closes because of its
+    /// age stays closed until somebody asks for a connection.
     pub fn open(&self) -> sqlx::Result<Database> {
         let options = self.options()?;
         let pool = PgPoolOptions::new()

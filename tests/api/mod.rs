@@ -11,5 +11,6 @@ mod hostile_input;
 mod idempotency;
 mod regenerate;
 mod stream;
+mod stream_property;
 mod support;
 mod transcript;

@@ -9,7 +9,7 @@ use api::{
 use reqwest::{Client, RequestBuilder, Response, StatusCode, header};
 use sandbox::postgres::TestDatabase;
 use serde_json::{Value, json};
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use store::{
     bus::{Bus, Wake},
     events::{self, Cursor, NewEvent},
@@ -209,15 +209,24 @@ impl Attempt<'_> {
     /// Appends a frame and wakes the readers.
     pub(crate) async fn send(&mut self, chunk: Value) -> Cursor {
         let at = self.append(chunk).await;
+        self.wake();
+        at
+    }
+
+    fn wake(&self) {
         self.app.bus.publish(&Wake {
             turns: [self.key.clone()].into(),
             ..Wake::default()
         });
-        at
     }
 
     /// Appends a frame; the wake-up is lost.
     pub(crate) async fn append(&mut self, chunk: Value) -> Cursor {
+        let mut conn = self.app.pool.acquire().await.unwrap();
+        self.append_by(&mut conn, chunk).await
+    }
+
+    async fn append_by(&mut self, conn: &mut PgConnection, chunk: Value) -> Cursor {
         self.seq += 1;
         let kind = chunk["type"].as_str().unwrap();
         let event = NewEvent {
@@ -227,8 +236,7 @@ impl Attempt<'_> {
             terminal: matches!(kind, "finish" | "abort" | "error"),
             json: chunk.to_string(),
         };
-        let mut conn = self.app.pool.acquire().await.unwrap();
-        let written = events::append(&mut conn, &[event]).await.unwrap();
+        let written = events::append(conn, &[event]).await.unwrap();
         assert_eq!(written, 1);
         Cursor {
             turn: self.key.turn,
@@ -256,8 +264,9 @@ impl Attempt<'_> {
             .await
     }
 
-    /// Commits the answer: the message, the turn, the last frame; the job is done.
+    /// Commits the answer at once: the message, the turn, the last frame; the job is done.
     pub(crate) async fn finish(mut self, text: &str) {
+        let mut tx = self.app.pool.begin().await.unwrap();
         sqlx::query(
             "with answer as (
                  insert into messages (session_id, message_id, turn, role, body, sources)
@@ -271,16 +280,18 @@ impl Attempt<'_> {
         .bind(self.key.session_id.as_str())
         .bind(self.key.turn)
         .bind(text)
-        .execute(&self.app.pool)
+        .execute(&mut *tx)
         .await
         .unwrap();
         sqlx::query("delete from queue.jobs where unique_key = $1")
             .bind(self.key.to_string())
-            .execute(&self.app.pool)
+            .execute(&mut *tx)
             .await
             .unwrap();
-        self.send(json!({"type": "finish", "finishReason": "stop"}))
-            .await;
+        let chunk = json!({"type": "finish", "finishReason": "stop"});
+        self.append_by(&mut tx, chunk).await;
+        tx.commit().await.unwrap();
+        self.wake();
     }
 }
 

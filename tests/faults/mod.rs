@@ -4,7 +4,9 @@
 mod api;
 mod hostile_input;
 mod idempotency;
+mod notify;
 mod postgres;
 mod providers;
+mod sleep;
 mod stop;
 mod worker;

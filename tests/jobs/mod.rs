@@ -7,6 +7,7 @@ mod bulk;
 mod cancel;
 mod catalog;
 mod crash;
+mod dormant;
 mod enqueue;
 mod fence;
 mod idle;

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use jobs::{JobKind, Outcome};
+use jobs::{JobKind, Outcome, QueueConfig};
 use sandbox::postgres::{MIGRATOR, Server, ServerOptions};
 use sqlx::{Connection, PgConnection};
 use tokio::time::Instant;
@@ -37,7 +37,12 @@ async fn everything_goes_on_after_all_connections_were_cut() {
     let queue = Queue::new().await;
     let talking = queue.talk();
     let notes = Notes::default();
-    let process = queue.remote("worker", &config(), |runtime| {
+    // It polls, and so it keeps listening; but none of the polls falls into this test.
+    let config = QueueConfig {
+        idle_poll: Some(Duration::from_hours(1)),
+        ..config()
+    };
+    let process = queue.remote("worker", &config, |runtime| {
         runtime.register::<Work, _, _>(noting(&notes))
     });
     let process = process.listening().await;

@@ -9,9 +9,11 @@
 //! Whatever a test starts ends with it: processes are killed when they are dropped, and by a
 //! watchdog when the test itself is killed.
 
+pub(crate) mod activity;
 pub(crate) mod frames;
 pub(crate) mod process;
 pub(crate) mod tools;
+pub(crate) mod wire;
 
 use std::{fs, sync::Arc, time::Duration};
 
@@ -74,8 +76,17 @@ impl TestSystem {
 
     /// On a server of its own, which writes as durably as production's.
     pub(crate) async fn with_own_server() -> Self {
+        Self::with_server(&[]).await
+    }
+
+    /// On a server of its own with these settings.
+    pub(crate) async fn with_server(settings: &[(&str, &str)]) -> Self {
+        let settings = settings
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let server = Server::start(ServerOptions {
             durable: true,
+            settings: settings.collect(),
             ..ServerOptions::default()
         })
         .await
@@ -175,6 +186,12 @@ impl TestSystem {
         let mut received = self.world.received_by(service);
         received.retain(|exchange| exchange.body.to_string().contains(marker));
         received
+    }
+
+    /// How many lines of all processes' logs have this in them, among the last of them.
+    pub(crate) fn count_logged(&self, text: &str) -> usize {
+        let log = self.log.lock();
+        log.iter().filter(|line| line.contains(text)).count()
     }
 
     /// An API process.

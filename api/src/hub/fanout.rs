@@ -57,6 +57,8 @@ struct Reader {
     /// Nothing will be added to the turn: the stream ends where the log ends.
     finished: bool,
     lane: Arc<Lane>,
+    /// Whether frames came since the last [`Fanout::is_any_silent`].
+    heard: bool,
     /// Since when, and after how many frames, the client takes nothing.
     stalled: Option<(Instant, u64)>,
 }
@@ -99,6 +101,7 @@ impl Fanout {
             takeover,
             finished,
             lane,
+            heard: false,
             stalled: None,
         });
         id
@@ -175,6 +178,17 @@ impl Fanout {
         }
     }
 
+    /// Whether a client has been given nothing of an unfinished turn since this was last asked,
+    /// although it has room.
+    pub(super) fn is_any_silent(&mut self) -> bool {
+        let mut silent = false;
+        for reader in self.turns.values_mut().flatten() {
+            let heard = std::mem::take(&mut reader.heard);
+            silent |= !heard && !reader.finished && reader.lane.stalled_at().is_none();
+        }
+        silent
+    }
+
     /// Drops the clients that have taken nothing for [`STALL_LIMIT`] although more waits for them.
     /// Returns how many.
     pub(super) fn drop_stalled(&mut self, now: Instant) -> usize {
@@ -215,7 +229,10 @@ impl Reader {
                 return false;
             }
             match self.lane.offer(frame) {
-                Offer::Taken => self.cursor = event.cursor,
+                Offer::Taken => {
+                    self.cursor = event.cursor;
+                    self.heard = true;
+                }
                 Offer::Full => return true,
                 Offer::Gone => return false,
             }

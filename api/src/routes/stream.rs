@@ -98,6 +98,9 @@ pub(crate) async fn get(
         Takeover::from,
     );
     metrics::counter!("growth_chat_sse_resumes_total").increment(1);
+    if !finished {
+        state.hub().wake_workers();
+    }
     let key = TurnKey {
         session_id,
         turn: from.turn,
