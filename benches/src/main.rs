@@ -7,8 +7,10 @@
 //! `cargo bench-all NAME…` takes the named benchmarks only, and leaves `docs/benchmarks.md` alone.
 
 mod footprint;
+mod procfs;
 mod proxy;
 mod report;
+mod streaming;
 mod system;
 mod turn_overhead;
 
@@ -18,7 +20,7 @@ use crate::{report::Report, system::System};
 
 /// Runs of each benchmark; the table shows their median.
 const RUNS: usize = 3;
-const NAMES: [&str; 2] = ["footprint", "turn"];
+const NAMES: [&str; 3] = ["footprint", "turn", "streaming"];
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -48,6 +50,11 @@ async fn main() -> anyhow::Result<()> {
         turn_overhead::measure(&system, &mut report)
             .await
             .context("turn overhead")?;
+    }
+    if wants("streaming") {
+        streaming::measure(&system, &mut report)
+            .await
+            .context("streaming")?;
     }
     report.print();
     if wanted.is_empty() {

@@ -76,8 +76,22 @@ impl System {
         })
     }
 
+    /// The process id of Postgres.
+    pub(crate) fn server_pid(&self) -> u32 {
+        self.server.pid().unwrap_or_default()
+    }
+
     /// Starts a role and waits until it listens.
     pub(crate) async fn role(&self, role: &str) -> anyhow::Result<(Process, Listening)> {
+        self.role_with(role, &[]).await
+    }
+
+    /// The same with more variables, which go before the others.
+    pub(crate) async fn role_with(
+        &self,
+        role: &str,
+        variables: &[(&str, &str)],
+    ) -> anyhow::Result<(Process, Listening)> {
         let environment = [
             ("ENVIRONMENT", "development".to_owned()),
             ("BIND_ADDRESS", "127.0.0.1".to_owned()),
@@ -102,8 +116,10 @@ impl System {
             executable: self.program.clone(),
             arguments: vec![role.into()],
             environment: environment
+                .into_iter()
+                .chain(variables.iter().map(|(name, value)| (*name, (*value).to_owned())))
                 .map(|(name, value)| (name.to_owned(), value))
-                .into(),
+                .collect(),
             without: vec!["DATABASE_URL".to_owned()],
         };
         let mut process = Process::start(&program, &self.watchdog, &self.log)?;
