@@ -7,12 +7,16 @@
 //! `cargo bench-all NAME…` takes the named benchmarks only, and leaves `docs/benchmarks.md` alone.
 
 mod footprint;
+mod open_clients;
 mod procfs;
 mod proxy;
 mod report;
+mod redis;
 mod streaming;
 mod system;
+mod takeover;
 mod turn_overhead;
+mod wire;
 
 use anyhow::{Context, ensure};
 
@@ -20,7 +24,7 @@ use crate::{report::Report, system::System};
 
 /// Runs of each benchmark; the table shows their median.
 const RUNS: usize = 3;
-const NAMES: [&str; 3] = ["footprint", "turn", "streaming"];
+const NAMES: [&str; 5] = ["footprint", "turn", "streaming", "clients", "takeover"];
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -36,9 +40,9 @@ async fn main() -> anyhow::Result<()> {
         );
     }
     let wants = |name: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name);
-    let program = system::build_release()?;
+    let program = if std::env::var("NOBUILD").is_ok() { std::env::current_exe()?.with_file_name("growth-chat") } else { system::build_release()? };
     let mut report = Report::default();
-    let system = System::start(program)
+    let system = System::start(program.clone())
         .await
         .context("the system did not start")?;
     if wants("footprint") {
@@ -55,6 +59,18 @@ async fn main() -> anyhow::Result<()> {
         streaming::measure(&system, &mut report)
             .await
             .context("streaming")?;
+    }
+    if wants("clients") {
+        // Its thousands of turns would be answered by the next worker.
+        let apart = System::start(program.clone()).await?;
+        open_clients::measure(&apart, &mut report)
+            .await
+            .context("open clients")?;
+    }
+    if wants("takeover") {
+        takeover::measure(&system, &mut report)
+            .await
+            .context("takeover")?;
     }
     report.print();
     if wanted.is_empty() {

@@ -4,20 +4,22 @@
 pub(crate) mod client;
 pub(crate) mod model;
 
-use std::{net::SocketAddr, sync::atomic::Ordering, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context, ensure};
-use tokio::task::JoinSet;
+use tokio::{net::TcpStream, task::JoinSet};
 use tokio::time::{Instant, sleep};
 
 use self::{
-    client::{Noted, Window},
+    client::{Noted, Reader, Window},
     model::{Clock, Model},
 };
 use crate::{
     RUNS, procfs,
+    redis::{Redis, relay::Relay},
     report::{Report, median, percentile},
-    system::{System, TOKEN},
+    system::System,
+    wire,
 };
 
 /// Streams at once.
@@ -59,20 +61,36 @@ pub(crate) async fn measure(system: &System, report: &mut Report) -> anyhow::Res
     let http = listening.http.context("api has no HTTP address")?;
     let only: Option<usize> = std::env::var("LOAD").ok().and_then(|load| load.parse().ok());
     let runs = if only.is_some() { 1 } else { RUNS };
+    let redis = Redis::start(system).await;
+    let relay = match &redis {
+        Ok(redis) => Some(Relay::start(redis, model.address).await?),
+        Err(error) => {
+            report.note(format!("Redis is absent: {error:#}."));
+            None
+        }
+    };
     for streams in only.map_or(LOADS.to_vec(), |load| vec![load]) {
-        let (mut ours, mut direct) = (Vec::new(), Vec::new());
+        let (mut ours, mut direct, mut redis) = (Vec::new(), Vec::new(), Vec::new());
         for round in 0..runs {
             let target = Target {
                 address: model.address,
                 end: "message_stop",
-                request: &|_| post("/v1/messages", "", "{}"),
+                request: &|_| wire::post("/v1/messages", "", "{}"),
             };
             direct.push(load(&model, clock, &target, streams).await.context("direct")?);
+            if let Some(relay) = &relay {
+                let target = Target {
+                    address: relay.address,
+                    end: "[DONE]",
+                    request: &|_| wire::post("/", "", ""),
+                };
+                redis.push(load(&model, clock, &target, streams).await.context("Redis")?);
+            }
             let name = format!("{}-{streams}-{round}", std::process::id());
             let target = Target {
                 address: http,
                 end: "[DONE]",
-                request: &|number| chat(&name, number),
+                request: &|number| wire::chat(&format!("{name}-{number}")),
             };
             let before = (
                 procfs::processor_time(api.pid())?,
@@ -91,7 +109,7 @@ pub(crate) async fn measure(system: &System, report: &mut Report) -> anyhow::Res
                 (procfs::processor_time(std::process::id())? - before.4).as_secs_f64() / took,
             );
         }
-        for (name, taken) in [("direct", &direct), ("ours", &ours)] {
+        for (name, taken) in [("direct", &direct), ("Redis", &redis), ("ours", &ours)] {
             let figure = |of: fn(&Taken) -> f64| median(&mut taken.iter().map(of).collect::<Vec<_>>());
             let what = format!("{streams} streams, {name}");
             report.reference(format!("{what}: p50"), figure(|it| it.p50), "ms");
@@ -122,12 +140,16 @@ async fn load(
     let mut readers = JoinSet::new();
     for number in 0..streams {
         let request = (target.request)(number);
-        readers.spawn(client::read(target.address, request, target.end, window.clone()));
+        let (address, end, window) = (target.address, target.end, window.clone());
+        readers.spawn(async move {
+            let tcp = TcpStream::connect(address).await?;
+            Reader::send(tcp, &request).await?.to_end(end, &window).await
+        });
         sleep(ARRIVALS).await;
     }
     let deadline = Instant::now() + PATIENCE;
-    while window.begun.load(Ordering::Relaxed) < streams {
-        ensure!(Instant::now() < deadline, "{} of {streams} answers began", window.begun.load(Ordering::Relaxed));
+    while window.begun() < streams {
+        ensure!(Instant::now() < deadline, "{} of {streams} answers began", window.begun());
         if let Some(ended) = readers.try_join_next() {
             ended??;
             anyhow::bail!("an answer ended before it was measured");
@@ -158,18 +180,4 @@ async fn load(
         p50: percentile(&mut delays, 0.5),
         p99: percentile(&mut delays, 0.99),
     })
-}
-
-fn chat(name: &str, number: usize) -> Vec<u8> {
-    let body = format!("{{\"session_id\":\"{name}-{number}\",\"message_id\":\"m\",\"message\":\"benchmark\"}}");
-    post("/chat", &format!("x-widget-token: {TOKEN}\r\n"), &body)
-}
-
-fn post(path: &str, headers: &str, body: &str) -> Vec<u8> {
-    format!(
-        "POST {path} HTTP/1.1\r\nhost: bench\r\nconnection: close\r\ncontent-type: application/json\r\n{headers}\
-         content-length: {}\r\n\r\n{body}",
-        body.len()
-    )
-    .into_bytes()
 }

@@ -122,8 +122,13 @@ impl System {
                 .collect(),
             without: vec!["DATABASE_URL".to_owned()],
         };
-        let mut process = Process::start(&program, &self.watchdog, &self.log)?;
+        let mut process = self.start_program(&program)?;
         let listening = process.listening(PATIENCE).await?;
         Ok((process, listening))
+    }
+
+    /// Starts any program; it ends with the benchmarks at the latest.
+    pub(crate) fn start_program(&self, program: &Program) -> anyhow::Result<Process> {
+        Ok(Process::start(program, &self.watchdog, &self.log)?)
     }
 }

@@ -2,7 +2,7 @@
 //! they were on their way.
 
 use std::{
-    net::SocketAddr,
+    io,
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -18,16 +18,17 @@ use tokio::{
 use super::model::Clock;
 
 /// More than a connection has to give at a time.
-const BUFFER: usize = 8 * 1024;
+const BUFFER: usize = 4 * 1024;
+/// Enough to see how a stream ended.
+const TAIL: usize = 256;
 
 /// What readers note: tokens that were written between the two, in microseconds of the clock.
 #[derive(Debug)]
 pub(crate) struct Window {
     pub(crate) clock: Clock,
-    pub(crate) from: AtomicU64,
-    pub(crate) to: AtomicU64,
-    /// Readers whose answer has begun.
-    pub(crate) begun: AtomicUsize,
+    from: AtomicU64,
+    to: AtomicU64,
+    begun: AtomicUsize,
 }
 
 impl Window {
@@ -41,10 +42,17 @@ impl Window {
         })
     }
 
+    /// Readers whose answer has begun.
+    pub(crate) fn begun(&self) -> usize {
+        self.begun.load(Ordering::Relaxed)
+    }
+
+    /// Notes the tokens that are written from now on.
     pub(crate) fn open(&self) {
         self.from.store(self.clock.now(), Ordering::Relaxed);
     }
 
+    /// Notes no token that is written from now on.
     pub(crate) fn close(&self) {
         self.to.store(self.clock.now(), Ordering::Relaxed);
     }
@@ -61,32 +69,57 @@ pub(crate) struct Noted {
     pub(crate) tokens: u64,
 }
 
-/// Sends `request` and reads the answer to its end, which has to have `end` in it.
-pub(crate) async fn read(
-    address: SocketAddr,
-    request: Vec<u8>,
-    end: &str,
-    window: Arc<Window>,
-) -> anyhow::Result<Noted> {
-    let mut tcp = TcpStream::connect(address).await?;
-    tcp.set_nodelay(true)?;
-    tcp.write_all(&request).await?;
-    let mut scanner = Scanner::default();
-    let mut buffer = vec![0; BUFFER];
-    let mut tail = Vec::new();
-    loop {
-        let count = tcp.read(&mut buffer).await?;
-        let bytes = &buffer[..count];
-        if count == 0 {
-            break;
-        }
-        tail.extend_from_slice(bytes);
-        tail.drain(..tail.len().saturating_sub(BUFFER));
-        scanner.scan(bytes, &window)?;
+/// A stream that is being read.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    tcp: TcpStream,
+    scanner: Scanner,
+    buffer: Vec<u8>,
+    /// The last bytes that came.
+    tail: Vec<u8>,
+}
+
+impl Reader {
+    /// Sends `request` over a connection.
+    pub(crate) async fn send(mut tcp: TcpStream, request: &[u8]) -> io::Result<Self> {
+        tcp.set_nodelay(true)?;
+        tcp.write_all(request).await?;
+        Ok(Self {
+            tcp,
+            scanner: Scanner::default(),
+            buffer: vec![0; BUFFER],
+            tail: Vec::new(),
+        })
     }
-    let tail = String::from_utf8_lossy(&tail);
-    ensure!(tail.contains(end), "a stream ended too soon: …{tail}");
-    Ok(scanner.noted)
+
+    /// Reads what is there; false: the stream is over.
+    pub(crate) async fn read(&mut self, window: &Window) -> anyhow::Result<bool> {
+        let count = self.tcp.read(&mut self.buffer).await?;
+        let bytes = &self.buffer[..count];
+        self.scanner.scan(bytes, window)?;
+        let spare = (self.tail.len() + count).saturating_sub(TAIL);
+        self.tail.drain(..spare.min(self.tail.len()));
+        self.tail.extend_from_slice(&bytes[count.saturating_sub(TAIL)..]);
+        Ok(count > 0)
+    }
+
+    /// When the newest token that came was written; 0: none came.
+    pub(crate) fn newest(&self) -> u64 {
+        self.scanner.newest
+    }
+
+    /// What it has noted.
+    pub(crate) fn noted(self) -> Noted {
+        self.scanner.noted
+    }
+
+    /// Reads to the end, which has to have `end` in it.
+    pub(crate) async fn to_end(mut self, end: &str, window: &Window) -> anyhow::Result<Noted> {
+        while self.read(window).await? {}
+        let tail = String::from_utf8_lossy(&self.tail);
+        ensure!(tail.contains(end), "a stream ended too soon: …{tail}");
+        Ok(self.scanner.noted)
+    }
 }
 
 /// Finds `@<microseconds>;` and counts `data:` lines, wherever the bytes are cut.

@@ -3,7 +3,7 @@
 //!
 //! A token says when it was written, in microseconds of the benchmark's clock: `@<microseconds>;`.
 //! Whoever reads it knows how long it was on its way. One task writes for all callers, each of which
-//! has its millisecond of the pace's period, so that their tokens are spread evenly over time.
+//! has its millisecond of twenty, so that their tokens are spread evenly over time.
 
 use std::{
     io,
@@ -16,21 +16,19 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::AsyncWriteExt,
     net::{TcpListener, TcpStream},
     sync::mpsc,
     task::JoinHandle,
     time::{MissedTickBehavior, interval},
 };
 
-/// Between two tokens of a stream: 50 a second.
-pub(crate) const PACE: Duration = Duration::from_millis(20);
-/// The task's step; a stream has its turn in one of [`PACE`] / [`STEP`] phases.
+use crate::wire::{LAST_CHUNK, STREAM_HEAD, chunk, read_request};
+
+/// A stream speaks in one phase of twenty, each of a millisecond: 50 tokens a second.
 const STEP: Duration = Duration::from_millis(1);
 const PHASES: usize = 20;
 
-const HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nrequest-id: req_bench\r\n\
-    connection: close\r\ntransfer-encoding: chunked\r\n\r\n";
 const START: &str = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":\"msg_bench\",\
     \"type\":\"message\",\"role\":\"assistant\",\"model\":\"bench\",\"content\":[],\"usage\":{\"input_tokens\":1,\
     \"output_tokens\":1}}}\n\nevent: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":0,\
@@ -96,6 +94,11 @@ impl Model {
         self.shared.tokens.load(Ordering::Relaxed)
     }
 
+    /// Answers begun so far.
+    pub(crate) fn callers(&self) -> usize {
+        self.shared.callers.load(Ordering::Relaxed)
+    }
+
     /// Brings every answer to its end, or lets new ones go on.
     pub(crate) fn end_answers(&self, ending: bool) {
         self.shared.ending.store(ending, Ordering::Relaxed);
@@ -131,37 +134,10 @@ async fn accept(
 /// Reads a request and begins its answer.
 async fn begin(mut caller: TcpStream) -> io::Result<TcpStream> {
     caller.set_nodelay(true)?;
-    let mut request = Vec::new();
-    loop {
-        if caller.read_buf(&mut request).await? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        if is_whole(&request) {
-            break;
-        }
-    }
-    caller.write_all(HEAD.as_bytes()).await?;
+    read_request(&mut caller).await?;
+    caller.write_all(STREAM_HEAD.as_bytes()).await?;
     caller.write_all(&chunk(START)).await?;
     Ok(caller)
-}
-
-/// Whether the head and as many bytes as it announces are there.
-fn is_whole(request: &[u8]) -> bool {
-    let text = String::from_utf8_lossy(request);
-    let Some((head, _)) = text.split_once("\r\n\r\n") else {
-        return false;
-    };
-    let length = head
-        .lines()
-        .filter_map(|line| line.split_once(':'))
-        .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
-        .and_then(|(_, value)| value.trim().parse::<usize>().ok())
-        .unwrap_or(0);
-    request.len() >= head.len() + 4 + length
-}
-
-fn chunk(data: &str) -> Vec<u8> {
-    format!("{:x}\r\n{data}\r\n", data.len()).into_bytes()
 }
 
 /// A caller, and what the socket has not taken of its last token.
@@ -223,7 +199,7 @@ async fn speak(
 
 async fn end(mut caller: Caller) {
     caller.left.extend(chunk(END));
-    caller.left.extend_from_slice(b"0\r\n\r\n");
+    caller.left.extend_from_slice(LAST_CHUNK);
     // The caller may have gone.
     let _ = caller.tcp.write_all(&caller.left).await;
     let _ = caller.tcp.shutdown().await;
