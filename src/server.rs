@@ -111,7 +111,11 @@ pub(crate) async fn serve(
         };
         let closing = closing.clone();
         connections.spawn(async move {
-            closing.run_until_cancelled(connection.serve(tcp)).await;
+            // `run_until_cancelled` would hold the future twice, for each of thousands of clients.
+            tokio::select! {
+                () = closing.cancelled() => {}
+                () = connection.serve(tcp) => {}
+            }
             drop(permit);
         });
     }
@@ -178,6 +182,17 @@ impl Connection {
             .keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PING_LIMIT)
             .max_concurrent_streams(MAX_STREAMS);
+        let mut first_request = pin!(sleep(FIRST_REQUEST_LIMIT));
+        let builder = tokio::select! {
+            protocol = Protocol::spoken(&tcp) => match protocol {
+                Ok(Protocol::Http1) => builder.http1_only(),
+                Ok(Protocol::Http2) => builder.http2_only(),
+                Ok(Protocol::Unclear) => builder,
+                Err(_) => return,
+            },
+            () = self.shutdown.cancelled() => return,
+            () = first_request.as_mut() => return,
+        };
         let asked = Arc::new(AtomicBool::new(false));
         let seen = asked.clone();
         let router = self.router;
@@ -188,7 +203,6 @@ impl Connection {
         });
         let mut connection =
             pin!(builder.serve_connection(TokioIo::new(WriteDeadline::new(tcp)), service));
-        let mut first_request = pin!(sleep(FIRST_REQUEST_LIMIT));
         let mut waiting = true;
         let ended = loop {
             tokio::select! {
@@ -209,6 +223,29 @@ impl Connection {
             // Clients go as they please: nobody has to do anything about it.
             tracing::debug!(error, "a connection ended badly");
         }
+    }
+}
+
+/// What a client speaks, as far as its first bytes tell. hyper could find out by itself, but reads
+/// these bytes apart then, and holds a read buffer of twice the size for as long as the client stays.
+enum Protocol {
+    Http1,
+    Http2,
+    /// Too little came at once: hyper finds out.
+    Unclear,
+}
+
+impl Protocol {
+    /// Waits for the first bytes, and leaves them where they are.
+    async fn spoken(tcp: &TcpStream) -> io::Result<Self> {
+        const HTTP2: &[u8] = b"PRI";
+        let mut first = [0; HTTP2.len()];
+        let count = tcp.peek(&mut first).await?;
+        Ok(match &first[..count] {
+            HTTP2 => Self::Http2,
+            begun if HTTP2.starts_with(begun) => Self::Unclear,
+            _ => Self::Http1,
+        })
     }
 }
 

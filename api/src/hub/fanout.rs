@@ -93,7 +93,9 @@ impl Fanout {
         self.last_id += 1;
         let id = ReaderId(self.last_id);
         self.marked.insert(key.clone());
-        self.turns.entry(key).or_default().push(Reader {
+        // Nearly every turn has one client, and a vector that grows makes room for four.
+        let readers = self.turns.entry(key).or_insert_with(|| Vec::with_capacity(1));
+        readers.push(Reader {
             id,
             cursor,
             takeover,
