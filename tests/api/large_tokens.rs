@@ -1,8 +1,8 @@
 //! Deltas and logs that are larger than the buffers on their way: they arrive whole.
 
-use futures::future::join_all;
 use sandbox::anthropic::Reply;
 use serde_json::json;
+use store::events::{self, Cursor, ReadLimit};
 
 use super::support::{App, End};
 use crate::support::{
@@ -40,31 +40,41 @@ async fn a_delta_that_its_json_makes_larger_is_streamed_whole() {
 }
 
 #[tokio::test]
-async fn clients_that_together_ask_for_more_than_one_read_returns_get_all_of_it() {
-    const CLIENTS: usize = 4;
-    const DELTAS: usize = 30;
+async fn a_read_ends_at_its_bytes_and_says_so() {
     let app = App::start().await;
-    let large = "x".repeat(64 * 1024);
-    for client in 0..CLIENTS {
-        let session = format!("s{client}");
-        app.accept(&session, "m1", "Hello").await;
-        let mut worker = app.begin_attempt(&session, 1).await;
-        for _ in 0..DELTAS {
-            worker
-                .append(json!({"type": "text-delta", "id": "t", "delta": large}))
-                .await;
+    let json = json!({"type": "text-delta", "id": "t", "delta": "x".repeat(64 * 1024)});
+    let mut cursors = Vec::new();
+    for session in ["s1", "s2", "s3"] {
+        app.accept(session, "m1", "Hello").await;
+        let mut worker = app.begin_attempt(session, 1).await;
+        for _ in 0..2 {
+            worker.append(json.clone()).await;
         }
-        worker.finish("long").await;
+        cursors.push((session.parse().unwrap(), Cursor::start_of(1)));
     }
-    let read = (0..CLIENTS).map(|client| {
-        let request = app.get(&format!("/chat/s{client}/stream?after=1-1-0"));
-        async {
-            let mut frames = app.stream(request).await;
-            frames.rest_ids().await
-        }
-    });
-    let ids: Vec<String> = (1..=DELTAS + 1).map(|seq| format!("1-1-{seq}")).collect();
-    for received in join_all(read).await {
-        assert_eq!(received, (ids.clone(), End::Clean));
+    let size = i64::try_from(json.to_string().len()).unwrap();
+    let mut conn = app.pool.acquire().await.unwrap();
+    // The bytes that may be read, the frames that come, whether there may be more.
+    for (bytes, frames, is_cut) in [
+        (1, 1, true),
+        (size, 1, true),
+        (size + 1, 2, true),
+        (4 * size, 4, true),
+        (6 * size, 6, true),
+        (6 * size + 1, 6, false),
+    ] {
+        let limit = ReadLimit {
+            frames_per_turn: 10,
+            bytes,
+        };
+        let page = events::read_after(&mut conn, &cursors, limit).await.unwrap();
+        assert_eq!((page.events.len(), page.is_cut), (frames, is_cut), "{bytes}");
+        let places: Vec<_> = page
+            .events
+            .iter()
+            .map(|event| (event.key.session_id.as_str(), event.cursor.seq))
+            .collect();
+        let all = [("s1", 1), ("s1", 2), ("s2", 1), ("s2", 2), ("s3", 1), ("s3", 2)];
+        assert_eq!(places, all[..frames]);
     }
 }

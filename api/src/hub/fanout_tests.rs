@@ -342,6 +342,44 @@ fn the_log_of_a_finished_turn_that_has_no_end_is_cut_not_waited_for() {
 }
 
 #[test]
+fn what_a_read_left_out_for_its_size_is_read_next_and_no_finished_turn_is_cut_for_it() {
+    let mut fanout = Fanout::default();
+    let mut lanes = Vec::new();
+    let mut log = Vec::new();
+    for turn in 1..=3 {
+        let lane = Arc::new(Lane::default());
+        fanout.join(
+            key(turn),
+            Cursor::start_of(turn),
+            Takeover::Event,
+            true,
+            lane.clone(),
+        );
+        lanes.push(lane);
+        log.extend((1..=4).map(|seq| event(cursor(turn, 1, seq), seq == 4)));
+    }
+    // Two frames a read: the first of them ends in the middle of a turn, before the two others.
+    let limit = ReadLimit {
+        frames_per_turn: 10,
+        bytes: 8,
+    };
+    while fanout.has_marked() {
+        let wants = fanout.plan();
+        let page = read(&log, &wants, limit);
+        fanout.deliver(&wants, &page, limit);
+    }
+    for lane in lanes {
+        let mut client = Client {
+            connection: Some((ReaderId(0), lane)),
+            ..Client::default()
+        };
+        client.drain(usize::MAX);
+        assert!(client.done);
+        assert_eq!(client.received.len(), 5, "four frames and the end");
+    }
+}
+
+#[test]
 fn a_client_that_does_not_read_is_skipped_then_dropped_and_others_are_served() {
     let mut fanout = Fanout::default();
     let (mut lazy, mut eager) = (Client::default(), Client::default());
