@@ -10,8 +10,8 @@ mod footprint;
 mod open_clients;
 mod procfs;
 mod proxy;
-mod report;
 mod redis;
+mod report;
 mod streaming;
 mod system;
 mod takeover;
@@ -40,7 +40,7 @@ async fn main() -> anyhow::Result<()> {
         );
     }
     let wants = |name: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name);
-    let program = if std::env::var("NOBUILD").is_ok() { std::env::current_exe()?.with_file_name("growth-chat") } else { system::build_release()? };
+    let program = system::build_release()?;
     let mut report = Report::default();
     let system = System::start(program.clone())
         .await

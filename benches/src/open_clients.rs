@@ -43,7 +43,7 @@ const IDLE: Duration = Duration::from_secs(10);
 /// Clients whose turns are answered at last, while all others wait.
 const SERVED: usize = 100;
 const SERVED_FOR: Duration = Duration::from_secs(5);
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 pub(crate) async fn measure(system: &System, report: &mut Report) -> anyhow::Result<()> {
     let clients = CLIENTS.min(affordable_clients()?);
@@ -64,18 +64,22 @@ pub(crate) async fn measure(system: &System, report: &mut Report) -> anyhow::Res
     let opening = begun.elapsed().as_secs_f64();
 
     let (time, idle) = (procfs::processor_time(api.pid())?, Instant::now());
-    let server = procfs::family_processor_time(system.server_pid())?;
+    let server = procfs::processor_time(system.server_pid())?;
     sleep(IDLE).await;
     let share = |used: Duration| 100.0 * used.as_secs_f64() / idle.elapsed().as_secs_f64();
-    let api_share = share(procfs::processor_time(api.pid())? - time);
-    let server_share = share(procfs::family_processor_time(system.server_pid())? - server);
+    let api_share = share(procfs::processor_time(api.pid())?.saturating_sub(time));
+    let server_share = share(procfs::processor_time(system.server_pid())?.saturating_sub(server));
     let memory = procfs::resident_megabytes(api.pid())?;
 
     let mut delays = serve_some(system, &model, &window, readers).await?;
     let what = format!("{clients} open clients");
     report.at_most(format!("{what}: memory of `api`"), memory, AIM, "MB");
     report.reference(format!("{what}: processor of `api`, idle"), api_share, "%");
-    report.reference(format!("{what}: processor of Postgres, idle"), server_share, "%");
+    report.reference(
+        format!("{what}: processor of Postgres, idle"),
+        server_share,
+        "%",
+    );
     #[expect(clippy::cast_precision_loss, reason = "a few thousand")]
     report.reference(format!("{what}: accepted"), clients as f64 / opening, "/s");
     report.reference(
@@ -108,7 +112,10 @@ async fn open(address: SocketAddr, number: usize, window: &Window) -> anyhow::Re
     let tcp: TcpStream = socket.connect(address).await?;
     let session = format!("{}-open-{number}", std::process::id());
     let mut reader = Reader::send(tcp, &wire::chat(&session)).await?;
-    ensure!(timeout(PATIENCE, reader.read(window)).await??, "a client was cut");
+    ensure!(
+        timeout(PATIENCE, reader.read(window)).await??,
+        "a client was cut"
+    );
     Ok(reader)
 }
 
@@ -143,7 +150,11 @@ async fn serve_some(
     let (mut worker, _) = system.role_with("worker", &variables).await?;
     let deadline = Instant::now() + PATIENCE;
     while window.begun() < SERVED {
-        ensure!(Instant::now() < deadline, "{} clients are served", window.begun());
+        ensure!(
+            Instant::now() < deadline,
+            "{} clients are served",
+            window.begun()
+        );
         if let Some(cut) = reading.try_join_next() {
             cut??;
         }
@@ -156,7 +167,7 @@ async fn serve_some(
     enough.close();
     let mut delays = Vec::new();
     while let Some(noted) = reading.join_next().await {
-        delays.extend(noted??.delays.iter().map(|delay| f64::from(*delay) / 1_000.0));
+        delays.extend(noted??.milliseconds());
     }
     Ok(delays)
 }

@@ -18,14 +18,9 @@ pub(crate) fn resident_megabytes(pid: u32) -> anyhow::Result<f64> {
     Ok(kilobytes / 1_024.0)
 }
 
-/// The processor time that a process has used since it began.
+/// The processor time that a process and its children have used since they began: a Postgres has a child
+/// for each connection.
 pub(crate) fn processor_time(pid: u32) -> anyhow::Result<Duration> {
-    let stat = Stat::read(pid)?;
-    Ok(TICK * stat.ticks)
-}
-
-/// The same of a process and its children: a Postgres has one for each connection.
-pub(crate) fn family_processor_time(pid: u32) -> anyhow::Result<Duration> {
     let mut ticks = Stat::read(pid)?.ticks;
     for entry in fs::read_dir("/proc")? {
         let name = entry?.file_name();

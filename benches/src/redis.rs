@@ -113,7 +113,10 @@ struct Installation {
 
 impl Installation {
     fn find() -> anyhow::Result<Self> {
-        #[expect(clippy::disallowed_methods, reason = "a benchmark looks for what it runs")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a benchmark looks for what it runs"
+        )]
         let path = env::var_os("PATH").unwrap_or_default();
         let installed = env::split_paths(&path).map(|folder| folder.join("redis-server"));
         if let Some(server) = installed.into_iter().find(|server| server.is_file()) {

@@ -1,14 +1,18 @@
 //! Many answers at once, token by token: from the moment the model has written a token until the
-//! client has it, through the worker, Postgres and the API.
+//! client has it, through the worker, Postgres and the API; the same answers through Redis; and the
+//! model's own connection, which shows what the benchmark itself costs.
 
 pub(crate) mod client;
 pub(crate) mod model;
 
 use std::{net::SocketAddr, time::Duration};
 
-use anyhow::{Context, ensure};
-use tokio::{net::TcpStream, task::JoinSet};
-use tokio::time::{Instant, sleep};
+use anyhow::{Context, bail, ensure};
+use tokio::{
+    net::TcpStream,
+    task::JoinSet,
+    time::{Instant, sleep},
+};
 
 use self::{
     client::{Noted, Reader, Window},
@@ -22,18 +26,20 @@ use crate::{
     wire,
 };
 
-/// Streams at once.
+/// Streams at once. The aim holds for the last.
 const LOADS: [usize; 3] = [100, 500, 1_000];
-/// The aim at the largest load, in milliseconds.
+/// The aim for the 99th percentile, in milliseconds.
 const AIM: f64 = 100.0;
 /// How long a load is measured, once all its answers have begun.
-const MEASURED: Duration = Duration::from_secs(10);
+const MEASURED: Duration = Duration::from_secs(5);
 /// Between the beginnings of two answers: visitors do not ask in the same millisecond.
 const ARRIVALS: Duration = Duration::from_millis(2);
-/// After the last answer has begun, and before the first ends.
+/// Before and after the measurement.
 const SETTLE: Duration = Duration::from_secs(1);
-/// How long the answers of a load may take to begin.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long the answers of a load may take to begin, or a process to end.
+const PATIENCE: Duration = Duration::from_mins(1);
+/// Between two looks at whether all answers have begun.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// What streams are read from.
 struct Target<'t> {
@@ -41,6 +47,8 @@ struct Target<'t> {
     /// What an answer that is whole has at its end.
     end: &'static str,
     request: &'t (dyn Fn(usize) -> Vec<u8> + Sync),
+    /// Whose processor time is measured.
+    processes: &'t [u32],
 }
 
 /// What a load gave.
@@ -49,6 +57,17 @@ struct Taken {
     p99: f64,
     tokens_per_second: f64,
     frames_per_second: f64,
+    /// Of the target's processes, in processors that were busy all the time.
+    processors: f64,
+}
+
+/// The loads of one system, of several runs each.
+struct Figures<'f>(&'f [Taken]);
+
+impl Figures<'_> {
+    fn median(&self, of: fn(&Taken) -> f64) -> f64 {
+        median(&mut self.0.iter().map(of).collect::<Vec<_>>())
+    }
 }
 
 pub(crate) async fn measure(system: &System, report: &mut Report) -> anyhow::Result<()> {
@@ -56,75 +75,148 @@ pub(crate) async fn measure(system: &System, report: &mut Report) -> anyhow::Res
     let model = Model::start(clock).await?;
     let url = model.url();
     let variables = [("ANTHROPIC_BASE_URL", url.as_str())];
-    let (mut api, listening) = system.role_with("api", &variables).await?;
-    let (mut worker, _) = system.role_with("worker", &variables).await?;
-    let http = listening.http.context("api has no HTTP address")?;
-    let only: Option<usize> = std::env::var("LOAD").ok().and_then(|load| load.parse().ok());
-    let runs = if only.is_some() { 1 } else { RUNS };
     let redis = Redis::start(system).await;
     let relay = match &redis {
         Ok(redis) => Some(Relay::start(redis, model.address).await?),
-        Err(error) => {
-            report.note(format!("Redis is absent: {error:#}."));
+        Err(reason) => {
+            report.note(format!("Streaming: Redis is absent: {reason:#}."));
             None
         }
     };
-    for streams in only.map_or(LOADS.to_vec(), |load| vec![load]) {
-        let (mut ours, mut direct, mut redis) = (Vec::new(), Vec::new(), Vec::new());
-        for round in 0..runs {
-            let target = Target {
-                address: model.address,
-                end: "message_stop",
-                request: &|_| wire::post("/v1/messages", "", "{}"),
-            };
-            direct.push(load(&model, clock, &target, streams).await.context("direct")?);
+    let (mut api, listening) = system.role_with("api", &variables).await?;
+    let (mut worker, _) = system.role_with("worker", &variables).await?;
+    let address = listening.http.context("api has no HTTP address")?;
+    let processes = [api.pid(), worker.pid(), system.server_pid()];
+    for streams in LOADS {
+        let (mut ours, mut through_redis, mut direct) = (Vec::new(), Vec::new(), Vec::new());
+        for round in 0..RUNS {
+            direct.push(read_directly(&model, clock, streams).await?);
             if let Some(relay) = &relay {
-                let target = Target {
-                    address: relay.address,
-                    end: "[DONE]",
-                    request: &|_| wire::post("/", "", ""),
-                };
-                redis.push(load(&model, clock, &target, streams).await.context("Redis")?);
+                through_redis.push(read_from(relay, &model, clock, streams).await?);
             }
-            let name = format!("{}-{streams}-{round}", std::process::id());
-            let target = Target {
-                address: http,
-                end: "[DONE]",
-                request: &|number| wire::chat(&format!("{name}-{number}")),
-            };
-            let before = (
-                procfs::processor_time(api.pid())?,
-                procfs::processor_time(worker.pid())?,
-                Instant::now(),
-                procfs::family_processor_time(system.server_pid())?,
-                procfs::processor_time(std::process::id())?,
-            );
-            ours.push(load(&model, clock, &target, streams).await.context("ours")?);
-            let took = before.2.elapsed().as_secs_f64();
-            eprintln!(
-                "api {:.2} worker {:.2} postgres {:.2} bench {:.2} cores",
-                (procfs::processor_time(api.pid())? - before.0).as_secs_f64() / took,
-                (procfs::processor_time(worker.pid())? - before.1).as_secs_f64() / took,
-                (procfs::family_processor_time(system.server_pid())? - before.3).as_secs_f64() / took,
-                (procfs::processor_time(std::process::id())? - before.4).as_secs_f64() / took,
-            );
+            let name = format!("{round}-apart");
+            let taken = read_ours(&name, address, &processes, &model, clock, streams);
+            ours.push(taken.await?);
         }
-        for (name, taken) in [("direct", &direct), ("Redis", &redis), ("ours", &ours)] {
-            let figure = |of: fn(&Taken) -> f64| median(&mut taken.iter().map(of).collect::<Vec<_>>());
-            let what = format!("{streams} streams, {name}");
-            report.reference(format!("{what}: p50"), figure(|it| it.p50), "ms");
-            if name == "ours" {
-                report.at_most(format!("{what}: p99"), figure(|it| it.p99), AIM, "ms");
-            } else {
-                report.reference(format!("{what}: p99"), figure(|it| it.p99), "ms");
-            }
-            report.reference(format!("{what}: tokens"), figure(|it| it.tokens_per_second), "/s");
-            report.reference(format!("{what}: frames"), figure(|it| it.frames_per_second), "/s");
+        tell(report, streams, &Figures(&ours), &Figures(&direct));
+        if relay.is_some() {
+            compare(report, streams, &Figures(&ours), &Figures(&through_redis));
         }
     }
     worker.stop(PATIENCE).await?;
     api.stop(PATIENCE).await?;
+
+    let (mut serve, listening) = system.role_with("serve", &variables).await?;
+    let address = listening.http.context("serve has no HTTP address")?;
+    let processes = [serve.pid(), system.server_pid()];
+    let streams = LOADS[LOADS.len() - 1];
+    let mut together = Vec::new();
+    for round in 0..RUNS {
+        let name = format!("{round}-together");
+        let taken = read_ours(&name, address, &processes, &model, clock, streams);
+        together.push(taken.await?);
+    }
+    let together = Figures(&together);
+    let what = format!("{streams} streams, `serve` in one process: delivery");
+    report.reference(format!("{what} p50"), together.median(|it| it.p50), "ms");
+    report.at_most(
+        format!("{what} p99"),
+        together.median(|it| it.p99),
+        AIM,
+        "ms",
+    );
+    serve.stop(PATIENCE).await?;
+
+    report.note(format!(
+        "Streaming: each answer has 50 tokens a second, each in a packet of its own; delivery is from the model's \
+         write to the client's read of the frame with the token, over {} s. `api` and `worker` are two processes. \
+         Redis has the append-only file on, with an fsync a second; ours waits for the fsync of every commit. The \
+         model, the Redis relay and all clients run in the benchmark's process on the same cores; *straight from \
+         the model* is what they cost by themselves.",
+        MEASURED.as_secs()
+    ));
     Ok(())
+}
+
+fn tell(report: &mut Report, streams: usize, ours: &Figures<'_>, direct: &Figures<'_>) {
+    let what = format!("{streams} streams: delivery");
+    report.reference(format!("{what} p50"), ours.median(|it| it.p50), "ms");
+    let p99 = ours.median(|it| it.p99);
+    report.at_most(format!("{what} p99"), p99, AIM, "ms");
+    report.reference(
+        format!("{what} p99 straight from the model"),
+        direct.median(|it| it.p99),
+        "ms",
+    );
+    report.reference(
+        format!("{streams} streams: tokens"),
+        ours.median(|it| it.tokens_per_second),
+        "/s",
+    );
+    report.reference(
+        format!("{streams} streams: frames, neighbours merged"),
+        ours.median(|it| it.frames_per_second),
+        "/s",
+    );
+    report.reference(
+        format!("{streams} streams: `api`, `worker` and Postgres"),
+        ours.median(|it| it.processors),
+        "cores",
+    );
+}
+
+fn compare(report: &mut Report, streams: usize, ours: &Figures<'_>, redis: &Figures<'_>) {
+    let what = format!("{streams} streams through Redis: delivery");
+    let (p50, p99) = (redis.median(|it| it.p50), redis.median(|it| it.p99));
+    report.reference(format!("{what} p50"), p50, "ms");
+    report.reference(format!("{what} p99"), p99, "ms");
+    let ratio = ours.median(|it| it.p99) / p99;
+    report.reference(format!("{streams} streams: p99, ours to Redis"), ratio, "×");
+}
+
+async fn read_directly(model: &Model, clock: Clock, streams: usize) -> anyhow::Result<Taken> {
+    let target = Target {
+        address: model.address,
+        end: "message_stop",
+        request: &|_| wire::post("/v1/messages", "", "{}"),
+        processes: &[],
+    };
+    let taken = load(model, clock, &target, streams).await;
+    taken.context("straight from the model")
+}
+
+async fn read_from(
+    relay: &Relay,
+    model: &Model,
+    clock: Clock,
+    streams: usize,
+) -> anyhow::Result<Taken> {
+    let target = Target {
+        address: relay.address,
+        end: "[DONE]",
+        request: &|_| wire::post("/", "", ""),
+        processes: &[],
+    };
+    let taken = load(model, clock, &target, streams).await;
+    taken.context("through Redis")
+}
+
+async fn read_ours(
+    name: &str,
+    address: SocketAddr,
+    processes: &[u32],
+    model: &Model,
+    clock: Clock,
+    streams: usize,
+) -> anyhow::Result<Taken> {
+    let name = format!("{}-{streams}-{name}", std::process::id());
+    let target = Target {
+        address,
+        end: "[DONE]",
+        request: &|number| wire::chat(&format!("{name}-{number}")),
+        processes,
+    };
+    load(model, clock, &target, streams).await.context("ours")
 }
 
 /// Reads `streams` answers at once and measures for a while.
@@ -143,23 +235,19 @@ async fn load(
         let (address, end, window) = (target.address, target.end, window.clone());
         readers.spawn(async move {
             let tcp = TcpStream::connect(address).await?;
-            Reader::send(tcp, &request).await?.to_end(end, &window).await
+            let reader = Reader::send(tcp, &request).await?;
+            reader.read_to_end(end, &window).await
         });
         sleep(ARRIVALS).await;
     }
-    let deadline = Instant::now() + PATIENCE;
-    while window.begun() < streams {
-        ensure!(Instant::now() < deadline, "{} of {streams} answers began", window.begun());
-        if let Some(ended) = readers.try_join_next() {
-            ended??;
-            anyhow::bail!("an answer ended before it was measured");
-        }
-        sleep(Duration::from_millis(10)).await;
-    }
+    all_begin(&window, streams, &mut readers).await?;
     sleep(SETTLE).await;
+    let (used, begun) = (target.processor_time()?, Instant::now());
     window.open();
     sleep(MEASURED).await;
     window.close();
+    let used = target.processor_time()?.saturating_sub(used);
+    let processors = used.as_secs_f64() / begun.elapsed().as_secs_f64();
     sleep(SETTLE).await;
     model.end_answers(true);
     let mut all = Noted::default();
@@ -170,8 +258,12 @@ async fn load(
         all.tokens += noted.tokens;
     }
     let written = model.tokens() - tokens_before;
-    ensure!(all.tokens == written, "{} tokens were written and {} read", written, all.tokens);
-    let mut delays: Vec<f64> = all.delays.iter().map(|delay| f64::from(*delay) / 1_000.0).collect();
+    ensure!(
+        all.tokens == written,
+        "{written} tokens were written and {} read",
+        all.tokens
+    );
+    let mut delays = all.milliseconds();
     let seconds = MEASURED.as_secs_f64();
     #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
     Ok(Taken {
@@ -179,5 +271,34 @@ async fn load(
         frames_per_second: all.frames as f64 / seconds,
         p50: percentile(&mut delays, 0.5),
         p99: percentile(&mut delays, 0.99),
+        processors,
     })
+}
+
+async fn all_begin(
+    window: &Window,
+    streams: usize,
+    readers: &mut JoinSet<anyhow::Result<Noted>>,
+) -> anyhow::Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    while window.begun() < streams {
+        if let Some(ended) = readers.try_join_next() {
+            ended??;
+            bail!("an answer ended before it was measured");
+        }
+        let begun = window.begun();
+        ensure!(
+            Instant::now() < deadline,
+            "{begun} of {streams} answers began"
+        );
+        sleep(LOOK).await;
+    }
+    Ok(())
+}
+
+impl Target<'_> {
+    fn processor_time(&self) -> anyhow::Result<Duration> {
+        let times = self.processes.iter();
+        times.map(|pid| procfs::processor_time(*pid)).sum()
+    }
 }

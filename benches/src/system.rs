@@ -117,7 +117,11 @@ impl System {
             arguments: vec![role.into()],
             environment: environment
                 .into_iter()
-                .chain(variables.iter().map(|(name, value)| (*name, (*value).to_owned())))
+                .chain(
+                    variables
+                        .iter()
+                        .map(|(name, value)| (*name, (*value).to_owned())),
+                )
                 .map(|(name, value)| (name.to_owned(), value))
                 .collect(),
             without: vec!["DATABASE_URL".to_owned()],

@@ -82,7 +82,7 @@ pub(crate) async fn measure(system: &System, report: &mut Report) -> anyhow::Res
         for seat in &seats {
             seat.model.end_answers(true);
         }
-        timeout(PATIENCE, reader.to_end("[DONE]", &window)).await??;
+        timeout(PATIENCE, reader.read_to_end("[DONE]", &window)).await??;
         for seat in &seats {
             seat.model.end_answers(false);
         }

@@ -25,9 +25,8 @@ pub(crate) fn post(path: &str, headers: &str, body: &str) -> Vec<u8> {
 
 /// A message of a new visitor.
 pub(crate) fn chat(session: &str) -> Vec<u8> {
-    let body = format!(
-        "{{\"session_id\":\"{session}\",\"message_id\":\"m\",\"message\":\"benchmark\"}}"
-    );
+    let body =
+        format!("{{\"session_id\":\"{session}\",\"message_id\":\"m\",\"message\":\"benchmark\"}}");
     post("/chat", &format!("x-widget-token: {TOKEN}\r\n"), &body)
 }
 

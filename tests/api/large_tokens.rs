@@ -67,14 +67,27 @@ async fn a_read_ends_at_its_bytes_and_says_so() {
             frames_per_turn: 10,
             bytes,
         };
-        let page = events::read_after(&mut conn, &cursors, limit).await.unwrap();
-        assert_eq!((page.events.len(), page.is_cut), (frames, is_cut), "{bytes}");
+        let page = events::read_after(&mut conn, &cursors, limit)
+            .await
+            .unwrap();
+        assert_eq!(
+            (page.events.len(), page.is_cut),
+            (frames, is_cut),
+            "{bytes}"
+        );
         let places: Vec<_> = page
             .events
             .iter()
             .map(|event| (event.key.session_id.as_str(), event.cursor.seq))
             .collect();
-        let all = [("s1", 1), ("s1", 2), ("s2", 1), ("s2", 2), ("s3", 1), ("s3", 2)];
+        let all = [
+            ("s1", 1),
+            ("s1", 2),
+            ("s2", 1),
+            ("s2", 2),
+            ("s3", 1),
+            ("s3", 2),
+        ];
         assert_eq!(places, all[..frames]);
     }
 }

@@ -98,7 +98,10 @@ impl Fanout {
         let id = ReaderId(self.last_id);
         self.marked.insert(key.clone());
         // Nearly every turn has one client, and a vector that grows makes room for four.
-        let readers = self.turns.entry(key).or_insert_with(|| Vec::with_capacity(1));
+        let readers = self
+            .turns
+            .entry(key)
+            .or_insert_with(|| Vec::with_capacity(1));
         readers.push(Reader {
             id,
             cursor,

@@ -4,10 +4,7 @@ use std::{
     collections::{HashMap, HashSet},
     io,
     net::{Ipv4Addr, SocketAddr},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
 };
 
 use futures::{FutureExt, StreamExt};
@@ -56,7 +53,7 @@ impl Relay {
     pub(crate) async fn start(redis: &Redis, model: SocketAddr) -> anyhow::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
-        let (frames, waiting) = mpsc::channel(BATCH);
+        let (frames, to_write) = mpsc::channel(BATCH);
         let clients = Clients::default();
         let writing = redis.client()?.get_multiplexed_async_connection().await?;
         let reading = redis.client()?.get_multiplexed_async_connection().await?;
@@ -64,7 +61,7 @@ impl Relay {
         news.subscribe(CHANNEL).await?;
         let mut tasks = JoinSet::new();
         tasks.spawn(accept(listener, model, clients.clone(), frames));
-        tasks.spawn(async move { complain("write", write(writing, waiting).await) });
+        tasks.spawn(async move { complain("write", write(writing, to_write).await) });
         tasks.spawn(async move { complain("read", read(reading, news, clients).await) });
         Ok(Self {
             address,
@@ -73,7 +70,10 @@ impl Relay {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "a benchmark that stands still says why")]
+#[expect(
+    clippy::print_stderr,
+    reason = "a benchmark that stands still says why"
+)]
 fn complain(what: &str, ended: redis::RedisResult<()>) {
     if let Err(error) = ended {
         eprintln!("the Redis relay could not {what}: {error}");
@@ -86,10 +86,10 @@ async fn accept(
     clients: Clients,
     frames: mpsc::Sender<Frame>,
 ) {
-    let (turns, numbers) = (JoinSet::new(), AtomicU64::new(0));
-    let mut turns: JoinSet<io::Result<()>> = turns;
+    let mut turns = JoinSet::new();
+    let mut number = 0;
     while let Ok((tcp, _)) = listener.accept().await {
-        let number = numbers.fetch_add(1, Ordering::Relaxed);
+        number += 1;
         turns.spawn(turn(number, tcp, model, clients.clone(), frames.clone()));
     }
 }
@@ -125,7 +125,8 @@ async fn turn(
         }
         let over = count == 0;
         if !text.is_empty() {
-            let json = format!("{{\"type\":\"text-delta\",\"id\":\"answer\",\"delta\":\"{text}\"}}");
+            let json =
+                format!("{{\"type\":\"text-delta\",\"id\":\"answer\",\"delta\":\"{text}\"}}");
             // The writer lives as long as the relay.
             let _ = frames.send((number, json)).await;
         }
@@ -210,7 +211,11 @@ async fn read(
     Ok(())
 }
 
-fn deliver(clients: &mut HashMap<u64, Client>, number: u64, entries: Vec<(String, (String, String))>) {
+fn deliver(
+    clients: &mut HashMap<u64, Client>,
+    number: u64,
+    entries: Vec<(String, (String, String))>,
+) {
     for (id, (_, frame)) in entries {
         let Some(client) = clients.get_mut(&number) else {
             return;

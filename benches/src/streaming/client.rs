@@ -69,6 +69,14 @@ pub(crate) struct Noted {
     pub(crate) tokens: u64,
 }
 
+impl Noted {
+    /// The delays, in milliseconds.
+    pub(crate) fn milliseconds(&self) -> Vec<f64> {
+        let delays = self.delays.iter();
+        delays.map(|delay| f64::from(*delay) / 1_000.0).collect()
+    }
+}
+
 /// A stream that is being read.
 #[derive(Debug)]
 pub(crate) struct Reader {
@@ -99,7 +107,8 @@ impl Reader {
         self.scanner.scan(bytes, window)?;
         let spare = (self.tail.len() + count).saturating_sub(TAIL);
         self.tail.drain(..spare.min(self.tail.len()));
-        self.tail.extend_from_slice(&bytes[count.saturating_sub(TAIL)..]);
+        self.tail
+            .extend_from_slice(&bytes[count.saturating_sub(TAIL)..]);
         Ok(count > 0)
     }
 
@@ -114,7 +123,7 @@ impl Reader {
     }
 
     /// Reads to the end, which has to have `end` in it.
-    pub(crate) async fn to_end(mut self, end: &str, window: &Window) -> anyhow::Result<Noted> {
+    pub(crate) async fn read_to_end(mut self, end: &str, window: &Window) -> anyhow::Result<Noted> {
         while self.read(window).await? {}
         let tail = String::from_utf8_lossy(&self.tail);
         ensure!(tail.contains(end), "a stream ended too soon: …{tail}");

@@ -159,11 +159,7 @@ impl Caller {
     }
 }
 
-async fn speak(
-    clock: Clock,
-    shared: Arc<Shared>,
-    mut joining: mpsc::UnboundedReceiver<TcpStream>,
-) {
+async fn speak(clock: Clock, shared: Arc<Shared>, mut joining: mpsc::UnboundedReceiver<TcpStream>) {
     let mut phases: Vec<Vec<Caller>> = (0..PHASES).map(|_| Vec::new()).collect();
     let mut joined = 0;
     let mut steps = interval(STEP);
