@@ -154,7 +154,7 @@ fn tell(report: &mut Report, streams: usize, ours: &Figures<'_>, direct: &Figure
         "/s",
     );
     report.reference(
-        format!("{streams} streams: frames, neighbours merged"),
+        format!("{streams} streams: frames"),
         ours.median(|it| it.frames_per_second),
         "/s",
     );
