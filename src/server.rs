@@ -184,10 +184,9 @@ impl Connection {
             .max_concurrent_streams(MAX_STREAMS);
         let mut first_request = pin!(sleep(FIRST_REQUEST_LIMIT));
         let builder = tokio::select! {
-            protocol = Protocol::spoken(&tcp) => match protocol {
-                Ok(Protocol::Http1) => builder.http1_only(),
-                Ok(Protocol::Http2) => builder.http2_only(),
-                Ok(Protocol::Unclear) => builder,
+            speaks = speaks_http1(&tcp) => match speaks {
+                Ok(true) => builder.http1_only(),
+                Ok(false) => builder,
                 Err(_) => return,
             },
             () = self.shutdown.cancelled() => return,
@@ -226,27 +225,14 @@ impl Connection {
     }
 }
 
-/// What a client speaks, as far as its first bytes tell. hyper could find out by itself, but reads
-/// these bytes apart then, and holds a read buffer of twice the size for as long as the client stays.
-enum Protocol {
-    Http1,
-    Http2,
-    /// Too little came at once: hyper finds out.
-    Unclear,
-}
-
-impl Protocol {
-    /// Waits for the first bytes, and leaves them where they are.
-    async fn spoken(tcp: &TcpStream) -> io::Result<Self> {
-        const HTTP2: &[u8] = b"PRI";
-        let mut first = [0; HTTP2.len()];
-        let count = tcp.peek(&mut first).await?;
-        Ok(match &first[..count] {
-            HTTP2 => Self::Http2,
-            begun if HTTP2.starts_with(begun) => Self::Unclear,
-            _ => Self::Http1,
-        })
-    }
+/// Whether a client's first bytes, which stay where they are, can't be the beginning of HTTP/2. hyper finds
+/// that out by itself, but reads these bytes apart from the rest, and then holds a read buffer of twice the
+/// size for as long as the client stays.
+async fn speaks_http1(tcp: &TcpStream) -> io::Result<bool> {
+    const HTTP2: &[u8] = b"PRI";
+    let mut first = [0; HTTP2.len()];
+    let count = tcp.peek(&mut first).await?;
+    Ok(!HTTP2.starts_with(&first[..count]))
 }
 
 #[cfg(test)]
