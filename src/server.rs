@@ -111,7 +111,11 @@ pub(crate) async fn serve(
         };
         let closing = closing.clone();
         connections.spawn(async move {
-            closing.run_until_cancelled(connection.serve(tcp)).await;
+            // `run_until_cancelled` would hold the future twice, for each of thousands of clients.
+            tokio::select! {
+                () = closing.cancelled() => {}
+                () = connection.serve(tcp) => {}
+            }
             drop(permit);
         });
     }
@@ -178,6 +182,16 @@ impl Connection {
             .keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PING_LIMIT)
             .max_concurrent_streams(MAX_STREAMS);
+        let mut first_request = pin!(sleep(FIRST_REQUEST_LIMIT));
+        let builder = tokio::select! {
+            speaks = speaks_http1(&tcp) => match speaks {
+                Ok(true) => builder.http1_only(),
+                Ok(false) => builder,
+                Err(_) => return,
+            },
+            () = self.shutdown.cancelled() => return,
+            () = first_request.as_mut() => return,
+        };
         let asked = Arc::new(AtomicBool::new(false));
         let seen = asked.clone();
         let router = self.router;
@@ -188,7 +202,6 @@ impl Connection {
         });
         let mut connection =
             pin!(builder.serve_connection(TokioIo::new(WriteDeadline::new(tcp)), service));
-        let mut first_request = pin!(sleep(FIRST_REQUEST_LIMIT));
         let mut waiting = true;
         let ended = loop {
             tokio::select! {
@@ -210,6 +223,16 @@ impl Connection {
             tracing::debug!(error, "a connection ended badly");
         }
     }
+}
+
+/// Whether a client's first bytes, which stay where they are, can't be the beginning of HTTP/2. hyper finds
+/// that out by itself, but reads these bytes apart from the rest, and then holds a read buffer of twice the
+/// size for as long as the client stays.
+async fn speaks_http1(tcp: &TcpStream) -> io::Result<bool> {
+    const HTTP2: &[u8] = b"PRI";
+    let mut first = [0; HTTP2.len()];
+    let count = tcp.peek(&mut first).await?;
+    Ok(!HTTP2.starts_with(&first[..count]))
 }
 
 #[cfg(test)]

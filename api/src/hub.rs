@@ -23,7 +23,7 @@ use parking_lot::Mutex;
 use sqlx::PgPool;
 use store::{
     bus::{Bus, Subscription, Wake},
-    events::{self, Cursor, StoredEvent},
+    events::{self, Cursor, Page},
     ids::TurnKey,
 };
 use tokio::{
@@ -39,7 +39,7 @@ pub use self::{
 use crate::problem::chain;
 
 use self::{
-    fanout::{FRAMES_PER_TURN, Fanout, Want},
+    fanout::{Fanout, READ_LIMIT, Want},
     lane::Lane,
     nudge::Nudge,
 };
@@ -48,7 +48,7 @@ use self::{
 const RESCAN: Duration = Duration::from_secs(1);
 
 /// How long one read may take before it counts as failed.
-const READ_LIMIT: Duration = Duration::from_secs(5);
+const READ_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The waits between reads that fail grow from the first to the second.
 const RETRY_WAITS: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
@@ -207,9 +207,9 @@ impl HubReader {
                 continue;
             }
             match self.read(&wants).await {
-                Ok(events) => {
+                Ok(page) => {
                     let mut clients = self.shared.clients.lock();
-                    clients.fanout.deliver(&wants, &events, FRAMES_PER_TURN);
+                    clients.fanout.deliver(&wants, &page, READ_LIMIT);
                     (retry_wait, _) = RETRY_WAITS;
                 }
                 Err(error) => {
@@ -226,13 +226,12 @@ impl HubReader {
         }
     }
 
-    async fn read(&self, wants: &[Want]) -> Result<Vec<StoredEvent>, ReadError> {
-        let limit = i64::try_from(FRAMES_PER_TURN).unwrap_or(i64::MAX);
+    async fn read(&self, wants: &[Want]) -> Result<Page, ReadError> {
         let read = async {
             let mut conn = self.pool.acquire().await?;
-            events::read_after(&mut conn, wants, limit).await
+            events::read_after(&mut conn, wants, READ_LIMIT).await
         };
-        Ok(timeout(READ_LIMIT, read).await??)
+        Ok(timeout(READ_PATIENCE, read).await??)
     }
 }
 

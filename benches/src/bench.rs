@@ -81,6 +81,12 @@ impl Bench {
         started.context("the system did not start")
     }
 
+    /// The same once more, for what must not leave anything behind.
+    pub(crate) async fn another_system(&self) -> anyhow::Result<System> {
+        let started = System::start(system::build_release()?).await;
+        started.context("the system did not start")
+    }
+
     /// Where queues are compared.
     pub(crate) async fn arena(&self) -> anyhow::Result<&Arena> {
         let started = self.arena.get_or_try_init(Arena::start).await;

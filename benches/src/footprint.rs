@@ -1,14 +1,12 @@
 //! How fast `serve` answers after its start, and how much memory it holds when idle.
 
-use std::{
-    fs,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
 use crate::{
     bench::Bench,
+    procfs::resident_megabytes,
     report::{Report, median, milliseconds},
 };
 
@@ -43,14 +41,4 @@ pub(crate) async fn measure(bench: &Bench, report: &mut Report) -> anyhow::Resul
         "MB",
     );
     Ok(())
-}
-
-fn resident_megabytes(pid: u32) -> anyhow::Result<f64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .context("no VmRSS")?;
-    let kilobytes: f64 = line.trim().trim_end_matches(" kB").parse()?;
-    Ok(kilobytes / 1_024.0)
 }

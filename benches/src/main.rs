@@ -16,11 +16,17 @@ mod footprint;
 mod growth;
 mod idle;
 mod measure;
+mod open_clients;
+mod procfs;
 mod proxy;
 mod queue;
+mod redis;
 mod report;
+mod streaming;
 mod system;
+mod takeover;
 mod turn_overhead;
+mod wire;
 
 use anyhow::{Context, ensure};
 use clap::{Parser, Subcommand};
@@ -41,6 +47,15 @@ const BENCHMARKS: &[(&str, Benchmark)] = &[
     }),
     ("turn", |bench, report| {
         turn_overhead::measure(bench, report).boxed_local()
+    }),
+    ("streaming", |bench, report| {
+        streaming::measure(bench, report).boxed_local()
+    }),
+    ("clients", |bench, report| {
+        open_clients::measure(bench, report).boxed_local()
+    }),
+    ("takeover", |bench, report| {
+        takeover::measure(bench, report).boxed_local()
     }),
     ("drain", |bench, report| {
         queue::drain(bench, report).boxed_local()

@@ -76,15 +76,29 @@ impl System {
         })
     }
 
-    /// Starts a role and waits until it listens.
-    pub(crate) async fn role(&self, role: &str) -> anyhow::Result<(Process, Listening)> {
-        let concurrency = [("WORKER_CONCURRENCY", "1000")];
-        self.role_on(role, &self.server.url("postgres"), &concurrency)
-            .await
+    /// The process id of Postgres.
+    pub(crate) fn server_pid(&self) -> u32 {
+        self.server.pid().unwrap_or_default()
     }
 
-    /// Starts a role on a migrated database, with these variables besides what it needs, and waits until
-    /// it listens.
+    /// Starts a role and waits until it listens.
+    pub(crate) async fn role(&self, role: &str) -> anyhow::Result<(Process, Listening)> {
+        self.role_with(role, &[]).await
+    }
+
+    /// The same with more variables, which go before the others.
+    pub(crate) async fn role_with(
+        &self,
+        role: &str,
+        variables: &[(&str, &str)],
+    ) -> anyhow::Result<(Process, Listening)> {
+        let mut all = vec![("WORKER_CONCURRENCY", "1000")];
+        all.extend(variables);
+        self.role_on(role, &self.server.url("postgres"), &all).await
+    }
+
+    /// Starts a role on a migrated database, with these variables, which go before those that it needs,
+    /// and waits until it listens.
     pub(crate) async fn role_on(
         &self,
         role: &str,
@@ -124,8 +138,13 @@ impl System {
                 .collect(),
             without: vec!["DATABASE_URL".to_owned()],
         };
-        let mut process = Process::start(&program, &self.watchdog, &self.log)?;
+        let mut process = self.start_program(&program)?;
         let listening = process.listening(PATIENCE).await?;
         Ok((process, listening))
+    }
+
+    /// Starts any program; it ends with the benchmarks at the latest.
+    pub(crate) fn start_program(&self, program: &Program) -> anyhow::Result<Process> {
+        Ok(Process::start(program, &self.watchdog, &self.log)?)
     }
 }

@@ -157,13 +157,31 @@ pub async fn append(conn: &mut PgConnection, events: &[NewEvent]) -> sqlx::Resul
     Ok(written.rows_affected())
 }
 
-/// The frames behind each cursor, in order, at most `limit_per_turn` of each turn: one query for all
-/// the clients of a process.
+/// How much one read returns at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReadLimit {
+    /// Frames of each turn.
+    pub frames_per_turn: i64,
+    /// Bytes of JSON, of all turns together. One frame may reach beyond.
+    pub bytes: i64,
+}
+
+/// What one read returned.
+#[derive(Debug, Clone)]
+pub struct Page {
+    /// The frames: cursor by cursor, in the order of the log.
+    pub events: Vec<StoredEvent>,
+    /// The read ended at its limit of bytes: whatever lies behind the last frame, of its turn and of
+    /// the cursors that come after it, was not looked at.
+    pub is_cut: bool,
+}
+
+/// The frames behind each cursor, within `limit`: one query for all the clients of a process.
 pub async fn read_after(
     conn: &mut PgConnection,
     cursors: &[(SessionId, Cursor)],
-    limit_per_turn: i64,
-) -> sqlx::Result<Vec<StoredEvent>> {
+    limit: ReadLimit,
+) -> sqlx::Result<Page> {
     let session_ids: Vec<&str> = cursors
         .iter()
         .map(|(session_id, _)| session_id.as_str())
@@ -172,25 +190,36 @@ pub async fn read_after(
     let attempts: Vec<i32> = cursors.iter().map(|(_, cursor)| cursor.attempt).collect();
     let seqs: Vec<i32> = cursors.iter().map(|(_, cursor)| cursor.seq).collect();
     let rows = sqlx::query!(
-        r#"select c.ordinal as "ordinal!", e.attempt, e.seq, e.terminal,
-                  e.event as "event: sqlx::types::Json<Box<RawValue>>"
-           from unnest($1::text[], $2::int[], $3::int[], $4::int[])
-                with ordinality as c (session_id, turn, attempt, seq, ordinal)
-           cross join lateral (
-               select attempt, seq, terminal, event from turn_events
-               where session_id = c.session_id and turn = c.turn and (attempt, seq) > (c.attempt, c.seq)
-               order by attempt, seq limit $5
-           ) e
-           order by c.ordinal, e.attempt, e.seq"#,
+        r#"select ordinal as "ordinal!", attempt as "attempt!", seq as "seq!", terminal as "terminal!",
+                  event as "event!: sqlx::types::Json<Box<RawValue>>"
+           from (
+               select c.ordinal, e.attempt, e.seq, e.terminal, e.event, e.bytes,
+                      sum(e.bytes) over (order by c.ordinal, e.attempt, e.seq
+                                         rows unbounded preceding) as bytes_so_far
+               from unnest($1::text[], $2::int[], $3::int[], $4::int[])
+                    with ordinality as c (session_id, turn, attempt, seq, ordinal)
+               cross join lateral (
+                   select attempt, seq, terminal, event, octet_length(event::text) as bytes
+                   from turn_events
+                   where session_id = c.session_id and turn = c.turn
+                     and (attempt, seq) > (c.attempt, c.seq)
+                   order by attempt, seq limit $5
+               ) e
+           ) page
+           where bytes_so_far - bytes < $6
+           order by ordinal, attempt, seq"#,
         &session_ids as _,
         &turns,
         &attempts,
         &seqs,
-        limit_per_turn,
+        limit.frames_per_turn,
+        limit.bytes,
     )
     .fetch_all(conn)
     .await?;
+    let mut bytes = 0;
     let events = rows.into_iter().filter_map(|row| {
+        bytes += row.event.0.get().len();
         let index = usize::try_from(row.ordinal - 1).ok()?;
         let (session_id, cursor) = cursors.get(index)?;
         Some(StoredEvent {
@@ -207,5 +236,9 @@ pub async fn read_after(
             json: row.event.0,
         })
     });
-    Ok(events.collect())
+    let events = events.collect();
+    Ok(Page {
+        events,
+        is_cut: i64::try_from(bytes).unwrap_or(i64::MAX) >= limit.bytes,
+    })
 }

@@ -9,6 +9,7 @@ mod cors;
 mod docs;
 mod hostile_input;
 mod idempotency;
+mod large_tokens;
 mod regenerate;
 mod stream;
 mod stream_property;

@@ -13,7 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use store::{
-    events::{Cursor, StoredEvent},
+    events::{Cursor, Page, ReadLimit, StoredEvent},
     ids::{SessionId, TurnKey},
 };
 use tokio::time::Instant;
@@ -26,8 +26,12 @@ use super::{
 /// Turns that one query looks at; the rest is read by the next query at once.
 pub(super) const TURNS_PER_READ: usize = 1_000;
 
-/// Frames of one turn that one query returns.
-pub(super) const FRAMES_PER_TURN: usize = 128;
+/// What one query returns: of one turn, and for all clients together. Usual frames have some 70 bytes;
+/// what is left out is read by the next query at once.
+pub(super) const READ_LIMIT: ReadLimit = ReadLimit {
+    frames_per_turn: 128,
+    bytes: 4 * 1024 * 1024,
+};
 
 /// How long a client may take nothing while more is waiting for it.
 pub(super) const STALL_LIMIT: Duration = Duration::from_secs(30);
@@ -95,7 +99,12 @@ impl Fanout {
         self.last_id += 1;
         let id = ReaderId(self.last_id);
         self.marked.insert(key.clone());
-        self.turns.entry(key).or_default().push(Reader {
+        // Nearly every turn has one client, and a vector that grows makes room for four.
+        let readers = self
+            .turns
+            .entry(key)
+            .or_insert_with(|| Vec::with_capacity(1));
+        readers.push(Reader {
             id,
             cursor,
             takeover,
@@ -156,15 +165,16 @@ impl Fanout {
         }
     }
 
-    /// Queues what was read for `wants` with at most `limit` frames a turn.
-    pub(super) fn deliver(&mut self, wants: &[Want], events: &[StoredEvent], limit: usize) {
-        let mut rest = events;
+    /// Queues what was read for `wants` within `limit`.
+    pub(super) fn deliver(&mut self, wants: &[Want], read: &Page, limit: ReadLimit) {
+        let limit = usize::try_from(limit.frames_per_turn).unwrap_or(usize::MAX);
+        let mut rest = read.events.as_slice();
         for want in wants {
             let key = key_of(want);
             let count = rest.iter().take_while(|event| event.key == key).count();
             let (page, behind) = rest.split_at(count);
             rest = behind;
-            let more = page.len() >= limit;
+            let more = page.len() >= limit || (read.is_cut && behind.is_empty());
             let Some(readers) = self.turns.get_mut(&key) else {
                 continue;
             };

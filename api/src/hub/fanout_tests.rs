@@ -29,19 +29,29 @@ fn event(at: Cursor, terminal: bool) -> StoredEvent {
 }
 
 /// What the database does for [`store::events::read_after`].
-fn read(log: &[StoredEvent], wants: &[Want], limit: usize) -> Vec<StoredEvent> {
+fn read(log: &[StoredEvent], wants: &[Want], limit: ReadLimit) -> Page {
     let mut sorted = log.to_vec();
     sorted.sort_by_key(|event| event.cursor);
-    wants
-        .iter()
-        .flat_map(|(_, from)| {
-            sorted
-                .iter()
-                .filter(|event| event.cursor.turn == from.turn && event.cursor > *from)
-                .take(limit)
-                .cloned()
-        })
-        .collect()
+    let found = wants.iter().flat_map(|(_, from)| {
+        sorted
+            .iter()
+            .filter(|event| event.cursor.turn == from.turn && event.cursor > *from)
+            .take(usize::try_from(limit.frames_per_turn).unwrap())
+            .cloned()
+    });
+    let mut bytes = 0;
+    let mut events = Vec::new();
+    for event in found {
+        if bytes >= limit.bytes {
+            break;
+        }
+        bytes += i64::try_from(event.json.get().len()).unwrap();
+        events.push(event);
+    }
+    Page {
+        events,
+        is_cut: bytes >= limit.bytes,
+    }
 }
 
 /// A client: what it has received over all its connections.
@@ -196,12 +206,15 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn every_client_gets_the_exact_sequence_whatever_is_cut_lost_or_repeated(steps in steps()) {
-        let limit = 64;
+    fn every_client_gets_the_exact_sequence_whatever_is_cut_lost_or_repeated(
+        steps in steps(),
+        bytes in 100..2_000_i64,
+    ) {
+        let limit = ReadLimit { frames_per_turn: 64, bytes };
         let mut writer = Writer::new();
         let mut fanout = Fanout::default();
         let mut clients: Vec<Client> = (0..CLIENTS).map(|_| Client::default()).collect();
-        let mut under_way: Option<(Vec<Want>, Vec<StoredEvent>)> = None;
+        let mut under_way: Option<(Vec<Want>, Page)> = None;
 
         for step in steps {
             match step {
@@ -217,14 +230,14 @@ proptest! {
                 Step::Finish { turn } => writer.append(turn, true),
                 Step::Read => if under_way.is_none() {
                     let wants = fanout.plan();
-                    let events = read(&writer.log, &wants, limit);
-                    under_way = Some((wants, events));
+                    let page = read(&writer.log, &wants, limit);
+                    under_way = Some((wants, page));
                 },
                 Step::Fail => if let Some((wants, _)) = under_way.take() {
                     fanout.put_back(&wants);
                 },
-                Step::Deliver => if let Some((wants, events)) = under_way.take() {
-                    fanout.deliver(&wants, &events, limit);
+                Step::Deliver => if let Some((wants, page)) = under_way.take() {
+                    fanout.deliver(&wants, &page, limit);
                 },
                 Step::Rescan => fanout.mark_all(),
                 Step::Reconnect { client } => if !clients[client].done {
@@ -240,8 +253,8 @@ proptest! {
         }
 
         // Everybody comes back and reads to the end, with the fallback as the only wake-up.
-        if let Some((wants, events)) = under_way.take() {
-            fanout.deliver(&wants, &events, limit);
+        if let Some((wants, page)) = under_way.take() {
+            fanout.deliver(&wants, &page, limit);
         }
         for turn in [1, 2] {
             writer.append(turn, true);
@@ -257,8 +270,8 @@ proptest! {
             }
             fanout.mark_all();
             let wants = fanout.plan();
-            let events = read(&writer.log, &wants, limit);
-            fanout.deliver(&wants, &events, limit);
+            let page = read(&writer.log, &wants, limit);
+            fanout.deliver(&wants, &page, limit);
             for client in &mut clients {
                 client.drain(usize::MAX);
             }
@@ -274,8 +287,8 @@ proptest! {
 fn deliver_all(fanout: &mut Fanout, log: &[StoredEvent]) {
     while fanout.has_marked() {
         let wants = fanout.plan();
-        let events = read(log, &wants, FRAMES_PER_TURN);
-        fanout.deliver(&wants, &events, FRAMES_PER_TURN);
+        let page = read(log, &wants, READ_LIMIT);
+        fanout.deliver(&wants, &page, READ_LIMIT);
     }
 }
 
@@ -326,6 +339,44 @@ fn the_log_of_a_finished_turn_that_has_no_end_is_cut_not_waited_for() {
     client.drain(1);
     assert_eq!(client.cuts, 1);
     assert!(fanout.is_empty());
+}
+
+#[test]
+fn what_a_read_left_out_for_its_size_is_read_next_and_no_finished_turn_is_cut_for_it() {
+    let mut fanout = Fanout::default();
+    let mut lanes = Vec::new();
+    let mut log = Vec::new();
+    for turn in 1..=3 {
+        let lane = Arc::new(Lane::default());
+        fanout.join(
+            key(turn),
+            Cursor::start_of(turn),
+            Takeover::Event,
+            true,
+            lane.clone(),
+        );
+        lanes.push(lane);
+        log.extend((1..=4).map(|seq| event(cursor(turn, 1, seq), seq == 4)));
+    }
+    // Two frames a read: the first of them ends in the middle of a turn, before the two others.
+    let limit = ReadLimit {
+        frames_per_turn: 10,
+        bytes: 8,
+    };
+    while fanout.has_marked() {
+        let wants = fanout.plan();
+        let page = read(&log, &wants, limit);
+        fanout.deliver(&wants, &page, limit);
+    }
+    for lane in lanes {
+        let mut client = Client {
+            connection: Some((ReaderId(0), lane)),
+            ..Client::default()
+        };
+        client.drain(usize::MAX);
+        assert!(client.done);
+        assert_eq!(client.received.len(), 5, "four frames and the end");
+    }
 }
 
 #[test]

@@ -76,7 +76,8 @@ pub(crate) async fn post(
     let accepted = {
         let state = state.clone();
         to_the_end(async move {
-            accept::accept(&state, credentials, message)
+            // Some 15 kB, which the stream's task would have room for as long as the client stays.
+            Box::pin(accept::accept(&state, credentials, message))
                 .await
                 .map_err(Problem::from)
         })

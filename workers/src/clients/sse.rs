@@ -3,8 +3,9 @@
 
 use std::collections::VecDeque;
 
-/// The most bytes of one event. The longest that a model sends is a few hundred.
-const EVENT_LIMIT: usize = 1024 * 1024;
+/// The most bytes of one event. A model sends a few hundred; an answer that a gateway gathers and
+/// passes on in one piece of a megabyte, with the escapes of its JSON, is still an answer.
+const EVENT_LIMIT: usize = 4 * 1024 * 1024;
 
 /// The stream is not one of events: an event is too long, or not UTF-8.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
