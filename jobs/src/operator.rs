@@ -1,6 +1,9 @@
 //! What a person may ask of the queue: the same as the functions and views of the schema `ops`, for
 //! the command line.
 
+mod add;
+mod known;
+
 use std::time::Duration;
 
 use serde::Serialize;
@@ -8,8 +11,9 @@ use serde_json::Value;
 use sqlx::{PgPool, error::DatabaseError};
 use store::bus::Wake;
 
+pub use self::add::{Added, add};
+use self::known::{check_kind, check_queue};
 use crate::{
-    catalog,
     enqueue::{Cancelled, QueueError, cancel, lock_serial_key},
     fence::JobId,
     sql::interval,
@@ -106,8 +110,24 @@ pub struct JobDetail {
     pub errors: Value,
 }
 
+/// Refuses a filter with a queue or a kind that nobody knows.
+async fn check_names(
+    pool: &PgPool,
+    queue: Option<&str>,
+    kind: Option<&str>,
+) -> Result<(), OperatorError> {
+    if let Some(queue) = queue {
+        check_queue(pool, queue).await?;
+    }
+    if let Some(kind) = kind {
+        check_kind(pool, kind).await?;
+    }
+    Ok(())
+}
+
 /// The newest jobs that match.
 pub async fn list(pool: &PgPool, filter: &JobFilter) -> Result<Vec<JobSummary>, OperatorError> {
+    check_names(pool, filter.queue.as_deref(), filter.kind.as_deref()).await?;
     let jobs = sqlx::query_as!(
         JobSummary,
         r#"select id as "id!", queue as "queue!", kind as "kind!", state as "state!", attempt as "attempt!",
@@ -176,6 +196,7 @@ pub async fn retry_failed(
     kind: &str,
     since: Duration,
 ) -> Result<Vec<JobId>, OperatorError> {
+    check_kind(pool, kind).await?;
     let ids = sqlx::query_scalar!(
         r#"select ops.retry_failed($1, now() - $2::interval) as "id!""#,
         kind,
@@ -210,7 +231,7 @@ pub async fn cancel_one(
 
 /// Pauses a queue; false: it was paused already.
 pub async fn pause(pool: &PgPool, queue: &str) -> Result<bool, OperatorError> {
-    known(pool, queue).await?;
+    check_queue(pool, queue).await?;
     let paused = sqlx::query_scalar!(r#"select ops.pause_queue($1) as "paused!""#, queue)
         .fetch_one(pool)
         .await?;
@@ -219,30 +240,9 @@ pub async fn pause(pool: &PgPool, queue: &str) -> Result<bool, OperatorError> {
 
 /// Resumes a queue; false: it was not paused. Workers are told.
 pub async fn resume(pool: &PgPool, queue: &str) -> Result<bool, OperatorError> {
-    known(pool, queue).await?;
+    check_queue(pool, queue).await?;
     let resumed = sqlx::query_scalar!(r#"select ops.resume_queue($1) as "resumed!""#, queue)
         .fetch_one(pool)
         .await?;
     Ok(resumed)
-}
-
-/// A queue with a wrong name would be paused to no effect.
-async fn known(pool: &PgPool, queue: &str) -> Result<(), OperatorError> {
-    let known = catalog::QUEUES.contains(&queue)
-        || sqlx::query_scalar!(
-            r#"select exists (select 1 from ops.queues where queue = $1) as "known!""#,
-            queue
-        )
-        .fetch_one(pool)
-        .await?;
-    if known {
-        return Ok(());
-    }
-    let mut names = catalog::QUEUES.to_vec();
-    names.sort_unstable();
-    names.dedup();
-    let names = names.join(", ");
-    Err(OperatorError::Refused(format!(
-        "there is no queue {queue:?}: the queues are {names}"
-    )))
 }

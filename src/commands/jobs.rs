@@ -1,5 +1,8 @@
 //! `growth-chat jobs …`: looks at the queue and acts on it, with nothing but the database.
 
+mod add;
+mod terminal;
+
 use std::{
     fmt::Write as _,
     io::{self, Write},
@@ -20,6 +23,7 @@ use store::{
 };
 use tokio_util::sync::CancellationToken;
 
+use self::{add::AddArgs, terminal::printable};
 use crate::{
     process::fresh_name,
     reach::{open_database, reach_migrated},
@@ -37,11 +41,14 @@ pub(crate) struct JobsArgs {
 
 #[derive(Debug, Subcommand)]
 enum Action {
+    /// Enqueue one job by hand
+    Add(AddArgs),
     /// List live jobs, the newest first
     List(ListArgs),
     /// Show a job with the error of every attempt
     Show {
         /// The job
+        #[arg(value_parser = job_id, allow_negative_numbers = true)]
         id: i64,
     },
     /// Run dead jobs again, and waiting ones now
@@ -49,6 +56,7 @@ enum Action {
     /// Cancel a live job
     Cancel {
         /// The job
+        #[arg(value_parser = job_id, allow_negative_numbers = true)]
         id: i64,
     },
     /// Let the jobs of a queue wait; running ones go on to their end
@@ -85,32 +93,40 @@ struct ListArgs {
 #[derive(Debug, clap::Args)]
 struct RetryArgs {
     /// The jobs
-    #[arg(required_unless_present = "kind", conflicts_with = "kind")]
+    #[arg(required_unless_present = "kind", conflicts_with = "kind", value_parser = job_id,
+          allow_negative_numbers = true)]
     ids: Vec<i64>,
     /// The dead jobs of this kind, the oldest 1,000
     #[arg(long, requires = "since")]
     kind: Option<String>,
     /// That died within this time: 90s, 30m, 1h, 7d
-    #[arg(long, requires = "kind", value_parser = duration)]
+    #[arg(long, requires = "kind", value_parser = duration, allow_hyphen_values = true)]
     since: Option<Duration>,
 }
 
 /// Reads a number and its unit.
 fn duration(text: &str) -> Result<Duration, String> {
-    let parsed = text
-        .split_at_checked(text.len().saturating_sub(1))
-        .and_then(|(number, unit)| {
-            let seconds = match unit {
-                "s" => 1,
-                "m" => 60,
-                "h" => 3_600,
-                "d" => 86_400,
-                _ => return None,
-            };
-            number.parse::<u64>().ok()?.checked_mul(seconds)
-        });
-    let seconds = parsed.ok_or("a number and s, m, h or d, such as 1h")?;
-    Ok(Duration::from_secs(seconds))
+    let digits = text.trim_end_matches(|last: char| !last.is_ascii_digit());
+    let unit = match &text[digits.len()..] {
+        "" | "s" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        "d" => 86_400,
+        _ => 0,
+    };
+    let whole = !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit());
+    if unit == 0 || !whole {
+        return Err("a number and s, m, h or d, such as 90s or 1h".to_owned());
+    }
+    // Beyond what is counted, it is too long for whatever it is for.
+    let seconds = digits.parse().unwrap_or(u64::MAX);
+    Ok(Duration::from_secs(seconds.saturating_mul(unit)))
+}
+
+/// Reads the id of a job.
+fn job_id(text: &str) -> Result<i64, String> {
+    let id = text.parse().ok().filter(|id| *id > 0);
+    id.ok_or_else(|| format!("a job's id is a whole number from 1 to {}", i64::MAX))
 }
 
 pub(crate) async fn run(args: JobsArgs) -> anyhow::Result<ExitCode> {
@@ -130,6 +146,7 @@ pub(crate) async fn run(args: JobsArgs) -> anyhow::Result<ExitCode> {
 async fn act(action: Action, database: &Database) -> anyhow::Result<(String, Value)> {
     let pool = database.pool();
     Ok(match action {
+        Action::Add(args) => add::run(args, database).await?,
         Action::List(args) => {
             let filter = JobFilter {
                 queue: args.queue,
@@ -239,7 +256,7 @@ fn table(jobs: &[JobSummary]) -> String {
             job.kind,
             job.state,
             job.run_at.as_deref().unwrap_or("-"),
-            job.last_error.as_deref().unwrap_or_default().escape_debug(),
+            printable(job.last_error.as_deref().unwrap_or_default()),
         );
         lines += line.trim_end();
         lines.push('\n');
@@ -267,7 +284,7 @@ fn page(job: &JobDetail) -> String {
     let mut text = String::new();
     for (name, value) in fields {
         if let Some(value) = value {
-            let _ = writeln!(text, "{name:<11} {value}");
+            let _ = writeln!(text, "{name:<11} {}", printable(value));
         }
     }
     for failure in job.errors.as_array().into_iter().flatten() {
@@ -275,8 +292,10 @@ fn page(job: &JobDetail) -> String {
         let error = failure["error"].as_str().unwrap_or_default();
         let _ = writeln!(
             text,
-            "attempt {} failed at {at}: {error}",
-            failure["attempt"]
+            "attempt {} failed at {}: {}",
+            failure["attempt"],
+            printable(at),
+            printable(error),
         );
     }
     text
