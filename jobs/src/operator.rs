@@ -3,6 +3,7 @@
 
 mod add;
 mod known;
+mod tail;
 
 use std::time::Duration;
 
@@ -11,8 +12,11 @@ use serde_json::Value;
 use sqlx::{PgPool, error::DatabaseError};
 use store::bus::Wake;
 
-pub use self::add::{Added, add};
 use self::known::{check_kind, check_queue};
+pub use self::{
+    add::{Added, add},
+    tail::{Look, Tail, TailFilter, Transition},
+};
 use crate::{
     enqueue::{Cancelled, QueueError, cancel, lock_serial_key},
     fence::JobId,

@@ -1,6 +1,7 @@
 //! `growth-chat jobs …`: looks at the queue and acts on it, with nothing but the database.
 
 mod add;
+mod tail;
 mod terminal;
 
 use std::{
@@ -23,7 +24,7 @@ use store::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::{add::AddArgs, terminal::printable};
+use self::{add::AddArgs, tail::TailArgs, terminal::printable};
 use crate::{
     process::fresh_name,
     reach::{open_database, reach_migrated},
@@ -69,6 +70,8 @@ enum Action {
         /// The queue
         queue: String,
     },
+    /// Follow what happens to the jobs, until Ctrl-C
+    Tail(TailArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -132,7 +135,9 @@ fn job_id(text: &str) -> Result<i64, String> {
 pub(crate) async fn run(args: JobsArgs) -> anyhow::Result<ExitCode> {
     let database = open_database()?;
     reach_migrated(&database).await?;
-    let (text, value) = act(args.action, &database).await?;
+    let Some((text, value)) = act(args.action, args.json, &database).await? else {
+        return Ok(ExitCode::SUCCESS);
+    };
     let mut out = io::stdout().lock();
     if args.json {
         writeln!(out, "{value}")?;
@@ -142,10 +147,14 @@ pub(crate) async fn run(args: JobsArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Does it; returns what to say, for people and for programs.
-async fn act(action: Action, database: &Database) -> anyhow::Result<(String, Value)> {
+/// Does it; returns what is left to say, for people and for programs.
+async fn act(
+    action: Action,
+    json: bool,
+    database: &Database,
+) -> anyhow::Result<Option<(String, Value)>> {
     let pool = database.pool();
-    Ok(match action {
+    Ok(Some(match action {
         Action::Add(args) => add::run(args, database).await?,
         Action::List(args) => {
             let filter = JobFilter {
@@ -192,7 +201,11 @@ async fn act(action: Action, database: &Database) -> anyhow::Result<(String, Val
             let value = json!({ "queue": queue, "paused": false, "changed": changed });
             (format!("queue {queue} {words}\n"), value)
         }
-    })
+        Action::Tail(args) => {
+            tail::run(args, json, database).await?;
+            return Ok(None);
+        }
+    }))
 }
 
 async fn retry(args: RetryArgs, database: &Database) -> anyhow::Result<(String, Value)> {
