@@ -54,6 +54,8 @@ const CASES: &[Case] = &[
     ),
     (&["add", "turn", "{}"], REFUSED, KINDS),
     (&["add", "", "{}"], REFUSED, KINDS),
+    (&["tail", "--queue", "turn"], REFUSED, QUEUES),
+    (&["tail", "--kind", "turn"], REFUSED, KINDS),
     (&["lst"], USAGE, "list"),
     // Jobs that are not there, and what is no id.
     (&["show", "99"], REFUSED, "job 99 is not known"),
@@ -122,6 +124,13 @@ const CASES: &[Case] = &[
         ],
         REFUSED,
         "a job can't wait longer than 366 days",
+    ),
+    (&["tail", "-n", "-1"], USAGE, "-1 is not in 0..=1000"),
+    (&["tail", "-n", "1001"], USAGE, "1001 is not in 0..=1000"),
+    (
+        &["tail", "-n", "ten"],
+        USAGE,
+        "invalid digit found in string",
     ),
     // Payloads; no part of them is repeated.
     (
@@ -219,15 +228,15 @@ async fn every_mistake_is_answered_with_a_sentence_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_payload_that_is_too_large_is_refused() {
+async fn a_payload_that_is_too_long_for_its_key_is_refused() {
     let desk = Desk::new().await;
-    // Its keys are short: only the size is wrong.
-    let payload = format!(
-        r#"{{"document_id": 7, "content_hash": "abc"}}{}"#,
-        " ".repeat(70_000)
-    );
+    let hash = "f".repeat(600);
+    let payload = format!(r#"{{"document_id": 7, "content_hash": "{hash}"}}"#);
     let output = desk
         .run_words(&["add", "knowledge.index_document", &payload])
         .await;
-    assert!(output.status.success(), "spaces are not stored");
+    let complaint = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(REFUSED), "{complaint}");
+    assert!(complaint.contains("1 to 512 bytes"), "{complaint}");
+    assert!(!complaint.contains(&hash), "{complaint}");
 }

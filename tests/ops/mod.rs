@@ -3,6 +3,7 @@
 
 mod add;
 mod bad_input;
+mod tail;
 
 use std::{
     process::{Output, Stdio},
@@ -65,15 +66,7 @@ impl Desk {
     }
 
     fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_growth-chat"));
-        command
-            .arg("jobs")
-            .args(words)
-            .env_clear()
-            .env("CHECKPOINT_DB_URL", self.database.url())
-            .stdin(Stdio::null())
-            .kill_on_drop(true);
-        command
+        command(self.database.url(), words)
     }
 
     /// What it answers when all goes well.
@@ -112,6 +105,19 @@ impl Desk {
         .await
         .unwrap()
     }
+}
+
+/// `growth-chat jobs` with these arguments.
+fn command(url: &str, words: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_growth-chat"));
+    command
+        .arg("jobs")
+        .args(words)
+        .env_clear()
+        .env("CHECKPOINT_DB_URL", url)
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    command
 }
 
 #[tokio::test]
