@@ -98,10 +98,16 @@ pub struct JobDetail {
     pub attempt: i16,
     /// How many it has.
     pub max_attempts: i16,
+    /// Smaller is served first.
+    pub priority: i16,
     /// At most one job with this key runs at a time.
     pub serial_key: Option<String>,
     /// No other live job of the kind has this key.
     pub unique_key: Option<String>,
+    /// Jobs with this key share a token bucket.
+    pub rate_key: Option<String>,
+    /// The W3C `traceparent` of what it belongs to.
+    pub trace: Option<String>,
     /// When it was enqueued.
     pub created_at: String,
     /// When its newest attempt began.
@@ -163,17 +169,18 @@ pub async fn show(pool: &PgPool, id: JobId) -> Result<JobDetail, OperatorError> 
     sqlx::query_as!(
         JobDetail,
         r#"select id as "id!", queue as "queue!", kind as "kind!", state as "state!", attempt as "attempt!",
-                  max_attempts as "max_attempts!", serial_key, unique_key, errors as "errors!",
+                  max_attempts as "max_attempts!", priority as "priority!", serial_key, unique_key, rate_key, trace,
+                  errors as "errors!",
                   to_char(created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') as "created_at!",
                   to_char(started_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') as started_at,
                   to_char(run_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') as run_at,
                   to_char(finished_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') as finished_at
-           from (select id, queue, kind, state, attempt, max_attempts, serial_key, unique_key, errors,
-                        created_at, started_at, run_at, null::timestamptz as finished_at
+           from (select id, queue, kind, state, attempt, max_attempts, priority, serial_key, unique_key,
+                        rate_key, trace, errors, created_at, started_at, run_at, null::timestamptz as finished_at
                  from queue.jobs where id = $1
                  union all
-                 select id, queue, kind, outcome, attempt, max_attempts, serial_key, unique_key, errors,
-                        created_at, started_at, null, finished_at
+                 select id, queue, kind, outcome, attempt, max_attempts, priority, serial_key, unique_key,
+                        rate_key, trace, errors, created_at, started_at, null, finished_at
                  from queue.history where id = $1) job"#,
         id.0
     )

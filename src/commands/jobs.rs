@@ -52,6 +52,8 @@ enum Action {
         #[arg(value_parser = job_id, allow_negative_numbers = true)]
         id: i64,
     },
+    /// Follow what happens to the jobs, until Ctrl-C
+    Tail(TailArgs),
     /// Run dead jobs again, and waiting ones now
     Retry(RetryArgs),
     /// Cancel a live job
@@ -70,8 +72,6 @@ enum Action {
         /// The queue
         queue: String,
     },
-    /// Follow what happens to the jobs, until Ctrl-C
-    Tail(TailArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -256,17 +256,22 @@ fn table(jobs: &[JobSummary]) -> String {
     if jobs.is_empty() {
         return "no jobs\n".to_owned();
     }
+    let widest = |text: fn(&JobSummary) -> &str, least: usize| {
+        let widths = jobs.iter().map(|job| printable(text(job)).chars().count());
+        widths.max().unwrap_or_default().max(least)
+    };
+    let (queue, kind) = (widest(|job| &job.queue, 12), widest(|job| &job.kind, 26));
     let mut lines = format!(
-        "{:>10}  {:<12} {:<26} {:<8} {:>8}  {:<20}  LAST ERROR\n",
+        "{:>10}  {:<queue$} {:<kind$} {:<9} {:>8}  {:<20}  LAST ERROR\n",
         "ID", "QUEUE", "KIND", "STATE", "ATTEMPTS", "RUN AT"
     );
     for job in jobs {
         let attempts = format!("{}/{}", job.attempt, job.max_attempts);
         let line = format!(
-            "{:>10}  {:<12} {:<26} {:<8} {attempts:>8}  {:<20}  {}",
+            "{:>10}  {:<queue$} {:<kind$} {:<9} {attempts:>8}  {:<20}  {}",
             job.id,
-            job.queue,
-            job.kind,
+            printable(&job.queue),
+            printable(&job.kind),
             job.state,
             job.run_at.as_deref().unwrap_or("-"),
             printable(job.last_error.as_deref().unwrap_or_default()),
@@ -281,14 +286,18 @@ fn table(jobs: &[JobSummary]) -> String {
 fn page(job: &JobDetail) -> String {
     let attempts = format!("{} of {}", job.attempt, job.max_attempts);
     let id = job.id.to_string();
+    let priority = (job.priority != 0).then(|| job.priority.to_string());
     let fields = [
         ("job", Some(id.as_str())),
         ("queue", Some(&job.queue)),
         ("kind", Some(&job.kind)),
         ("state", Some(&job.state)),
         ("attempts", Some(&attempts)),
+        ("priority", priority.as_deref()),
         ("serial key", job.serial_key.as_deref()),
         ("unique key", job.unique_key.as_deref()),
+        ("rate key", job.rate_key.as_deref()),
+        ("trace", job.trace.as_deref()),
         ("created", Some(&job.created_at)),
         ("started", job.started_at.as_deref()),
         ("runs at", job.run_at.as_deref()),

@@ -1,5 +1,6 @@
 //! What an operator may type by mistake: a sentence that helps, an exit code, and nothing changed.
 
+use jobs::catalog;
 use sqlx::query_scalar;
 
 use super::Desk;
@@ -9,8 +10,9 @@ const REFUSED: i32 = 1;
 /// Not understood: clap names the argument.
 const USAGE: i32 = 2;
 
-const QUEUES: &str = "the queues are knowledge, turns";
-const KINDS: &str = "the kinds are knowledge.index_document, turn.process";
+/// Stand for the names of the catalogue.
+const QUEUES: &str = "the queues are {}";
+const KINDS: &str = "the kinds are {}";
 const ID: &str = "a job's id is a whole number from 1 to 9223372036854775807";
 const TIME: &str = "a number and s, m, h or d, such as 90s or 1h";
 const DOCUMENT: &str = r#"{"document_id": 7, "content_hash": "abc"}"#;
@@ -209,11 +211,25 @@ impl Desk {
     }
 }
 
+fn sorted(names: &[&str]) -> String {
+    let mut names = names.to_vec();
+    names.sort_unstable();
+    names.dedup();
+    names.join(", ")
+}
+
 #[tokio::test]
 async fn every_mistake_is_answered_with_a_sentence_and_changes_nothing() {
     let desk = Desk::new().await;
     let before = desk.contents().await;
+    let queues = QUEUES.replace("{}", &sorted(catalog::QUEUES));
+    let kinds = KINDS.replace("{}", &sorted(catalog::KINDS));
     for (words, code, said) in CASES {
+        let said = match *said {
+            QUEUES => &queues,
+            KINDS => &kinds,
+            said => said,
+        };
         let output = desk.run_words(words).await;
         let complaint = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(*code), "{words:?}: {complaint}");
