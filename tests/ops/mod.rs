@@ -3,6 +3,7 @@
 
 mod add;
 mod bad_input;
+mod document;
 mod pages;
 mod tail;
 

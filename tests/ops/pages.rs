@@ -30,7 +30,7 @@ async fn columns_stay_aligned_however_long_a_name_is() {
     let column = header.find("RUN AT").unwrap();
     for line in table.lines().skip(1) {
         assert_eq!(&line[column - 2..column], "  ", "{table}");
-        assert!(line[column..].starts_with("2"), "{table}");
+        assert!(line[column..].starts_with('2'), "{table}");
     }
     assert_eq!(desk.ids("list --state scheduled").await, [5]);
 }

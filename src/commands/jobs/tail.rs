@@ -149,7 +149,7 @@ async fn unread() {
     {
         return;
     }
-    pending().await
+    pending::<()>().await;
 }
 
 /// Whether looking again may help.
