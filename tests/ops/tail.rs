@@ -200,14 +200,15 @@ async fn failures_alone_can_be_followed() {
 }
 
 #[tokio::test]
-async fn a_waiting_job_that_fails_again_is_noticed_among_many_newer_ones() {
+async fn a_job_that_ran_and_failed_is_noticed_behind_many_newer_ones_and_many_due_before_it() {
     let desk = Desk::new().await;
     run(&desk.pool, ENQUEUE).await;
     run(&desk.pool, CLAIM).await;
     run(
         &desk.pool,
-        "insert into queue.jobs (id, queue, kind, max_attempts, retry_waits, payload) overriding system value
-         select n, 'knowledge', 'test.one', 1, '{}', '{}' from generate_series(1000, 8000) n",
+        "insert into queue.jobs (id, queue, kind, state, run_at, max_attempts, retry_waits, payload)
+         overriding system value
+         select n, 'knowledge', 'test.one', 'scheduled', '2099-01-01', 1, '{}', '{}' from generate_series(1000, 8000) n",
     )
     .await;
     let mut follower = Follower::start(desk.database.url(), "-n 1 --kind test.two");

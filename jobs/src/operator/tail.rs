@@ -20,10 +20,9 @@ use sqlx::PgPool;
 use super::{OperatorError, check_names};
 use crate::catalog;
 
-/// Rows of each source that one look reads, and transitions that it returns, at most.
-const LOOK: i64 = 5_000;
-/// Scheduled jobs of a queue that one look reads: those that are due first.
-const SCHEDULED: i64 = 500;
+/// Rows of each source that one look reads (of a queue's scheduled jobs: a tenth), and transitions
+/// that it returns, at most. The statement has it as a literal: a plan for any limit may be a bad one.
+const LOOK: usize = 5_000;
 /// How far a look goes back, in seconds. A transaction that commits later is not noticed.
 const BACK: i64 = 10;
 
@@ -137,7 +136,7 @@ impl Tail {
         let Some(first) = rows.first() else {
             return Ok(look);
         };
-        let full = i64::try_from(rows.len()).is_ok_and(|rows| rows >= LOOK);
+        let full = rows.len() >= LOOK;
         let unread = full && rows.last().and_then(|oldest| oldest.at) > self.looked_at;
         look.incomplete = self.looked_at.is_some() && (first.incomplete || unread);
         let looked_at = first.looked_at;
@@ -177,15 +176,15 @@ impl Tail {
         sqlx::query_as!(
             Row,
             r#"with newest as materialized (
-                   select id, created_at from queue.jobs order by id desc limit $1
+                   select id, created_at from queue.jobs order by id desc limit 5000
                ), leased as materialized (
-                   select id from queue.jobs where state = 'running' order by lease_until desc limit $1
+                   select id from queue.jobs where state = 'running' order by lease_until desc limit 5000
                ), past as materialized (
                    select id, queue, kind, outcome, attempt, max_attempts, errors, created_at, started_at, finished_at
                    from queue.history
-                   where finished_at > coalesce($2::timestamptz, '-infinity')
+                   where finished_at > coalesce($1::timestamptz, '-infinity')
                    order by finished_at desc
-                   limit $1
+                   limit 5000
                ), job as (
                    select id, queue, kind, state, attempt, max_attempts, errors, created_at, started_at, run_at,
                           null::timestamptz as finished_at
@@ -194,11 +193,11 @@ impl Tail {
                        select id from newest
                        union select id from leased
                        union select due.id
-                             from unnest($4::text[]) as named (queue)
+                             from unnest($3::text[]) as named (queue)
                              cross join lateral (select id from queue.jobs
                                                  where queue = named.queue and state = 'scheduled'
-                                                 order by run_at limit $5) due
-                       union select unnest($6::bigint[])))
+                                                 order by run_at limit 500) due
+                       union select unnest($4::bigint[])))
                    union all
                    select id, queue, kind, outcome, attempt, max_attempts, errors, created_at, started_at, null,
                           finished_at
@@ -231,26 +230,24 @@ impl Tail {
                               extract(epoch from finished_at - started_at)::float8, 4
                        where finished_at is not null
                    ) happened
-                   where at > coalesce($2::timestamptz, '-infinity')
-                     and ($7::text is null or queue = $7)
-                     and ($8::text is null or kind = $8)
-                     and (not $9 or event in ('failed', 'dead'))
+                   where at > coalesce($1::timestamptz, '-infinity')
+                     and ($5::text is null or queue = $5)
+                     and ($6::text is null or kind = $6)
+                     and (not $7 or event in ('failed', 'dead'))
                    order by at desc, id desc, step desc
-                   limit $1
+                   limit 5000
                )
                select statement_timestamp() as "looked_at!",
                       array(select id from leased) as "running!",
-                      coalesce((select count(*) = $1 and min(created_at) > $3 from newest)
-                            or (select count(*) = $1 and min(finished_at) > $3 from past), false) as "incomplete!",
+                      coalesce((select count(*) = 5000 and min(created_at) > $2 from newest)
+                            or (select count(*) = 5000 and min(finished_at) > $2 from past), false) as "incomplete!",
                       id as "id?", queue as "queue?", kind as "kind?", event as "event?", at as "at?",
                       attempt as "attempt?", max_attempts as "max_attempts?", error as "error?",
                       next_run_at as "next_run_at?", seconds as "seconds?"
                from (select) as always left join happened on true"#,
-            LOOK,
             self.since(),
             self.looked_at,
             &self.queues,
-            SCHEDULED,
             &self.running,
             self.filter.queue,
             self.filter.kind,
