@@ -53,6 +53,9 @@ enum Action {
         id: i64,
     },
     /// Follow what happens to the jobs, until Ctrl-C
+    ///
+    /// It looks twice a second for as long as it runs, which keeps a database awake that would go to
+    /// sleep when idle. At rates that no eye follows it leaves something out, and says so.
     Tail(TailArgs),
     /// Run dead jobs again, and waiting ones now
     Retry(RetryArgs),

@@ -30,8 +30,7 @@ const TOLD: Duration = Duration::from_secs(10);
 /// Characters of an error on its line; `show` has all of it.
 const CLIPPED: usize = 240;
 
-/// What to follow. It looks twice a second for as long as it runs, which keeps a database awake that
-/// would go to sleep when idle. At rates that no eye follows it leaves something out, and says so.
+/// What to follow.
 #[derive(Debug, clap::Args)]
 pub(super) struct TailArgs {
     /// Of this queue only
