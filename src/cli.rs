@@ -127,6 +127,7 @@ mod tests {
             "growth-chat jobs add turn.process {} --in 90 --priority -1 --json",
             "growth-chat jobs add --in 2h turn.process {}",
             "growth-chat jobs cancel 7",
+            "growth-chat jobs tail --queue turns --kind turn.process --failed -n 0 --json",
             "growth-chat jobs pause turns",
             "growth-chat jobs resume turns",
         ] {
@@ -144,6 +145,7 @@ mod tests {
             "growth-chat jobs add turn.process {} --in -5",
             "growth-chat jobs add turn.process {} --in soon",
             "growth-chat jobs add turn.process {} --priority 40000",
+            "growth-chat jobs tail -n 1001",
             "growth-chat jobs retry",
             "growth-chat jobs retry 7 --kind k --since 1h",
             "growth-chat jobs retry --kind k",

@@ -10,9 +10,10 @@ const REFUSED: i32 = 1;
 /// Not understood: clap names the argument.
 const USAGE: i32 = 2;
 
-/// Stand for the names of the catalogue.
+/// Stand for the names of the catalogue; of the kinds also for the one that only the database has.
 const QUEUES: &str = "the queues are {}";
 const KINDS: &str = "the kinds are {}";
+const LIVING_KINDS: &str = "that can be enqueued: the kinds are {}";
 const ID: &str = "a job's id is a whole number from 1 to 9223372036854775807";
 const TIME: &str = "a number and s, m, h or d, such as 90s or 1h";
 const DOCUMENT: &str = r#"{"document_id": 7, "content_hash": "abc"}"#;
@@ -54,8 +55,8 @@ const CASES: &[Case] = &[
         REFUSED,
         "there is no queue \"a\\u{1b}[2Jb\"",
     ),
-    (&["add", "turn", "{}"], REFUSED, KINDS),
-    (&["add", "", "{}"], REFUSED, KINDS),
+    (&["add", "turn", "{}"], REFUSED, LIVING_KINDS),
+    (&["add", "", "{}"], REFUSED, LIVING_KINDS),
     (&["tail", "--queue", "turn"], REFUSED, QUEUES),
     (&["tail", "--kind", "turn"], REFUSED, KINDS),
     (&["lst"], USAGE, "list"),
@@ -223,11 +224,13 @@ async fn every_mistake_is_answered_with_a_sentence_and_changes_nothing() {
     let desk = Desk::new().await;
     let before = desk.contents().await;
     let queues = QUEUES.replace("{}", &sorted(catalog::QUEUES));
-    let kinds = KINDS.replace("{}", &sorted(catalog::KINDS));
+    let kinds = KINDS.replace("{}", &sorted(&[catalog::KINDS, &["test.one"]].concat()));
+    let living_kinds = LIVING_KINDS.replace("{}", &sorted(catalog::KINDS));
     for (words, code, said) in CASES {
         let said = match *said {
             QUEUES => &queues,
             KINDS => &kinds,
+            LIVING_KINDS => &living_kinds,
             said => said,
         };
         let output = desk.run_words(words).await;

@@ -7,7 +7,7 @@ use nix::{
     unistd::Pid,
 };
 use serde_json::{Value, json};
-use sqlx::{PgPool, query, query_scalar, raw_sql};
+use sqlx::{PgPool, query, raw_sql};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines},
     process::{Child, ChildStdout},
@@ -229,35 +229,50 @@ async fn it_ends_when_nobody_reads_any_more_though_nothing_happens() {
     assert_eq!(status.code(), Some(0));
 }
 
+/// Jobs that were enqueued, ran and ended just now.
+async fn flood(pool: &PgPool, jobs: i64) {
+    query(
+        "insert into queue.history (id, queue, kind, outcome, priority, attempt, max_attempts, retry_waits, payload,
+                                    errors, created_at, started_at, finished_at)
+         select 1000 + n, 'knowledge', 'test.two', 'done', 0, 1, 1, '{}', '{}', '[]',
+                clock_timestamp(), clock_timestamp(), clock_timestamp()
+         from generate_series(1, $1) n",
+    )
+    .bind(jobs)
+    .execute(pool)
+    .await
+    .unwrap();
+}
+
 #[tokio::test]
 async fn a_flood_is_cut_short_and_that_is_said() {
     let desk = Desk::new().await;
     let mut follower = Follower::start(desk.database.url(), "-n 1 --json");
     follower.line().await;
-    query(
-        "insert into queue.history (id, queue, kind, outcome, priority, attempt, max_attempts, retry_waits, payload,
-                                    errors, created_at, started_at, finished_at)
-         select n, 'knowledge', 'test.two', 'done', 0, 1, 1, '{}', '{}', '[]',
-                clock_timestamp(), clock_timestamp(), clock_timestamp()
-         from generate_series(1000, 8000) n",
-    )
-    .execute(&desk.pool)
-    .await
-    .unwrap();
-    let newest: i64 = query_scalar("select max(id) from queue.history")
-        .fetch_one(&desk.pool)
-        .await
-        .unwrap();
+    flood(&desk.pool, 7_000).await;
     let mut shown = 0;
     loop {
         let line = follower.json().await;
         shown += 1;
-        if line["id"] == newest && line["event"] == "done" {
+        if line["id"] == 8_000 && line["event"] == "done" {
             break;
         }
     }
     assert!(shown <= 5_000, "{shown} lines of one look");
     follower.complaint("some of it is left out").await;
+}
+
+#[tokio::test]
+async fn a_signal_ends_it_while_its_reader_does_not_read() {
+    let desk = Desk::new().await;
+    // More than a pipe holds.
+    flood(&desk.pool, 1_000).await;
+    let mut follower = Follower::start(desk.database.url(), "-n 1000");
+    follower.line().await;
+    follower.signal(Signal::SIGTERM);
+    let status = timeout(PATIENCE, follower.process.wait()).await;
+    let status = status.expect("it waits for its reader").unwrap();
+    assert_eq!(status.code(), Some(0));
 }
 
 #[tokio::test]

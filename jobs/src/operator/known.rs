@@ -6,7 +6,7 @@ use sqlx::PgPool;
 use super::OperatorError;
 use crate::catalog;
 
-/// Live jobs of which the names are read for the answer.
+/// Jobs of which the names are read for the answer: so many live ones, and so many dead ones.
 const SAMPLE: i64 = 10_000;
 
 /// Whether a queue exists: one of the catalogue, or one that has live jobs or is paused.
@@ -25,6 +25,7 @@ pub(super) async fn check_queue(pool: &PgPool, queue: &str) -> Result<(), Operat
     }
     let present = sqlx::query_scalar!(
         r#"select distinct queue as "queue!" from (select queue from queue.jobs limit $1) sample
+           union select queue from (select queue from queue.history where outcome = 'dead' limit $1) sample
            union select queue from queue.paused"#,
         SAMPLE
     )
@@ -51,7 +52,8 @@ pub(super) async fn check_kind(pool: &PgPool, kind: &str) -> Result<(), Operator
         return Ok(());
     }
     let present = sqlx::query_scalar!(
-        r#"select distinct kind as "kind!" from (select kind from queue.jobs limit $1) sample"#,
+        r#"select distinct kind as "kind!" from (select kind from queue.jobs limit $1) sample
+           union select kind from (select kind from queue.history where outcome = 'dead' limit $1) sample"#,
         SAMPLE
     )
     .fetch_all(pool)

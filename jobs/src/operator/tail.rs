@@ -13,7 +13,7 @@
 
 use std::collections::HashMap;
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde::Serialize;
 use sqlx::PgPool;
 
@@ -23,8 +23,11 @@ use crate::catalog;
 /// Rows of each source that one look reads (of a queue's scheduled jobs: a tenth), and transitions
 /// that it returns, at most. The statement has it as a literal: a plan for any limit may be a bad one.
 const LOOK: usize = 5_000;
-/// How far a look goes back, in seconds. A transaction that commits later is not noticed.
-const BACK: i64 = 10;
+/// How far a look goes back. A transaction that commits later is not noticed.
+const BACK: TimeDelta = TimeDelta::seconds(10);
+/// How much of that a look has to reach, or something may have been left out: most transactions have
+/// committed by then.
+const OVERLAP: TimeDelta = TimeDelta::seconds(1);
 
 /// Which transitions to follow.
 #[derive(Debug, Clone, Default)]
@@ -137,7 +140,7 @@ impl Tail {
             return Ok(look);
         };
         let full = rows.len() >= LOOK;
-        let unread = full && rows.last().and_then(|oldest| oldest.at) > self.looked_at;
+        let unread = full && rows.last().and_then(|oldest| oldest.at) > self.covered();
         look.incomplete = self.looked_at.is_some() && (first.incomplete || unread);
         let looked_at = first.looked_at;
         let running = first.running.clone();
@@ -167,8 +170,12 @@ impl Tail {
 
     /// What is older has been found, or is never looked for.
     fn since(&self) -> Option<DateTime<Utc>> {
-        self.looked_at
-            .map(|at| at - chrono::Duration::seconds(BACK))
+        self.looked_at.map(|at| at - BACK)
+    }
+
+    /// A look that reaches back to this has left nothing out.
+    fn covered(&self) -> Option<DateTime<Utc>> {
+        self.looked_at.map(|at| at - OVERLAP)
     }
 
     /// The newest first.
@@ -246,7 +253,7 @@ impl Tail {
                       next_run_at as "next_run_at?", seconds as "seconds?"
                from (select) as always left join happened on true"#,
             self.since(),
-            self.looked_at,
+            self.covered(),
             &self.queues,
             &self.running,
             self.filter.queue,

@@ -24,7 +24,7 @@ use crate::lifecycle::StopSignals;
 /// How often it looks.
 const EVERY: Duration = Duration::from_millis(500);
 /// A look that takes longer has lost its database.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(5);
 /// How often it is said at most that something was left out.
 const TOLD: Duration = Duration::from_secs(10);
 /// Characters of an error on its line; `show` has all of it.
