@@ -20,4 +20,5 @@ mod serial;
 mod shutdown;
 mod slots;
 mod support;
+mod tail;
 mod unique;
