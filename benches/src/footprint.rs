@@ -8,18 +8,18 @@ use std::{
 use anyhow::Context;
 
 use crate::{
-    RUNS,
+    bench::Bench,
     report::{Report, median, milliseconds},
-    system::System,
 };
 
 /// How long `serve` has been idle when its memory is read.
 const SETTLE: Duration = Duration::from_secs(3);
 
-pub(crate) async fn measure(system: &System, report: &mut Report) -> anyhow::Result<()> {
+pub(crate) async fn measure(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
+    let system = bench.system().await?;
     let client = reqwest::Client::new();
     let (mut starts, mut sizes) = (Vec::new(), Vec::new());
-    for _ in 0..RUNS {
+    for _ in 0..bench.scale.runs {
         let begun = Instant::now();
         let (mut process, listening) = system.role("serve").await?;
         let http = listening.http.context("serve has no HTTP address")?;

@@ -78,12 +78,25 @@ impl System {
 
     /// Starts a role and waits until it listens.
     pub(crate) async fn role(&self, role: &str) -> anyhow::Result<(Process, Listening)> {
+        let concurrency = [("WORKER_CONCURRENCY", "1000")];
+        self.role_on(role, &self.server.url("postgres"), &concurrency)
+            .await
+    }
+
+    /// Starts a role on a migrated database, with these variables besides what it needs, and waits until
+    /// it listens.
+    pub(crate) async fn role_on(
+        &self,
+        role: &str,
+        database: &str,
+        variables: &[(&str, &str)],
+    ) -> anyhow::Result<(Process, Listening)> {
         let environment = [
             ("ENVIRONMENT", "development".to_owned()),
             ("BIND_ADDRESS", "127.0.0.1".to_owned()),
             ("PORT", "0".to_owned()),
             ("METRICS_PORT", "0".to_owned()),
-            ("CHECKPOINT_DB_URL", self.server.url("postgres")),
+            ("CHECKPOINT_DB_URL", database.to_owned()),
             ("WIDGET_TOKENS", TOKEN.to_owned()),
             ("ALLOWED_ORIGIN", "*".to_owned()),
             ("ANTHROPIC_API_KEY", "bench".to_owned()),
@@ -94,7 +107,6 @@ impl System {
                 "RAG_RELEVANCE_THRESHOLD",
                 openai::RELEVANCE_THRESHOLD.to_string(),
             ),
-            ("WORKER_CONCURRENCY", "1000".to_owned()),
             ("RUST_LOG", "warn".to_owned()),
         ];
         let program = Program {
@@ -102,8 +114,14 @@ impl System {
             executable: self.program.clone(),
             arguments: vec![role.into()],
             environment: environment
+                .into_iter()
+                .chain(
+                    variables
+                        .iter()
+                        .map(|(name, value)| (*name, (*value).to_owned())),
+                )
                 .map(|(name, value)| (name.to_owned(), value))
-                .into(),
+                .collect(),
             without: vec!["DATABASE_URL".to_owned()],
         };
         let mut process = Process::start(&program, &self.watchdog, &self.log)?;

@@ -8,9 +8,10 @@ use sandbox::anthropic::{Pace, Reply};
 use serde_json::json;
 
 use crate::{
-    RUNS, proxy,
+    bench::Bench,
+    proxy,
     report::{Report, median, milliseconds, percentile},
-    system::{System, TOKEN},
+    system::TOKEN,
 };
 
 /// The model's time to its first token; taken off every figure.
@@ -48,7 +49,8 @@ const LOADS: [Load; 3] = [
 /// Aims for the median and the 99th percentile, in milliseconds.
 const AIMS: (f64, f64) = (8.0, 40.0);
 
-pub(crate) async fn measure(system: &System, report: &mut Report) -> anyhow::Result<()> {
+pub(crate) async fn measure(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
+    let system = bench.system().await?;
     let pace = Pace {
         before_headers: MODEL,
         first_token: Duration::ZERO,
@@ -69,8 +71,9 @@ pub(crate) async fn measure(system: &System, report: &mut Report) -> anyhow::Res
         aimed_at,
     } in LOADS
     {
+        let count = count / bench.scale.divisor;
         let (mut halves, mut nearly_all, mut direct) = (Vec::new(), Vec::new(), Vec::new());
-        for round in 0..RUNS {
+        for round in 0..bench.scale.runs {
             let mut ours = turns(
                 &client,
                 &url,

@@ -65,7 +65,7 @@ macro_rules! catalog {
     };
 }
 
-catalog!(TurnProcess, KnowledgeIndexDocument);
+catalog!(TurnProcess, KnowledgeIndexDocument, QueuePrune);
 
 /// Kinds that are no more: jobs of theirs that are still there die, with this reason.
 pub const RETIRED: &[&str] = &[];
@@ -94,6 +94,12 @@ pub const QUEUE_RULES: &[QueueRules] = &[
         queue: KnowledgeIndexDocument::QUEUE,
         slots: 8,
         fleet: Some(16),
+    },
+    // Never urgent.
+    QueueRules {
+        queue: QueuePrune::QUEUE,
+        slots: 4,
+        fleet: None,
     },
 ];
 
@@ -182,5 +188,28 @@ impl JobKind for KnowledgeIndexDocument {
 
     fn serial_key(&self) -> Option<String> {
         Some(format!("document:{}", self.document_id))
+    }
+}
+
+/// Deletes what the queue's own tables need not keep any longer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueuePrune {
+    /// The date whose night it is of, `2026-11-21`.
+    pub date: String,
+}
+
+impl JobKind for QueuePrune {
+    const KIND: &'static str = "queue.prune";
+    const QUEUE: &'static str = "maintenance";
+    const RETRY_WAITS: &'static [i32] = &[1, 3, 9];
+    const TIMEOUT: Duration = Duration::from_mins(10);
+
+    fn unique_key(&self) -> Option<String> {
+        Some(self.date.clone())
+    }
+
+    /// One at a time.
+    fn serial_key(&self) -> Option<String> {
+        Some(Self::KIND.to_owned())
     }
 }

@@ -33,6 +33,8 @@ use crate::{
 const MAX_CLAIM: usize = 500;
 /// A rescuer looks this long after the lease has ended: its holder's renewal may be on its way.
 const RESCUE_MARGIN: Duration = Duration::from_millis(150);
+/// Claims that come one after the other share a look behind them.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Peers are told at most this often that leases are held here; a lease that began in between has
 /// begun this long after an announcement at the latest.
 const ANNOUNCE_EVERY: Duration = Duration::from_secs(1);
@@ -91,6 +93,19 @@ struct Plan {
     no_rescue_before: Option<Instant>,
     announced: Option<Instant>,
     horizon: Horizon,
+    /// When it was last asked what is due.
+    looked: Option<Instant>,
+}
+
+impl Plan {
+    /// Has a look follow, at once if the last was some time ago.
+    fn look_soon(&mut self) {
+        let now = Instant::now();
+        match self.looked.map(|looked| looked + LOOK_EVERY) {
+            Some(at) if at > now => self.next = self.next.into_iter().chain([at]).min(),
+            _ => self.look = true,
+        }
+    }
 }
 
 impl Claimer {
@@ -245,7 +260,7 @@ impl Claimer {
         if !claims.more {
             plan.queues.remove(queue);
             // What is not due yet is known only by looking; so is what a peer holds.
-            plan.look = true;
+            plan.look_soon();
         }
         if claims.jobs.is_empty() {
             if !claims.more {
@@ -366,6 +381,7 @@ impl Claimer {
             outlook.due.extend(released);
         }
         plan.look = false;
+        plan.looked = Some(now);
         plan.hold_until = None;
         let now = Instant::now();
         self.plan_claims(plan, &outlook.due, now);

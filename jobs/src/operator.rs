@@ -193,6 +193,37 @@ pub async fn show(pool: &PgPool, id: JobId) -> Result<JobDetail, OperatorError> 
     })
 }
 
+/// A schedule. Instants are RFC 3339, in UTC.
+#[derive(Debug, Clone, Serialize)]
+pub struct ScheduleSummary {
+    /// Its stable name.
+    pub name: String,
+    /// When it fires, by the clock on the wall.
+    pub cron: String,
+    /// Of this time zone.
+    pub time_zone: String,
+    /// The newest fire, in that zone.
+    pub last_fire_local: Option<String>,
+    /// The job that it made.
+    pub last_job_id: Option<i64>,
+    /// The next fire; none: there is none any more.
+    pub next_fire_at: Option<String>,
+}
+
+/// What is enqueued by the clock.
+pub async fn schedules(pool: &PgPool) -> Result<Vec<ScheduleSummary>, OperatorError> {
+    let schedules = sqlx::query_as!(
+        ScheduleSummary,
+        r#"select name as "name!", cron as "cron!", time_zone as "time_zone!", last_job_id,
+                  to_char(last_fire_local, 'YYYY-MM-DD"T"HH24:MI') as last_fire_local,
+                  to_char(next_fire_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') as next_fire_at
+           from ops.schedules order by name"#,
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok(schedules)
+}
+
 /// Runs a dead job again, or a waiting one at once. Returns its state. Workers are told.
 pub async fn retry(pool: &PgPool, id: JobId) -> Result<String, OperatorError> {
     let state = sqlx::query_scalar!(r#"select ops.retry_job($1) as "state!""#, id.0)

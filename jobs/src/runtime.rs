@@ -9,7 +9,12 @@ use std::{
 
 use apalis::prelude::WorkerContext;
 use futures::future::BoxFuture;
-use store::{bus::Bus, db::Database, settings::Settings};
+use store::{
+    bus::Bus,
+    clock::{SharedClock, SystemClock},
+    db::Database,
+    settings::Settings,
+};
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinSet,
@@ -24,8 +29,10 @@ use crate::{
     flight::InFlight,
     kind::JobKind,
     outcome::{HandlerResult, JobContext, Stop},
+    prune,
     rate::Rate,
     renewer,
+    schedule::{Fire, Schedule, Ticker},
     settler::{Settlement, Settler},
 };
 
@@ -48,6 +55,8 @@ pub struct QueueConfig {
     pub lease: Duration,
     /// How often an idle process looks for work that no wake-up told of; `None`: never.
     pub idle_poll: Option<Duration>,
+    /// For how many days jobs are kept that are done or were cancelled.
+    pub history_days: i32,
 }
 
 impl Default for QueueConfig {
@@ -61,12 +70,14 @@ impl Default for QueueConfig {
                 .collect(),
             lease: Duration::from_secs(4),
             idle_poll: Some(Duration::from_secs(30)),
+            history_days: 7,
         }
     }
 }
 
 impl QueueConfig {
-    /// Reads `WORKER_QUEUES`, `WORKER_CONCURRENCY`, `QUEUE_LEASE_SECONDS` and `QUEUE_IDLE_POLL_SECONDS`.
+    /// Reads `WORKER_QUEUES`, `WORKER_CONCURRENCY`, `QUEUE_LEASE_SECONDS`, `QUEUE_IDLE_POLL_SECONDS` and
+    /// `JOB_HISTORY_DAYS`.
     pub fn read(settings: &mut Settings) -> Option<Self> {
         let queues = settings.get("WORKER_QUEUES").unwrap_or("all");
         let queues = match queues {
@@ -95,12 +106,16 @@ impl QueueConfig {
             "0 (never) to 3600",
             |s| *s <= 3600,
         );
+        let history_days = settings.with_default("JOB_HISTORY_DAYS", 7, "1 to 3650", |days| {
+            (1..=3650).contains(days)
+        });
         Some(Self {
             queues,
             concurrency: concurrency.unwrap_or_default(),
             fleet: Self::default().fleet,
             lease: Duration::from_secs(lease),
             idle_poll: (poll > 0).then(|| Duration::from_secs(poll)),
+            history_days,
         })
     }
 
@@ -183,6 +198,8 @@ pub struct Runtime {
     rates: BTreeMap<&'static str, BTreeMap<&'static str, Rate>>,
     retired: BTreeSet<&'static str>,
     workers: Vec<(WorkerContext, BoxFuture<'static, ()>)>,
+    schedules: Vec<Ticker>,
+    clock: SharedClock,
 }
 
 impl Runtime {
@@ -201,7 +218,38 @@ impl Runtime {
             rates: BTreeMap::new(),
             retired: RETIRED.iter().copied().collect(),
             workers: Vec::new(),
+            schedules: Vec::new(),
+            clock: Arc::new(SystemClock),
         }
+    }
+
+    /// Has each fire of `schedule` enqueue what `job` makes of it: once in the fleet, although every
+    /// process has the schedule. The job runs wherever its queue is worked on.
+    #[must_use]
+    pub fn schedule<J: JobKind>(
+        mut self,
+        schedule: Schedule,
+        job: impl Fn(Fire) -> J + Send + Sync + 'static,
+    ) -> Self {
+        self.schedules.push(Ticker::new(schedule, job));
+        self
+    }
+
+    /// Keeps the queue's own tables bounded: a job of every night, in one process of the fleet, deletes
+    /// what they need not keep.
+    #[must_use]
+    pub fn with_pruning(self) -> Self {
+        let pool = self.database.pool().clone();
+        let history_days = self.config.history_days;
+        prune::register(self, pool, history_days)
+    }
+
+    /// Sets the clock that the schedules' timers ask how late it is; whether a fire is due is the
+    /// database's to say.
+    #[must_use]
+    pub fn with_clock(mut self, clock: SharedClock) -> Self {
+        self.clock = clock;
+        self
     }
 
     /// Runs jobs of kind `J` by `handler`. A kind whose queue this process does not work on is left out.
@@ -245,7 +293,7 @@ impl Runtime {
         shutdown: CancellationToken,
         drain: Duration,
     ) -> Result<(), CoreTaskEnded> {
-        let pool = self.database.pool().clone();
+        let pool = self.database.hot().clone();
         let settler = Settler {
             pool: pool.clone(),
             bus: self.bus.clone(),
@@ -292,6 +340,16 @@ impl Runtime {
             tasks.spawn(async move {
                 worker.await;
                 "worker"
+            });
+        }
+        for ticker in self.schedules {
+            let (pool, bus) = (self.database.pool().clone(), self.bus.clone());
+            let (clock, firing) = (Arc::clone(&self.clock), shutdown.clone());
+            tasks.spawn(async move {
+                let running = ticker.run(pool, bus, &*clock);
+                firing.run_until_cancelled(running).await;
+                // It returns at the shutdown only, which waits for other things.
+                std::future::pending().await
             });
         }
         let renewing = renewer::run(
@@ -407,13 +465,15 @@ mod tests {
             ("WORKER_CONCURRENCY", "turns=0"),
             ("QUEUE_LEASE_SECONDS", "1"),
             ("QUEUE_IDLE_POLL_SECONDS", "forever"),
+            ("JOB_HISTORY_DAYS", "0"),
         ]);
         assert_eq!(
             found,
             [
                 "WORKER_CONCURRENCY",
                 "QUEUE_LEASE_SECONDS",
-                "QUEUE_IDLE_POLL_SECONDS"
+                "QUEUE_IDLE_POLL_SECONDS",
+                "JOB_HISTORY_DAYS"
             ]
         );
     }

@@ -7,6 +7,8 @@ mod claim;
 mod enqueue;
 mod finish;
 mod lease;
+pub(crate) mod prune;
+pub(crate) mod schedule;
 
 use std::time::Duration;
 

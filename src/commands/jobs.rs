@@ -15,7 +15,7 @@ use anyhow::bail;
 use clap::Subcommand;
 use jobs::{
     Cancelled, JobId,
-    operator::{self, JobDetail, JobFilter, JobSummary},
+    operator::{self, JobDetail, JobFilter, JobSummary, ScheduleSummary},
 };
 use serde_json::{Value, json};
 use store::{
@@ -75,6 +75,8 @@ enum Action {
         /// The queue
         queue: String,
     },
+    /// Show what is enqueued by the clock, and when next
+    Schedules,
 }
 
 #[derive(Debug, clap::Args)]
@@ -175,6 +177,10 @@ async fn act(
             (page(&job), serde_json::to_value(job)?)
         }
         Action::Retry(args) => retry(args, database).await?,
+        Action::Schedules => {
+            let schedules = operator::schedules(pool).await?;
+            (timetable(&schedules), serde_json::to_value(schedules)?)
+        }
         Action::Cancel { id } => {
             let mut after = Wake::default();
             let cancelled = operator::cancel_one(pool, JobId(id), &mut after).await?;
@@ -281,6 +287,31 @@ fn table(jobs: &[JobSummary]) -> String {
         );
         lines += line.trim_end();
         lines.push('\n');
+    }
+    lines
+}
+
+/// A line a schedule.
+fn timetable(schedules: &[ScheduleSummary]) -> String {
+    if schedules.is_empty() {
+        return "no schedules: no worker has run yet\n".to_owned();
+    }
+    let mut lines = format!(
+        "{:<20} {:<16} {:<20} {:<17} {:>10}  NEXT FIRE\n",
+        "NAME", "CRON", "TIME ZONE", "LAST FIRE (LOCAL)", "JOB"
+    );
+    for schedule in schedules {
+        let job = schedule.last_job_id.map(|id| id.to_string());
+        let _ = writeln!(
+            lines,
+            "{:<20} {:<16} {:<20} {:<17} {:>10}  {}",
+            schedule.name,
+            schedule.cron,
+            schedule.time_zone,
+            schedule.last_fire_local.as_deref().unwrap_or("-"),
+            job.as_deref().unwrap_or("-"),
+            schedule.next_fire_at.as_deref().unwrap_or("-"),
+        );
     }
     lines
 }

@@ -63,7 +63,8 @@ impl WorkConfig {
         let bus = process.bus().clone();
         let deps = Deps::build(self.worker, &database, bus.clone())
             .context("the client of the providers could not be made")?;
-        let runtime = workers::register(Runtime::new(database, bus, self.queue), &deps);
+        let runtime = Runtime::new(database, bus, self.queue).with_pruning();
+        let runtime = workers::register(runtime, &deps);
         process.write_events(deps.events);
         process.run_jobs(runtime, prepare(deps.knowledge));
         Ok(())

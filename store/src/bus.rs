@@ -148,7 +148,7 @@ impl Bus {
     /// Carries signals to and from other processes until `shutdown`; reconnects for ever. What was
     /// published before the shutdown is still sent: others wait for the work that was handed back.
     pub async fn run(&self, database: &Database, shutdown: CancellationToken) {
-        let notifying = self.notify(database.pool(), &shutdown);
+        let notifying = self.notify(database.hot(), &shutdown);
         let listening = shutdown.run_until_cancelled(self.listen(database));
         tokio::join!(notifying, listening);
     }

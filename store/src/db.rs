@@ -19,6 +19,8 @@ static MIGRATOR: Migrator = sqlx::migrate!("../migrations");
 
 /// How long a request for a pooled connection waits before it fails.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Of [`Database::hot`]: claims, two batches of verdicts, frames or reads.
+const HOT_CONNECTIONS: u32 = 5;
 
 /// Between two looks at a schema that is too old: somebody has to migrate it.
 const SCHEMA_LOOK: Duration = Duration::from_secs(5);
@@ -106,7 +108,15 @@ impl DatabaseConfig {
             .max_connections(self.max_connections)
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .connect_lazy_with(options.clone());
-        Ok(Database { pool, options })
+        let hot = PgPoolOptions::new()
+            .max_connections(HOT_CONNECTIONS)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            // One round trip less for each statement; whoever uses it repeats what failed.
+            .test_before_acquire(false)
+            // All of their statements have an index. A plan that was made while a table was empty is
+            // kept for long, and must not be one that reads the whole table once it is full.
+            .connect_lazy_with(options.clone().options([("enable_seqscan", "off")]));
+        Ok(Database { pool, hot, options })
     }
 }
 
@@ -122,6 +132,7 @@ fn is_local(host: &str) -> bool {
 #[derive(Debug, Clone)]
 pub struct Database {
     pool: PgPool,
+    hot: PgPool,
     options: PgConnectOptions,
 }
 
@@ -129,6 +140,13 @@ impl Database {
     /// The connections that everybody shares.
     pub fn pool(&self) -> &PgPool {
         &self.pool
+    }
+
+    /// A few connections for the tasks of the process that issue the same statements all day: claims,
+    /// verdicts, frames, wake-ups. A statement may fail because its connection was lost a while ago:
+    /// for those who repeat what failed, and need not be told that it was done twice.
+    pub fn hot(&self) -> &PgPool {
+        &self.hot
     }
 
     /// A pool of one connection of its own, for a task that must not wait for the others.

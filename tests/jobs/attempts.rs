@@ -89,7 +89,7 @@ async fn a_wait_beyond_all_ranges_is_a_year_and_not_the_end_of_the_process() {
     let id = queue.enqueue(&work(1)).await;
     assert_wait(queue.failed(id, 1).await.wait, 366.0 * 86_400.0);
     queue
-        .execute("update queue.jobs set run_at = 'infinity'")
+        .execute("update queue.jobs set run_at = '290000-01-01'")
         .await;
     queue.bus.jobs_ready(Work::QUEUE);
     let other = queue.enqueue(&work(2)).await;

@@ -2,7 +2,7 @@
 
 use jobs::{
     JobKind,
-    catalog::{KnowledgeIndexDocument, TurnProcess},
+    catalog::{KnowledgeIndexDocument, QueuePrune, TurnProcess},
 };
 use serde_json::{Value, json};
 
@@ -53,5 +53,23 @@ fn the_indexing_of_a_document_is_stored_as_it_always_was() {
     });
     assert_eq!(stored(&job), expected);
     let read: KnowledgeIndexDocument = serde_json::from_value(expected["payload"].clone()).unwrap();
+    assert_eq!(read, job);
+}
+
+#[test]
+fn a_night_of_pruning_is_stored_as_it_always_was() {
+    let job = QueuePrune {
+        date: "2026-11-21".to_owned(),
+    };
+    let expected = json!({
+        "kind": "queue.prune",
+        "queue": "maintenance",
+        "waits": [1, 3, 9],
+        "unique": "2026-11-21",
+        "serial": "queue.prune",
+        "payload": { "date": "2026-11-21" },
+    });
+    assert_eq!(stored(&job), expected);
+    let read: QueuePrune = serde_json::from_value(expected["payload"].clone()).unwrap();
     assert_eq!(read, job);
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use jobs::JobKind;
+use jobs::{JobKind, schedule::Schedule};
 
 use super::support::{Notes, Queue, Work, config, noting, until, work};
 
@@ -31,8 +31,11 @@ async fn noise(queue: &Queue) -> i64 {
 #[tokio::test]
 async fn an_idle_process_issues_no_statement() {
     let queue = Queue::new().await;
+    let yearly = Schedule::parse("yearly", "0 0 1 1 *", "UTC").unwrap();
     let process = queue.remote("idle", &config(), |runtime| {
-        runtime.register::<Work, _, _>(noting(&Notes::default()))
+        runtime
+            .register::<Work, _, _>(noting(&Notes::default()))
+            .schedule(yearly, |_| work(0))
     });
     let process = process.listening().await;
     // It has worked, and something is left that is none of its business now.

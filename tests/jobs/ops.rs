@@ -1,8 +1,10 @@
 //! What a person on duty sees and does with nothing but SQL, as the role that is meant for it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use jobs::{HandlerResult, JobContext, JobError, JobId, JobKind, Outcome};
+use jobs::{
+    EnqueueOptions, HandlerResult, JobContext, JobError, JobId, JobKind, Outcome, enqueue_with,
+};
 use sandbox::postgres::{MIGRATOR, TestDatabase};
 use sqlx::{AssertSqlSafe, PgPool, Row, postgres::PgPoolOptions, query, query_scalar};
 
@@ -308,12 +310,17 @@ async fn running_and_waiting_jobs_are_cancelled_by_their_workers() {
         .await;
     let running = queue.enqueue(&keyed(1)).await;
     let blocked = queue.enqueue(&keyed(2)).await;
-    let later = queue.enqueue(&work(3)).await;
-    query("update queue.jobs set run_at = now() + interval '1 hour' where id = $1")
-        .bind(later.0)
-        .execute(&queue.pool)
+    // Never due for a moment: the worker may just be looking.
+    let mut tx = queue.pool.begin().await.unwrap();
+    let in_an_hour = EnqueueOptions {
+        delay: Duration::from_hours(1),
+        ..EnqueueOptions::default()
+    };
+    let later = enqueue_with(&mut tx, &work(3), &in_an_hour)
         .await
-        .unwrap();
+        .unwrap()
+        .id;
+    tx.commit().await.unwrap();
     query("select pg_notify('growth_chat', E'test\\nr')")
         .execute(&queue.pool)
         .await

@@ -292,6 +292,7 @@ pub(super) fn config() -> QueueConfig {
         lease: LEASE,
         // Nothing in these tests is found by the fallback poll.
         idle_poll: None,
+        ..QueueConfig::default()
     }
 }
 

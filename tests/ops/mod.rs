@@ -274,11 +274,11 @@ async fn what_is_not_there_is_named_in_a_sentence() {
         ("retry 4", "job 4 is running: there is nothing to retry\n"),
         (
             "pause turn",
-            "there is no queue \"turn\": the queues are knowledge, turns\n",
+            "there is no queue \"turn\": the queues are knowledge, maintenance, turns\n",
         ),
         (
             "resume turn",
-            "there is no queue \"turn\": the queues are knowledge, turns\n",
+            "there is no queue \"turn\": the queues are knowledge, maintenance, turns\n",
         ),
     ] {
         assert_eq!(
@@ -304,4 +304,44 @@ async fn a_database_that_was_not_migrated_is_named() {
         .unwrap();
     let said = desk.refuses("list").await;
     assert!(said.contains("run `growth-chat migrate`"), "{said}");
+}
+
+#[tokio::test]
+async fn schedules_are_shown_with_their_last_and_next_fire() {
+    let desk = Desk::new().await;
+    let none = desk.says("schedules").await;
+    assert_eq!(none, "no schedules: no worker has run yet\n");
+    query(
+        "insert into queue.schedules (name, cron, time_zone, since, settled, last_fire, last_job_id, next_fire_at)
+         values ('backup', '0 2 * * *', 'Europe/Berlin', now(), '2026-11-21T01:00:00Z', '2026-11-21T02:00:00', 7,
+                 '2026-11-22T01:00:00Z'),
+                ('new', '*/5 * * * *', 'UTC', now(), now(), null, null, null)",
+    )
+    .execute(&desk.pool)
+    .await
+    .unwrap();
+    let schedules = desk.json("schedules").await;
+    let backup = json!({
+        "name": "backup",
+        "cron": "0 2 * * *",
+        "time_zone": "Europe/Berlin",
+        "last_fire_local": "2026-11-21T02:00",
+        "last_job_id": 7,
+        "next_fire_at": "2026-11-22T01:00:00Z",
+    });
+    assert_eq!(schedules[0], backup);
+    let text = desk.says("schedules").await;
+    let rows: Vec<Vec<&str>> = text
+        .lines()
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    assert_eq!(rows[0][..2], ["NAME", "CRON"]);
+    let last = [
+        "Europe/Berlin",
+        "2026-11-21T02:00",
+        "7",
+        "2026-11-22T01:00:00Z",
+    ];
+    assert_eq!(rows[1][6..], last);
+    assert_eq!(rows[2][6..], ["UTC", "-", "-", "-"]);
 }

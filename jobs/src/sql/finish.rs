@@ -1,4 +1,8 @@
 //! Jobs on their way out, or back.
+//!
+//! A job that is running has a worker, and no other job has (a constraint of the table). Statements that
+//! have the job's id ask for the worker: asked for the state, Postgres may find the job by the index of
+//! the running ones instead, reading all of it and of what vacuum has left in it.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -42,7 +46,7 @@ pub(crate) async fn put_back(
                errors = case when $5::text is null then errors
                         else errors || jsonb_build_object('attempt', attempt, 'at', clock_timestamp(), 'error', $5::text) end,
                attempt = attempt - $6
-           where id = $1 and lease = $2 and state = 'running'
+           where id = $1 and lease = $2 and worker is not null
            returning extract(epoch from run_at - clock_timestamp())::float8 as "wait!""#,
         fence.id.0,
         fence.lease,
@@ -115,7 +119,7 @@ pub(crate) async fn finish_many(pool: &PgPool, fences: &[Fence]) -> sqlx::Result
         sqlx::query!(
             "with ended as (
                  delete from queue.jobs
-                 where id = any($1::bigint[]) and lease = $2 and state = 'running' and serial_key is null
+                 where id = any($1::bigint[]) and lease = $2 and worker is not null and serial_key is null
                  returning *
              )
              insert into queue.history (id, queue, kind, outcome, priority, attempt, max_attempts, retry_waits, worker,

@@ -43,7 +43,7 @@ pub(crate) async fn renew(
                update queue.jobs j set lease_until = clock_timestamp() + $3
                from asked a
                where j.id = any(array(select id from mine))
-                 and a.id = j.id and a.held and j.lease = a.lease and j.state = 'running'
+                 and a.id = j.id and a.held and j.lease = a.lease and j.worker is not null
            )
            select id as "id!", lease as "lease!", live as "live!", held as "held!",
                   coalesce(cancel_requested, false) as "cancel!"
@@ -102,7 +102,7 @@ pub(crate) async fn abandoned(pool: &PgPool, lease: Duration) -> sqlx::Result<Ve
 pub(crate) async fn lock_abandoned(conn: &mut PgConnection, job: &Abandoned) -> sqlx::Result<bool> {
     let row = sqlx::query!(
         "select id from queue.jobs
-         where id = $1 and lease = $2 and state = 'running' and lease_until < now() for update skip locked",
+         where id = $1 and lease = $2 and worker is not null and lease_until < now() for update skip locked",
         job.id,
         job.lease,
     )
