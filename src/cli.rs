@@ -32,7 +32,7 @@ pub(crate) enum Command {
     Migrate,
     /// Bring files and folders into the knowledge base; needs no worker
     Index(IndexArgs),
-    /// Look at the queue's jobs, retry and cancel them, pause queues; needs the database only
+    /// Look at the queue's jobs, add, retry and cancel them, pause queues; needs the database only
     Jobs(JobsArgs),
     /// Print the API's OpenAPI document
     Openapi,
