@@ -32,7 +32,7 @@ pub(crate) enum Command {
     Migrate,
     /// Bring files and folders into the knowledge base; needs no worker
     Index(IndexArgs),
-    /// Look at the queue's jobs, retry and cancel them, pause queues; needs the database only
+    /// Look at the queue's jobs, add, retry and cancel them, pause queues; needs the database only
     Jobs(JobsArgs),
     /// Print the API's OpenAPI document
     Openapi,
@@ -124,7 +124,10 @@ mod tests {
             "growth-chat jobs show 7 --json",
             "growth-chat jobs --json retry 7 8",
             "growth-chat jobs retry --kind turn.process --since 90m",
+            "growth-chat jobs add turn.process {} --in 90 --priority -1 --json",
+            "growth-chat jobs add --in 2h turn.process {}",
             "growth-chat jobs cancel 7",
+            "growth-chat jobs tail --queue turns --kind turn.process --failed -n 0 --json",
             "growth-chat jobs pause turns",
             "growth-chat jobs resume turns",
         ] {
@@ -135,6 +138,14 @@ mod tests {
             "growth-chat jobs list --state lost",
             "growth-chat jobs list --limit 0",
             "growth-chat jobs show seven",
+            "growth-chat jobs show 0",
+            "growth-chat jobs show -7",
+            "growth-chat jobs cancel 99999999999999999999",
+            "growth-chat jobs add turn.process",
+            "growth-chat jobs add turn.process {} --in -5",
+            "growth-chat jobs add turn.process {} --in soon",
+            "growth-chat jobs add turn.process {} --priority 40000",
+            "growth-chat jobs tail -n 1001",
             "growth-chat jobs retry",
             "growth-chat jobs retry 7 --kind k --since 1h",
             "growth-chat jobs retry --kind k",

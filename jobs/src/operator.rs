@@ -1,6 +1,10 @@
 //! What a person may ask of the queue: the same as the functions and views of the schema `ops`, for
 //! the command line.
 
+mod add;
+mod known;
+mod tail;
+
 use std::time::Duration;
 
 use serde::Serialize;
@@ -8,8 +12,12 @@ use serde_json::Value;
 use sqlx::{PgPool, error::DatabaseError};
 use store::bus::Wake;
 
+use self::known::{check_kind, check_queue};
+pub use self::{
+    add::{Added, add},
+    tail::{Look, Tail, TailFilter, Transition},
+};
 use crate::{
-    catalog,
     enqueue::{Cancelled, QueueError, cancel, lock_serial_key},
     fence::JobId,
     sql::interval,
@@ -90,10 +98,16 @@ pub struct JobDetail {
     pub attempt: i16,
     /// How many it has.
     pub max_attempts: i16,
+    /// Smaller is served first.
+    pub priority: i16,
     /// At most one job with this key runs at a time.
     pub serial_key: Option<String>,
     /// No other live job of the kind has this key.
     pub unique_key: Option<String>,
+    /// Jobs with this key share a token bucket.
+    pub rate_key: Option<String>,
+    /// The W3C `traceparent` of what it belongs to.
+    pub trace: Option<String>,
     /// When it was enqueued.
     pub created_at: String,
     /// When its newest attempt began.
@@ -106,8 +120,24 @@ pub struct JobDetail {
     pub errors: Value,
 }
 
+/// Refuses a filter with a queue or a kind that nobody knows.
+async fn check_names(
+    pool: &PgPool,
+    queue: Option<&str>,
+    kind: Option<&str>,
+) -> Result<(), OperatorError> {
+    if let Some(queue) = queue {
+        check_queue(pool, queue).await?;
+    }
+    if let Some(kind) = kind {
+        check_kind(pool, kind).await?;
+    }
+    Ok(())
+}
+
 /// The newest jobs that match.
 pub async fn list(pool: &PgPool, filter: &JobFilter) -> Result<Vec<JobSummary>, OperatorError> {
+    check_names(pool, filter.queue.as_deref(), filter.kind.as_deref()).await?;
     let jobs = sqlx::query_as!(
         JobSummary,
         r#"select id as "id!", queue as "queue!", kind as "kind!", state as "state!", attempt as "attempt!",
@@ -139,17 +169,18 @@ pub async fn show(pool: &PgPool, id: JobId) -> Result<JobDetail, OperatorError> 
     sqlx::query_as!(
         JobDetail,
         r#"select id as "id!", queue as "queue!", kind as "kind!", state as "state!", attempt as "attempt!",
-                  max_attempts as "max_attempts!", serial_key, unique_key, errors as "errors!",
+                  max_attempts as "max_attempts!", priority as "priority!", serial_key, unique_key, rate_key, trace,
+                  errors as "errors!",
                   to_char(created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') as "created_at!",
                   to_char(started_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') as started_at,
                   to_char(run_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') as run_at,
                   to_char(finished_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') as finished_at
-           from (select id, queue, kind, state, attempt, max_attempts, serial_key, unique_key, errors,
-                        created_at, started_at, run_at, null::timestamptz as finished_at
+           from (select id, queue, kind, state, attempt, max_attempts, priority, serial_key, unique_key,
+                        rate_key, trace, errors, created_at, started_at, run_at, null::timestamptz as finished_at
                  from queue.jobs where id = $1
                  union all
-                 select id, queue, kind, outcome, attempt, max_attempts, serial_key, unique_key, errors,
-                        created_at, started_at, null, finished_at
+                 select id, queue, kind, outcome, attempt, max_attempts, priority, serial_key, unique_key,
+                        rate_key, trace, errors, created_at, started_at, null, finished_at
                  from queue.history where id = $1) job"#,
         id.0
     )
@@ -207,6 +238,7 @@ pub async fn retry_failed(
     kind: &str,
     since: Duration,
 ) -> Result<Vec<JobId>, OperatorError> {
+    check_kind(pool, kind).await?;
     let ids = sqlx::query_scalar!(
         r#"select ops.retry_failed($1, now() - $2::interval) as "id!""#,
         kind,
@@ -241,7 +273,7 @@ pub async fn cancel_one(
 
 /// Pauses a queue; false: it was paused already.
 pub async fn pause(pool: &PgPool, queue: &str) -> Result<bool, OperatorError> {
-    known(pool, queue).await?;
+    check_queue(pool, queue).await?;
     let paused = sqlx::query_scalar!(r#"select ops.pause_queue($1) as "paused!""#, queue)
         .fetch_one(pool)
         .await?;
@@ -250,30 +282,9 @@ pub async fn pause(pool: &PgPool, queue: &str) -> Result<bool, OperatorError> {
 
 /// Resumes a queue; false: it was not paused. Workers are told.
 pub async fn resume(pool: &PgPool, queue: &str) -> Result<bool, OperatorError> {
-    known(pool, queue).await?;
+    check_queue(pool, queue).await?;
     let resumed = sqlx::query_scalar!(r#"select ops.resume_queue($1) as "resumed!""#, queue)
         .fetch_one(pool)
         .await?;
     Ok(resumed)
-}
-
-/// A queue with a wrong name would be paused to no effect.
-async fn known(pool: &PgPool, queue: &str) -> Result<(), OperatorError> {
-    let known = catalog::QUEUES.contains(&queue)
-        || sqlx::query_scalar!(
-            r#"select exists (select 1 from ops.queues where queue = $1) as "known!""#,
-            queue
-        )
-        .fetch_one(pool)
-        .await?;
-    if known {
-        return Ok(());
-    }
-    let mut names = catalog::QUEUES.to_vec();
-    names.sort_unstable();
-    names.dedup();
-    let names = names.join(", ");
-    Err(OperatorError::Refused(format!(
-        "there is no queue {queue:?}: the queues are {names}"
-    )))
 }

@@ -1,5 +1,9 @@
 //! `growth-chat jobs …`: looks at the queue and acts on it, with nothing but the database.
 
+mod add;
+mod tail;
+mod terminal;
+
 use std::{
     fmt::Write as _,
     io::{self, Write},
@@ -20,6 +24,7 @@ use store::{
 };
 use tokio_util::sync::CancellationToken;
 
+use self::{add::AddArgs, tail::TailArgs, terminal::printable};
 use crate::{
     process::fresh_name,
     reach::{open_database, reach_migrated},
@@ -37,18 +42,27 @@ pub(crate) struct JobsArgs {
 
 #[derive(Debug, Subcommand)]
 enum Action {
+    /// Enqueue one job by hand
+    Add(AddArgs),
     /// List live jobs, the newest first
     List(ListArgs),
     /// Show a job with the error of every attempt
     Show {
         /// The job
+        #[arg(value_parser = job_id, allow_negative_numbers = true)]
         id: i64,
     },
+    /// Follow what happens to the jobs, until Ctrl-C
+    ///
+    /// It looks twice a second for as long as it runs, which keeps a database awake that would go to
+    /// sleep when idle. At rates that no eye follows it leaves something out, and says so.
+    Tail(TailArgs),
     /// Run dead jobs again, and waiting ones now
     Retry(RetryArgs),
     /// Cancel a live job
     Cancel {
         /// The job
+        #[arg(value_parser = job_id, allow_negative_numbers = true)]
         id: i64,
     },
     /// Let the jobs of a queue wait; running ones go on to their end
@@ -87,38 +101,48 @@ struct ListArgs {
 #[derive(Debug, clap::Args)]
 struct RetryArgs {
     /// The jobs
-    #[arg(required_unless_present = "kind", conflicts_with = "kind")]
+    #[arg(required_unless_present = "kind", conflicts_with = "kind", value_parser = job_id,
+          allow_negative_numbers = true)]
     ids: Vec<i64>,
     /// The dead jobs of this kind, the oldest 1,000
     #[arg(long, requires = "since")]
     kind: Option<String>,
     /// That died within this time: 90s, 30m, 1h, 7d
-    #[arg(long, requires = "kind", value_parser = duration)]
+    #[arg(long, requires = "kind", value_parser = duration, allow_hyphen_values = true)]
     since: Option<Duration>,
 }
 
 /// Reads a number and its unit.
 fn duration(text: &str) -> Result<Duration, String> {
-    let parsed = text
-        .split_at_checked(text.len().saturating_sub(1))
-        .and_then(|(number, unit)| {
-            let seconds = match unit {
-                "s" => 1,
-                "m" => 60,
-                "h" => 3_600,
-                "d" => 86_400,
-                _ => return None,
-            };
-            number.parse::<u64>().ok()?.checked_mul(seconds)
-        });
-    let seconds = parsed.ok_or("a number and s, m, h or d, such as 1h")?;
-    Ok(Duration::from_secs(seconds))
+    let digits = text.trim_end_matches(|last: char| !last.is_ascii_digit());
+    let unit = match &text[digits.len()..] {
+        "" | "s" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        "d" => 86_400,
+        _ => 0,
+    };
+    let whole = !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit());
+    if unit == 0 || !whole {
+        return Err("a number and s, m, h or d, such as 90s or 1h".to_owned());
+    }
+    // Beyond what is counted, it is too long for whatever it is for.
+    let seconds = digits.parse().unwrap_or(u64::MAX);
+    Ok(Duration::from_secs(seconds.saturating_mul(unit)))
+}
+
+/// Reads the id of a job.
+fn job_id(text: &str) -> Result<i64, String> {
+    let id = text.parse().ok().filter(|id| *id > 0);
+    id.ok_or_else(|| format!("a job's id is a whole number from 1 to {}", i64::MAX))
 }
 
 pub(crate) async fn run(args: JobsArgs) -> anyhow::Result<ExitCode> {
     let database = open_database()?;
     reach_migrated(&database).await?;
-    let (text, value) = act(args.action, &database).await?;
+    let Some((text, value)) = act(args.action, args.json, &database).await? else {
+        return Ok(ExitCode::SUCCESS);
+    };
     let mut out = io::stdout().lock();
     if args.json {
         writeln!(out, "{value}")?;
@@ -128,10 +152,15 @@ pub(crate) async fn run(args: JobsArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Does it; returns what to say, for people and for programs.
-async fn act(action: Action, database: &Database) -> anyhow::Result<(String, Value)> {
+/// Does it; returns what is left to say, for people and for programs.
+async fn act(
+    action: Action,
+    json: bool,
+    database: &Database,
+) -> anyhow::Result<Option<(String, Value)>> {
     let pool = database.pool();
-    Ok(match action {
+    Ok(Some(match action {
+        Action::Add(args) => add::run(args, database).await?,
         Action::List(args) => {
             let filter = JobFilter {
                 queue: args.queue,
@@ -181,7 +210,11 @@ async fn act(action: Action, database: &Database) -> anyhow::Result<(String, Val
             let value = json!({ "queue": queue, "paused": false, "changed": changed });
             (format!("queue {queue} {words}\n"), value)
         }
-    })
+        Action::Tail(args) => {
+            tail::run(args, json, database).await?;
+            return Ok(None);
+        }
+    }))
 }
 
 async fn retry(args: RetryArgs, database: &Database) -> anyhow::Result<(String, Value)> {
@@ -232,20 +265,25 @@ fn table(jobs: &[JobSummary]) -> String {
     if jobs.is_empty() {
         return "no jobs\n".to_owned();
     }
+    let widest = |text: fn(&JobSummary) -> &str, least: usize| {
+        let widths = jobs.iter().map(|job| printable(text(job)).chars().count());
+        widths.max().unwrap_or_default().max(least)
+    };
+    let (queue, kind) = (widest(|job| &job.queue, 12), widest(|job| &job.kind, 26));
     let mut lines = format!(
-        "{:>10}  {:<12} {:<26} {:<8} {:>8}  {:<20}  LAST ERROR\n",
+        "{:>10}  {:<queue$} {:<kind$} {:<9} {:>8}  {:<20}  LAST ERROR\n",
         "ID", "QUEUE", "KIND", "STATE", "ATTEMPTS", "RUN AT"
     );
     for job in jobs {
         let attempts = format!("{}/{}", job.attempt, job.max_attempts);
         let line = format!(
-            "{:>10}  {:<12} {:<26} {:<8} {attempts:>8}  {:<20}  {}",
+            "{:>10}  {:<queue$} {:<kind$} {:<9} {attempts:>8}  {:<20}  {}",
             job.id,
-            job.queue,
-            job.kind,
+            printable(&job.queue),
+            printable(&job.kind),
             job.state,
             job.run_at.as_deref().unwrap_or("-"),
-            job.last_error.as_deref().unwrap_or_default().escape_debug(),
+            printable(job.last_error.as_deref().unwrap_or_default()),
         );
         lines += line.trim_end();
         lines.push('\n');
@@ -282,14 +320,18 @@ fn timetable(schedules: &[ScheduleSummary]) -> String {
 fn page(job: &JobDetail) -> String {
     let attempts = format!("{} of {}", job.attempt, job.max_attempts);
     let id = job.id.to_string();
+    let priority = (job.priority != 0).then(|| job.priority.to_string());
     let fields = [
         ("job", Some(id.as_str())),
         ("queue", Some(&job.queue)),
         ("kind", Some(&job.kind)),
         ("state", Some(&job.state)),
         ("attempts", Some(&attempts)),
+        ("priority", priority.as_deref()),
         ("serial key", job.serial_key.as_deref()),
         ("unique key", job.unique_key.as_deref()),
+        ("rate key", job.rate_key.as_deref()),
+        ("trace", job.trace.as_deref()),
         ("created", Some(&job.created_at)),
         ("started", job.started_at.as_deref()),
         ("runs at", job.run_at.as_deref()),
@@ -298,7 +340,7 @@ fn page(job: &JobDetail) -> String {
     let mut text = String::new();
     for (name, value) in fields {
         if let Some(value) = value {
-            let _ = writeln!(text, "{name:<11} {value}");
+            let _ = writeln!(text, "{name:<11} {}", printable(value));
         }
     }
     for failure in job.errors.as_array().into_iter().flatten() {
@@ -306,8 +348,10 @@ fn page(job: &JobDetail) -> String {
         let error = failure["error"].as_str().unwrap_or_default();
         let _ = writeln!(
             text,
-            "attempt {} failed at {at}: {error}",
-            failure["attempt"]
+            "attempt {} failed at {}: {}",
+            failure["attempt"],
+            printable(at),
+            printable(error),
         );
     }
     text

@@ -24,4 +24,5 @@ mod shutdown;
 mod slots;
 mod soak;
 mod support;
+mod tail;
 mod unique;

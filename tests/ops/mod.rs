@@ -1,6 +1,12 @@
 //! `growth-chat jobs …`, as the program that an operator runs: with the database's address and
 //! nothing else.
 
+mod add;
+mod bad_input;
+mod document;
+mod pages;
+mod tail;
+
 use std::{
     process::{Output, Stdio},
     time::Duration,
@@ -49,18 +55,20 @@ impl Desk {
     }
 
     async fn run(&self, arguments: &str) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_growth-chat"));
-        command
-            .arg("jobs")
-            .args(arguments.split_whitespace())
-            .env_clear()
-            .env("CHECKPOINT_DB_URL", self.database.url())
-            .stdin(Stdio::null())
-            .kill_on_drop(true);
-        timeout(PATIENCE, command.output())
+        let words: Vec<&str> = arguments.split_whitespace().collect();
+        self.run_words(&words).await
+    }
+
+    /// Arguments may have spaces, or be empty.
+    async fn run_words(&self, words: &[&str]) -> Output {
+        timeout(PATIENCE, self.command(words).output())
             .await
             .expect("the process does not end")
             .unwrap()
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        command(self.database.url(), words)
     }
 
     /// What it answers when all goes well.
@@ -101,6 +109,19 @@ impl Desk {
     }
 }
 
+/// `growth-chat jobs` with these arguments.
+fn command(url: &str, words: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_growth-chat"));
+    command
+        .arg("jobs")
+        .args(words)
+        .env_clear()
+        .env("CHECKPOINT_DB_URL", url)
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    command
+}
+
 #[tokio::test]
 async fn a_list_shows_what_the_filters_let_through() {
     let desk = Desk::new().await;
@@ -137,7 +158,10 @@ async fn a_list_shows_what_the_filters_let_through() {
         rows[2],
         ["1", "knowledge", "test.one", "dead", "2/2", "-", "second"]
     );
-    assert_eq!(desk.says("list --queue none").await, "no jobs\n");
+    assert_eq!(
+        desk.says("list --queue turns --state dead").await,
+        "no jobs\n"
+    );
 }
 
 #[tokio::test]
@@ -173,9 +197,9 @@ async fn jobs_are_retried_one_by_one_and_by_kind() {
     assert_eq!(due, 2);
 
     let desk = Desk::new().await;
-    let nothing = desk.says("retry --kind test.two --since 1h").await;
+    let nothing = desk.says("retry --kind turn.process --since 1h").await;
     assert!(
-        nothing.starts_with("no job of the kind test.two"),
+        nothing.starts_with("no job of the kind turn.process"),
         "{nothing}"
     );
     assert_eq!(

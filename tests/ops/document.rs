@@ -1,0 +1,135 @@
+//! `docs/operating.md`: what it says to type is what is run here.
+
+use jobs::catalog::QUEUE_RULES;
+use sqlx::{AssertSqlSafe, PgConnection, Row, postgres::PgRow, query, raw_sql};
+
+use super::Desk;
+
+const DOCUMENT: &str = include_str!("../../docs/operating.md");
+
+/// A job that died by its second attempt.
+const DEAD: &str = r#"
+    insert into queue.history (id, queue, kind, outcome, priority, attempt, max_attempts, retry_waits, payload, errors,
+                               created_at, finished_at)
+    values (42, 'knowledge', 'knowledge.index_document', 'dead', 0, 2, 2, '{1}',
+            '{"document_id": 7, "content_hash": "abc"}',
+            '[{"attempt": 1, "at": "2026-01-01T00:00:00Z", "error": "the endpoint is busy"},
+              {"attempt": 2, "at": "2026-01-01T00:00:02Z", "error": "the endpoint is gone"}]', now(), now() + interval '1 s')"#;
+
+/// The text of a section.
+fn section(title: &str) -> &'static str {
+    let (_, rest) = DOCUMENT
+        .split_once(&format!("\n## {title}\n"))
+        .unwrap_or_else(|| panic!("there is no section {title:?}"));
+    rest.split_once("\n## ").map_or(rest, |(text, _)| text)
+}
+
+/// The statements of a section's block of SQL.
+fn statements(title: &str) -> Vec<&'static str> {
+    let (_, rest) = section(title).split_once("```sql\n").unwrap();
+    let (block, _) = rest.split_once("```").unwrap();
+    block
+        .lines()
+        .map(|line| line.split_once(';').map_or(line, |(sql, _)| sql).trim())
+        .filter(|sql| !sql.is_empty())
+        .collect()
+}
+
+/// As somebody who may only operate.
+async fn operator(desk: &Desk) -> PgConnection {
+    let mut connection = desk.pool.acquire().await.unwrap().detach();
+    query("set role growth_chat_operator")
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    connection
+}
+
+async fn rows(operator: &mut PgConnection, sql: &str) -> Vec<PgRow> {
+    query(AssertSqlSafe(sql))
+        .fetch_all(operator)
+        .await
+        .unwrap_or_else(|error| panic!("{sql}: {error}"))
+}
+
+#[tokio::test]
+async fn with_only_psql_a_person_finds_why_a_job_died_and_runs_it_again() {
+    let desk = Desk::new().await;
+    raw_sql(DEAD).execute(&desk.pool).await.unwrap();
+    let mut operator = operator(&desk).await;
+    let [find, explain, retry] = statements("Why did a job die, and how does it run again")[..]
+    else {
+        panic!("the document has other steps than the test");
+    };
+    let found = rows(&mut operator, find).await;
+    assert_eq!(found[0].get::<i64, _>("id"), 42);
+    assert_eq!(
+        found[0].get::<String, _>("last_error"),
+        "the endpoint is gone"
+    );
+    let errors: String = rows(&mut operator, explain).await[0].get(0);
+    assert!(errors.contains("the endpoint is busy") && errors.contains("the endpoint is gone"));
+    assert_eq!(
+        rows(&mut operator, retry).await[0].get::<String, _>(0),
+        "ready"
+    );
+    assert_eq!(desk.state(42).await.unwrap(), "ready");
+    // What the first statement finds is the dead, and this one is alive.
+    let dead = rows(&mut operator, find).await;
+    assert!(dead.iter().all(|job| job.get::<i64, _>("id") != 42));
+}
+
+#[tokio::test]
+async fn every_statement_of_the_overview_is_one_that_an_operator_may_run() {
+    let desk = Desk::new().await;
+    raw_sql(DEAD).execute(&desk.pool).await.unwrap();
+    let mut operator = operator(&desk).await;
+    let overview = DOCUMENT.split_once("\n## ").unwrap().0;
+    let statements: Vec<String> = overview
+        .lines()
+        .filter(|line| line.starts_with('|'))
+        .flat_map(|line| line.split('`').skip(1).step_by(2))
+        .filter(|code| code.starts_with("select"))
+        .map(|sql| {
+            sql.replace("(ID)", "(42)")
+                .replace("'KIND'", "'turn.process'")
+                .replace("'Q'", "'turns'")
+        })
+        .collect();
+    assert!(statements.len() >= 9, "only {statements:?}");
+    for sql in &statements {
+        rows(&mut operator, sql).await;
+    }
+}
+
+#[tokio::test]
+async fn every_command_of_the_overview_is_one_that_the_program_knows() {
+    let desk = Desk::new().await;
+    let commands: Vec<&str> = DOCUMENT
+        .split('`')
+        .filter_map(|code| code.strip_prefix("growth-chat jobs "))
+        .map(|words| words.split_whitespace().next().unwrap())
+        .collect();
+    assert!(commands.len() >= 9, "only {commands:?}");
+    for command in commands {
+        let output = desk.run_words(&[command, "--help"]).await;
+        assert!(output.status.success(), "{command}");
+    }
+}
+
+#[test]
+fn the_limits_are_those_of_the_catalogue() {
+    let limits = section("Limits");
+    let written = limits
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .count();
+    assert_eq!(written, QUEUE_RULES.len());
+    for rules in QUEUE_RULES {
+        let fleet = rules
+            .fleet
+            .map_or("none".to_owned(), |fleet| fleet.to_string());
+        let row = format!("| `{}` | {} | {fleet} |", rules.queue, rules.slots);
+        assert!(limits.contains(&row), "{row}");
+    }
+}
