@@ -8,6 +8,7 @@ use axum::{
     middleware::{from_fn, from_fn_with_state, map_response},
     routing::get,
 };
+use jobs::QueueFigures;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tower_http::{
     catch_panic::CatchPanicLayer,
@@ -66,10 +67,10 @@ pub fn router(state: State) -> Router {
 }
 
 /// What is served on the metrics port.
-pub fn metrics_router(handle: PrometheusHandle) -> Router {
+pub fn metrics_router(recorder: PrometheusHandle, queues: QueueFigures) -> Router {
     Router::new()
         .route("/metrics", get(routes::metrics::get))
-        .with_state(handle)
+        .with_state(routes::metrics::Figures { recorder, queues })
         .route("/health", get(routes::health::get))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)

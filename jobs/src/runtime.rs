@@ -204,6 +204,10 @@ impl Runtime {
         }
     }
 
+    pub(crate) fn in_flight(&self) -> Arc<InFlight> {
+        Arc::clone(&self.in_flight)
+    }
+
     /// Runs jobs of kind `J` by `handler`. A kind whose queue this process does not work on is left out.
     #[must_use]
     pub fn register<J, H, F>(mut self, handler: H) -> Self
