@@ -71,7 +71,10 @@ impl QueueFigures {
             wakes: bus.subscribe(),
             freshness: Freshness::default(),
             read_at: Instant::now(),
-            queues: QUEUES.iter().map(|name| ((*name).to_owned(), None)).collect(),
+            queues: QUEUES
+                .iter()
+                .map(|name| ((*name).to_owned(), None))
+                .collect(),
         };
         Self {
             inner: Arc::new(Inner {
@@ -183,7 +186,12 @@ impl Inner {
         let stale = !in_time || state.freshness.failed;
         metrics::gauge!("growth_chat_queue_figures_stale").set(f64::from(u8::from(stale)));
         drop(state);
-        for (queue, count) in self.in_flight.get().into_iter().flat_map(|jobs| jobs.counts()) {
+        for (queue, count) in self
+            .in_flight
+            .get()
+            .into_iter()
+            .flat_map(|jobs| jobs.counts())
+        {
             let count = u32::try_from(count).unwrap_or(u32::MAX);
             metrics::gauge!("growth_chat_jobs_in_flight", "queue" => queue).set(f64::from(count));
         }
@@ -297,7 +305,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_queue_that_rests_is_read_once_and_again_after_something_happened() {
         let mut freshness = Freshness::default();
-        let blocked = Depth { blocked: 3.0, ..depth("a") };
+        let blocked = Depth {
+            blocked: 3.0,
+            ..depth("a")
+        };
         read(&mut freshness, &[blocked]).await;
         assert_eq!(freshness.next(Instant::now()), Next::Nothing);
         freshness.changed = true;
@@ -307,16 +318,33 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn due_and_running_jobs_are_watched_but_not_the_due_ones_of_a_paused_queue() {
-        let ready = Depth { ready: 1.0, ..depth("a") };
-        let overdue = Depth { oldest: Duration::from_secs(1), ..depth("a") };
-        let running = Depth { running: 1.0, paused: true, ..depth("a") };
+        let ready = Depth {
+            ready: 1.0,
+            ..depth("a")
+        };
+        let overdue = Depth {
+            oldest: Duration::from_secs(1),
+            ..depth("a")
+        };
+        let running = Depth {
+            running: 1.0,
+            paused: true,
+            ..depth("a")
+        };
         for moving in [ready.clone(), overdue, running] {
             let mut freshness = Freshness::default();
             read(&mut freshness, &[depth("b"), moving]).await;
             assert_eq!(freshness.next(Instant::now()), Next::Read);
         }
         let mut freshness = Freshness::default();
-        read(&mut freshness, &[Depth { paused: true, ..ready }]).await;
+        read(
+            &mut freshness,
+            &[Depth {
+                paused: true,
+                ..ready
+            }],
+        )
+        .await;
         assert_eq!(freshness.next(Instant::now()), Next::Nothing);
     }
 
@@ -342,7 +370,13 @@ mod tests {
         assert_eq!(freshness.next(Instant::now()), Next::Wait);
         let begun = Instant::now();
         tokio::time::advance(Duration::from_secs(1)).await;
-        freshness.succeeded(begun, &[Depth { ready: 1.0, ..depth("a") }]);
+        freshness.succeeded(
+            begun,
+            &[Depth {
+                ready: 1.0,
+                ..depth("a")
+            }],
+        );
         freshness.under_way = false;
         tokio::time::advance(Duration::from_secs(19)).await;
         assert_eq!(freshness.next(Instant::now()), Next::Nothing);

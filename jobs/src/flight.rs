@@ -67,7 +67,9 @@ impl InFlight {
     pub(crate) fn counts(&self) -> Vec<(Arc<str>, usize)> {
         let jobs = self.jobs.lock();
         let counts = jobs.by_queue.iter();
-        counts.map(|(queue, count)| (Arc::clone(queue), *count)).collect()
+        counts
+            .map(|(queue, count)| (Arc::clone(queue), *count))
+            .collect()
     }
 
     /// How many jobs of a queue are in flight.

@@ -293,6 +293,10 @@ impl Settler {
             metrics::counter!("growth_chat_jobs_total", "kind" => settlement.kind, "outcome" => outcome).increment(1);
             metrics::histogram!("growth_chat_job_duration_seconds", "kind" => settlement.kind)
                 .record(settlement.context.started.elapsed().as_secs_f64());
+            if matches!(outcome, "done" | "dead" | "cancelled") {
+                metrics::histogram!("growth_chat_job_attempts", "kind" => settlement.kind)
+                    .record(settlement.context.attempt);
+            }
         }
     }
 }

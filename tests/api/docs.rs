@@ -130,7 +130,9 @@ async fn the_demo_page_is_not_there_in_production() {
 async fn the_metrics_port_serves_metrics_and_health_and_nothing_else() {
     let recorder = PrometheusBuilder::new().build_recorder();
     metrics::with_local_recorder(&recorder, || metrics::gauge!("growth_chat_test").set(7));
-    let router = api::metrics_router(recorder.handle());
+    let app = App::start().await;
+    let figures = jobs::QueueFigures::new(app.pool.clone(), &app.bus);
+    let router = api::metrics_router(recorder.handle(), figures);
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0))
         .await
         .unwrap();

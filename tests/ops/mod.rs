@@ -1,6 +1,8 @@
 //! `growth-chat jobs …`, as the program that an operator runs: with the database's address and
 //! nothing else.
 
+mod metrics;
+
 use std::{
     process::{Output, Stdio},
     time::Duration,
