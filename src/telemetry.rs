@@ -2,12 +2,16 @@
 //!
 //! Standard output is for programs: one line that says where the process listens.
 
+mod json;
+
 use std::{panic, str::FromStr, time::Duration};
 
 use anyhow::{Context, Result};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use store::settings::Settings;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, fmt::format::JsonFields};
+
+use self::json::FlatJson;
 
 /// Bounds of the histograms of seconds: from what a database answers in to a model's longest answer.
 const SECONDS: [f64; 15] = [
@@ -69,9 +73,8 @@ impl LogConfig {
             .with_writer(std::io::stderr);
         let started = match self.format {
             LogFormat::Json => log
-                .json()
-                .flatten_event(true)
-                .with_span_list(false)
+                .fmt_fields(JsonFields::new())
+                .event_format(FlatJson)
                 .try_init(),
             LogFormat::Text => log.with_ansi(false).try_init(),
         };

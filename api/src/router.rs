@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::{
     Json, Router,
     http::{HeaderName, HeaderValue, Method, header},
-    middleware::{from_fn, from_fn_with_state, map_response},
+    middleware::{from_fn_with_state, map_response},
     routing::get,
 };
 use jobs::QueueFigures;
@@ -62,7 +62,7 @@ pub fn router(state: State) -> Router {
             HeaderValue::from_static("nosniff"),
         ))
         .layer(CatchPanicLayer::custom(of_panic))
-        .layer(from_fn(observe::measure))
+        .layer(from_fn_with_state(state.clone(), observe::observe))
         .with_state(state)
 }
 
@@ -132,6 +132,7 @@ fn cors(origins: &AllowedOrigins) -> CorsLayer {
             header::AUTHORIZATION,
             HeaderName::from_static("last-event-id"),
             HeaderName::from_static("idempotency-key"),
+            HeaderName::from_static(observe::TRACEPARENT),
         ])
         .expose_headers([PROTOCOL, header::RETRY_AFTER])
         .max_age(PREFLIGHT_AGE)

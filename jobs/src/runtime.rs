@@ -9,7 +9,12 @@ use std::{
 
 use apalis::prelude::WorkerContext;
 use futures::future::BoxFuture;
-use store::{bus::Bus, db::Database, settings::Settings};
+use store::{
+    bus::Bus,
+    db::Database,
+    ids::{SharedEntropy, SystemEntropy},
+    settings::Settings,
+};
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinSet,
@@ -175,6 +180,7 @@ pub struct Runtime {
     database: Database,
     bus: Bus,
     config: QueueConfig,
+    entropy: SharedEntropy,
     in_flight: Arc<InFlight>,
     settlements: mpsc::UnboundedSender<Settlement>,
     settled: mpsc::UnboundedReceiver<Settlement>,
@@ -193,6 +199,7 @@ impl Runtime {
             database,
             bus,
             config,
+            entropy: Arc::new(SystemEntropy),
             in_flight: Arc::default(),
             settlements,
             settled,
@@ -223,8 +230,12 @@ impl Runtime {
         }
         let capacity = self.config.slots(J::QUEUE);
         for name in std::iter::once(&J::KIND).chain(J::ALIASES) {
-            let (intake, context, running) =
-                backend::worker::<J, _, _>(capacity, self.settlements.clone(), handler.clone());
+            let (intake, context, running) = backend::worker::<J, _, _>(
+                capacity,
+                self.settlements.clone(),
+                Arc::clone(&self.entropy),
+                handler.clone(),
+            );
             self.intakes.insert(name, (J::KIND, intake));
             self.workers.push((context, running));
             if let Some(rate) = J::RATE {

@@ -13,6 +13,7 @@ use store::{
     db::reconnect_waits,
 };
 use tokio::sync::mpsc;
+use tracing::field::display;
 
 use crate::{
     end::end_with,
@@ -169,7 +170,11 @@ impl Settler {
     async fn record(&self, settlement: &Settlement) {
         let fence = settlement.context.fence;
         if let Verdict::Failed(error) = &settlement.verdict {
-            tracing::warn!(job = fence.id.0, kind = settlement.kind, attempt = settlement.context.attempt,
+            let trace_id = settlement
+                .context
+                .trace()
+                .map(|trace| display(trace.trace_id()));
+            tracing::warn!(trace_id, job_id = fence.id.0, kind = settlement.kind, attempt = settlement.context.attempt,
                 error = %error, "an attempt failed");
         }
         let outcome = match settlement.write() {

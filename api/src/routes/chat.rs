@@ -1,13 +1,13 @@
 //! `POST /chat`: send a message; the answer is the turn's stream, or 202 with where to find it.
 
 use axum::{
-    Json,
+    Extension, Json,
     extract::{OriginalUri, Request, State as StateOf},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde::{Deserialize, Serialize};
-use store::events::Cursor;
+use store::{events::Cursor, trace::TraceContext};
 use utoipa::ToSchema;
 
 use crate::{
@@ -65,6 +65,7 @@ pub(crate) async fn post(
     OriginalUri(uri): OriginalUri,
     KnownQuery(query): KnownQuery<ChatQuery>,
     credentials: Credentials,
+    Extension(trace): Extension<TraceContext>,
     request: Request,
 ) -> Result<Response, Problem> {
     let headers = request.headers().clone();
@@ -76,7 +77,7 @@ pub(crate) async fn post(
     let accepted = {
         let state = state.clone();
         to_the_end(async move {
-            accept::accept(&state, credentials, message)
+            accept::accept(&state, credentials, message, trace)
                 .await
                 .map_err(Problem::from)
         })
