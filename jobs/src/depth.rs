@@ -144,7 +144,7 @@ impl Reading {
                 state.keep(depths);
             }
             Err(error) => {
-                if !state.freshness.failed {
+                if state.freshness.last != Last::Failed {
                     tracing::warn!(error = %error, "the figures of the queue could not be read");
                 }
                 state.freshness.failed();
@@ -183,8 +183,8 @@ impl Inner {
             metrics::gauge!("growth_chat_queue_paused", "queue" => queue.clone())
                 .set(f64::from(u8::from(paused)));
         }
-        let stale = !in_time || state.freshness.failed;
-        metrics::gauge!("growth_chat_queue_figures_stale").set(f64::from(u8::from(stale)));
+        let outdated = !in_time || state.freshness.last == Last::Failed;
+        metrics::gauge!("growth_chat_queue_figures_stale").set(f64::from(u8::from(outdated)));
         drop(state);
         for (queue, count) in self
             .in_flight
@@ -219,17 +219,25 @@ enum Next {
     Read,
 }
 
+/// What the last read found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Last {
+    /// Nothing that changes by itself.
+    Resting,
+    /// Jobs that run or are due.
+    Moving,
+    /// No database.
+    Failed,
+}
+
 /// Decides when the figures are read again.
 #[derive(Debug)]
 struct Freshness {
     /// Something happened since the last read began.
     changed: bool,
-    /// The last read showed jobs that are due or run.
-    moving: bool,
+    last: Last,
     /// When the first of the scheduled jobs that were seen is due.
     due_at: Option<Instant>,
-    /// Whether the last read failed.
-    failed: bool,
     not_before: Option<Instant>,
     under_way: bool,
 }
@@ -238,9 +246,8 @@ impl Default for Freshness {
     fn default() -> Self {
         Self {
             changed: true,
-            moving: false,
+            last: Last::Resting,
             due_at: None,
-            failed: false,
             not_before: None,
             under_way: false,
         }
@@ -254,7 +261,7 @@ impl Freshness {
         }
         let became_due = self.due_at.is_some_and(|due_at| due_at <= now);
         let rests = self.not_before.is_some_and(|not_before| now < not_before);
-        if rests || !(self.changed || self.moving || became_due) {
+        if rests || !(self.changed || self.last == Last::Moving || became_due) {
             return Next::Nothing;
         }
         self.changed = false;
@@ -264,16 +271,19 @@ impl Freshness {
 
     fn succeeded(&mut self, begun: Instant, depths: &[Depth]) {
         let now = Instant::now();
-        self.moving = depths.iter().any(Depth::is_moving);
+        self.last = if depths.iter().any(Depth::is_moving) {
+            Last::Moving
+        } else {
+            Last::Resting
+        };
         let due_in = depths.iter().filter_map(|depth| depth.due_in).min();
         self.due_at = due_in.and_then(|wait| now.checked_add(wait));
-        self.failed = false;
         self.not_before = Some(now + SHORTEST_PAUSE.max((now - begun) * PAUSE_FACTOR));
     }
 
     fn failed(&mut self) {
         self.changed = true;
-        self.failed = true;
+        self.last = Last::Failed;
         self.not_before = Some(Instant::now() + SHORTEST_PAUSE);
     }
 }
@@ -358,7 +368,7 @@ mod tests {
         let mut freshness = Freshness::default();
         read(&mut freshness, &[later(3600), later(60)]).await;
         assert_eq!(freshness.next(Instant::now()), Next::Nothing);
-        tokio::time::advance(Duration::from_secs(60)).await;
+        tokio::time::advance(Duration::from_mins(1)).await;
         read(&mut freshness, &[]).await;
         assert_eq!(freshness.next(Instant::now()), Next::Nothing);
     }

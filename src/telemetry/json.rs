@@ -18,7 +18,7 @@ use tracing_subscriber::{
         format::{JsonFields, Writer},
         time::{FormatTime, SystemTime},
     },
-    registry::LookupSpan,
+    registry::{LookupSpan, Scope},
 };
 
 /// Formats events; spans have to be kept as [`JsonFields`].
@@ -47,11 +47,7 @@ where
         event: &Event<'_>,
     ) -> fmt::Result {
         let mut fields = Fields::default();
-        for span in context
-            .event_scope()
-            .into_iter()
-            .flat_map(|scope| scope.from_root())
-        {
+        for span in context.event_scope().into_iter().flat_map(Scope::from_root) {
             if let Some(kept) = span.extensions().get::<FormattedFields<JsonFields>>()
                 && let Ok(of_span) = serde_json::from_str::<Map<String, Value>>(kept)
             {

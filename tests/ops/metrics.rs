@@ -19,7 +19,7 @@ const SCRAPE_LIMIT: Duration = Duration::from_secs(3);
 const WINDOW: Duration = Duration::from_secs(3);
 
 /// What one scrape said: `name{labels}` and the value.
-type Scrape = BTreeMap<String, f64>;
+type Scrape = BTreeMap<String, String>;
 
 async fn scrape(process: &SystemProcess) -> Scrape {
     let url = format!("http://{}/metrics", process.metrics_address());
@@ -33,7 +33,7 @@ async fn scrape(process: &SystemProcess) -> Scrape {
     figures
         .map(|line| {
             let (name, value) = line.rsplit_once(' ').unwrap();
-            (name.to_owned(), value.parse().unwrap())
+            (name.to_owned(), value.to_owned())
         })
         .collect()
 }
@@ -55,19 +55,26 @@ async fn until_scraped(
     }
 }
 
-fn depth(figures: &Scrape, queue: &str) -> [f64; 4] {
+/// How many jobs are ready, scheduled, blocked and running.
+fn depth(figures: &Scrape, queue: &str) -> [u64; 4] {
     ["ready", "scheduled", "blocked", "running"].map(|state| {
         let name = format!("growth_chat_queue_depth{{queue=\"{queue}\",state=\"{state}\"}}");
-        figures[&name]
+        figures[&name].parse().unwrap()
     })
 }
 
-fn of_queue(figures: &Scrape, name: &str, queue: &str) -> f64 {
-    figures[&format!("growth_chat_{name}{{queue=\"{queue}\"}}")]
+/// How many seconds the oldest due job has waited.
+fn oldest(figures: &Scrape, queue: &str) -> f64 {
+    let name = format!("growth_chat_queue_oldest_seconds{{queue=\"{queue}\"}}");
+    figures[&name].parse().unwrap()
 }
 
-fn stale(figures: &Scrape) -> bool {
-    figures["growth_chat_queue_figures_stale"] > 0.0
+fn is_paused(figures: &Scrape, queue: &str) -> bool {
+    figures[&format!("growth_chat_queue_paused{{queue=\"{queue}\"}}")] == "1"
+}
+
+fn is_stale(figures: &Scrape) -> bool {
+    figures["growth_chat_queue_figures_stale"] == "1"
 }
 
 async fn execute(pool: &PgPool, statements: &str) {
@@ -132,7 +139,7 @@ async fn scrapes_of_an_idle_process_do_not_touch_the_database() {
     .await;
     wake(&pool).await;
     until_scraped(&app.process, "it is paused", |figures| {
-        of_queue(figures, "queue_paused", "knowledge") > 0.0
+        is_paused(figures, "knowledge")
     })
     .await;
     let begun = Instant::now();
@@ -154,7 +161,7 @@ async fn many_scrapes_of_a_busy_queue_cost_few_statements() {
     // Nobody works on it.
     app.submit("s1", "m1", "Hello?").await;
     until_scraped(&app.process, "the job is seen", |figures| {
-        depth(figures, "turns") == [1.0, 0.0, 0.0, 0.0]
+        depth(figures, "turns") == [1, 0, 0, 0]
     })
     .await;
     // Reported late: the first windows may show what was before, or nothing yet.
@@ -176,9 +183,9 @@ async fn the_figures_of_the_queue_are_those_of_its_jobs() {
     let pool = system.pool().await;
     let empty = scrape(&app.process).await;
     for queue in jobs::catalog::QUEUES {
-        assert_eq!(depth(&empty, queue), [0.0; 4], "{queue}");
-        assert_eq!(of_queue(&empty, "queue_oldest_seconds", queue), 0.0);
-        assert_eq!(of_queue(&empty, "queue_paused", queue), 0.0);
+        assert_eq!(depth(&empty, queue), [0; 4], "{queue}");
+        assert!(oldest(&empty, queue) <= 0.0);
+        assert!(!is_paused(&empty, queue));
     }
     execute(
         &pool,
@@ -196,24 +203,24 @@ async fn the_figures_of_the_queue_are_those_of_its_jobs() {
     .await;
     wake(&pool).await;
     let figures = until_scraped(&app.process, "the jobs are seen", |figures| {
-        depth(figures, "turns") == [2.0, 1.0, 1.0, 1.0]
+        depth(figures, "turns") == [2, 1, 1, 1]
     })
     .await;
-    assert_eq!(depth(&figures, "old"), [0.0, 0.0, 1.0, 0.0]);
-    let oldest = of_queue(&figures, "queue_oldest_seconds", "turns");
-    assert!((100.0..160.0).contains(&oldest), "{oldest}");
-    assert_eq!(of_queue(&figures, "queue_oldest_seconds", "old"), 0.0);
-    assert_eq!(of_queue(&figures, "queue_paused", "knowledge"), 1.0);
-    assert_eq!(of_queue(&figures, "queue_paused", "turns"), 0.0);
-    assert!(!stale(&figures));
+    assert_eq!(depth(&figures, "old"), [0, 0, 1, 0]);
+    let waited = oldest(&figures, "turns");
+    assert!((100.0..160.0).contains(&waited), "{waited}");
+    assert!(oldest(&figures, "old") <= 0.0);
+    assert!(is_paused(&figures, "knowledge"));
+    assert!(!is_paused(&figures, "turns"));
+    assert!(!is_stale(&figures));
     // A queue that is no more does not stay as it was.
     execute(&pool, "delete from queue.jobs; delete from queue.paused").await;
     wake(&pool).await;
     until_scraped(&app.process, "all is gone", |figures| {
-        depth(figures, "turns") == [0.0; 4]
-            && depth(figures, "old") == [0.0; 4]
-            && of_queue(figures, "queue_oldest_seconds", "turns") == 0.0
-            && of_queue(figures, "queue_paused", "knowledge") == 0.0
+        depth(figures, "turns") == [0; 4]
+            && depth(figures, "old") == [0; 4]
+            && oldest(figures, "turns") <= 0.0
+            && !is_paused(figures, "knowledge")
     })
     .await;
 }
@@ -231,12 +238,11 @@ async fn a_job_that_has_become_due_is_seen_without_a_wake_up() {
     .await;
     wake(&pool).await;
     until_scraped(&app.process, "it is scheduled", |figures| {
-        depth(figures, "turns") == [0.0, 1.0, 0.0, 0.0]
-            && of_queue(figures, "queue_oldest_seconds", "turns") == 0.0
+        depth(figures, "turns") == [0, 1, 0, 0] && oldest(figures, "turns") <= 0.0
     })
     .await;
     until_scraped(&app.process, "it is overdue", |figures| {
-        of_queue(figures, "queue_oldest_seconds", "turns") > 0.0
+        oldest(figures, "turns") > 0.0
     })
     .await;
 }
@@ -246,13 +252,13 @@ async fn a_database_that_is_away_leaves_the_last_figures_and_says_so() {
     let system = TestSystem::with_own_server().await;
     let app = system.api().await;
     app.submit("s1", "m1", "Hello?").await;
-    let waits = |figures: &Scrape| depth(figures, "turns") == [1.0, 0.0, 0.0, 0.0];
+    let waits = |figures: &Scrape| depth(figures, "turns") == [1, 0, 0, 0];
     until_scraped(&app.process, "the job is seen", waits).await;
     system.server().kill().await.unwrap();
-    let figures = until_scraped(&app.process, "the figures are stale", stale).await;
+    let figures = until_scraped(&app.process, "the figures are stale", is_stale).await;
     assert!(waits(&figures));
     system.server().restart().await.unwrap();
-    let healed = |figures: &Scrape| !stale(figures) && waits(figures);
+    let healed = |figures: &Scrape| !is_stale(figures) && waits(figures);
     until_scraped(&app.process, "the figures are read again", healed).await;
 }
 
