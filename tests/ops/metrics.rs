@@ -226,6 +226,29 @@ async fn the_figures_of_the_queue_are_those_of_its_jobs() {
 }
 
 #[tokio::test]
+async fn a_job_in_flight_is_counted_until_it_has_ended() {
+    let system = TestSystem::new().await;
+    system
+        .anthropic
+        .on("count", Reply::words(60).stalling_after(5));
+    let app = system.serve().await;
+    app.submit("s1", "m1", "Please count.").await;
+    let in_flight = |figures: &Scrape| {
+        let name = "growth_chat_jobs_in_flight{queue=\"turns\"}";
+        figures.get(name).map(String::as_str) == Some("1")
+    };
+    until_scraped(&app.process, "the job runs", |figures| {
+        in_flight(figures) && depth(figures, "turns") == [0, 0, 0, 1]
+    })
+    .await;
+    app.cancel("s1", 1).await;
+    until_scraped(&app.process, "the job has ended", |figures| {
+        !in_flight(figures) && depth(figures, "turns") == [0; 4]
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_job_that_has_become_due_is_seen_without_a_wake_up() {
     let system = TestSystem::new().await;
     let app = system.api().await;
@@ -280,6 +303,8 @@ async fn every_metric_is_documented_and_every_documented_one_is_exported() {
         figures.contains_key("growth_chat_jobs_total{kind=\"turn.process\",outcome=\"dead\"}")
     })
     .await;
+    let first_attempts = "growth_chat_job_attempts_bucket{kind=\"turn.process\",le=\"1\"}";
+    assert_eq!(figures[first_attempts], "2");
     let exported: BTreeSet<&str> = figures
         .keys()
         .map(|name| name.split('{').next().unwrap())

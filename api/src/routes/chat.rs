@@ -49,6 +49,7 @@ pub(crate) struct AcceptedMessage {
     tag = "chat",
     params(
         ("reset" = Option<Reset>, Query, description = "What a takeover after a crash does to the stream; `cut` by default for bodies in the AI SDK's form, `event` for ours"),
+        ("traceparent" = Option<String>, Header, description = "The W3C trace context that the message is part of"),
         ("Idempotency-Key" = Option<String>, Header, description = "Names a message that has no id in the body"),
     ),
     request_body = ChatBody,
