@@ -231,18 +231,24 @@ async fn a_job_in_flight_is_counted_until_it_has_ended() {
     system
         .anthropic
         .on("count", Reply::words(60).stalling_after(5));
-    let app = system.serve().await;
+    let app = system.api().await;
+    let worker = system.worker().await;
     app.submit("s1", "m1", "Please count.").await;
     let in_flight = |figures: &Scrape| {
         let name = "growth_chat_jobs_in_flight{queue=\"turns\"}";
         figures.get(name).map(String::as_str) == Some("1")
     };
-    until_scraped(&app.process, "the job runs", |figures| {
+    until_scraped(&worker, "the job runs", |figures| {
         in_flight(figures) && depth(figures, "turns") == [0, 0, 0, 1]
     })
     .await;
+    // The depth is the database's: every process has it.
+    until_scraped(&app.process, "the job is seen", |figures| {
+        depth(figures, "turns") == [0, 0, 0, 1]
+    })
+    .await;
     app.cancel("s1", 1).await;
-    until_scraped(&app.process, "the job has ended", |figures| {
+    until_scraped(&worker, "the job has ended", |figures| {
         !in_flight(figures) && depth(figures, "turns") == [0; 4]
     })
     .await;
