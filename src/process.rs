@@ -4,7 +4,7 @@ use std::{io::Write, net::SocketAddr, process::ExitCode, sync::Arc, time::Durati
 
 use anyhow::{Context, Result};
 use api::{ApiConfig, Hub};
-use jobs::Runtime;
+use jobs::{QueueFigures, Runtime};
 use serde_json::json;
 use store::{
     bus::Bus,
@@ -62,6 +62,7 @@ impl ProcessConfig {
 pub(crate) struct Process {
     database: Database,
     bus: Bus,
+    figures: QueueFigures,
     /// Cancelled once the schema is as this build needs it.
     migrated: CancellationToken,
     drain: Duration,
@@ -100,9 +101,11 @@ impl Process {
             stop.cancelled().await;
             Ok(())
         });
+        let figures = QueueFigures::new(database.pool().clone(), &bus);
         Ok(Self {
             database,
             bus,
+            figures,
             migrated,
             drain: config.drain,
             supervisor,
@@ -148,8 +151,9 @@ impl Process {
     pub(crate) fn serve_metrics(&mut self, listener: TcpListener) -> Result<()> {
         self.metrics = Some(listener.local_addr().context("the port is not known")?);
         let handle = telemetry::start_metrics()?;
-        let upkeep = telemetry::keep_up(handle.clone());
-        let router = api::metrics_router(handle, self.bus.clone());
+        let bus = self.bus.clone();
+        let router = api::metrics_router(handle.clone(), self.figures.clone(), bus);
+        let upkeep = telemetry::keep_up(handle);
         self.supervisor
             .spawn("metrics upkeep", Stage::Support, |stop| async move {
                 stop.run_until_cancelled(upkeep).await;
@@ -182,6 +186,7 @@ impl Process {
         runtime: Runtime,
         prepare: impl Future<Output = Result<()>> + Send + 'static,
     ) {
+        self.figures.include(&runtime);
         let drain = self.drain;
         let migrated = self.migrated.clone();
         self.supervisor

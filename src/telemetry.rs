@@ -2,17 +2,24 @@
 //!
 //! Standard output is for programs: one line that says where the process listens.
 
+mod json;
+
 use std::{panic, str::FromStr, time::Duration};
 
 use anyhow::{Context, Result};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use store::settings::Settings;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, fmt::format::JsonFields};
+
+use self::json::FlatJson;
 
 /// Bounds of the histograms of seconds: from what a database answers in to a model's longest answer.
 const SECONDS: [f64; 15] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
 ];
+
+/// Bounds of the attempts that a job took: schedules of retries have 4 to some 30.
+const ATTEMPTS: [f64; 8] = [1.0, 2.0, 3.0, 4.0, 5.0, 7.0, 10.0, 30.0];
 
 /// How often figures that nobody scraped are folded up, so that they do not pile up in memory.
 const UPKEEP: Duration = Duration::from_secs(5);
@@ -66,9 +73,8 @@ impl LogConfig {
             .with_writer(std::io::stderr);
         let started = match self.format {
             LogFormat::Json => log
-                .json()
-                .flatten_event(true)
-                .with_span_list(false)
+                .fmt_fields(JsonFields::new())
+                .event_format(FlatJson)
                 .try_init(),
             LogFormat::Text => log.with_ansi(false).try_init(),
         };
@@ -85,6 +91,10 @@ impl LogConfig {
 pub(crate) fn start_metrics() -> Result<PrometheusHandle> {
     let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)
+        .and_then(|builder| {
+            let attempts = Matcher::Full("growth_chat_job_attempts".to_owned());
+            builder.set_buckets_for_metric(attempts, &ATTEMPTS)
+        })
         .and_then(PrometheusBuilder::install_recorder)
         .context("the metrics could not be started")?;
     metrics::describe_gauge!("growth_chat_build_info", "The running version; always 1");

@@ -13,6 +13,7 @@ use sqlx::PgConnection;
 use store::{
     chat::{self, JoinableTurn, NewTurn, SessionState, TakenBy},
     ids::{MessageId, TurnKey, new_message_id},
+    trace::TraceContext,
     turn_control,
 };
 
@@ -60,11 +61,12 @@ impl From<AcceptError> for Problem {
     }
 }
 
-/// Accepts a message, and wakes whoever has work by it.
+/// Accepts a message, and wakes whoever has work by it. The work is part of `trace`.
 pub(crate) async fn accept(
     state: &State,
     credentials: Credentials,
     message: Message,
+    trace: TraceContext,
 ) -> Result<Accepted, AcceptError> {
     let mut transaction = state.begin().await?;
     let serial_key = session_serial_key(&message.session_id);
@@ -76,6 +78,7 @@ pub(crate) async fn accept(
         message,
         credentials,
         answer_id: new_message_id(state.entropy().as_ref()),
+        trace,
     };
     let (accepted, stopping) = match plan {
         Plan::Join(turn) => return Ok(accept.accepted(turn)),
@@ -92,6 +95,7 @@ pub(crate) async fn accept(
         }
     };
     transaction.commit().await?;
+    tracing::debug!(session_id = %accepted.key.session_id, turn = accepted.key.turn, "a message is accepted");
     stopping.announce(state.bus());
     state.bus().jobs_ready(TurnProcess::QUEUE);
     Ok(accepted)
@@ -188,6 +192,7 @@ struct Accept {
     message: Message,
     credentials: Credentials,
     answer_id: MessageId,
+    trace: TraceContext,
 }
 
 impl Accept {
@@ -232,7 +237,11 @@ impl Accept {
             session_id: self.message.session_id.clone(),
             turn,
         };
-        let enqueued = jobs::enqueue_locked(conn, &job, &EnqueueOptions::default()).await?;
+        let options = EnqueueOptions {
+            trace: Some(self.trace.to_string()),
+            ..EnqueueOptions::default()
+        };
+        let enqueued = jobs::enqueue_locked(conn, &job, &options).await?;
         let key = job.key();
         let new = NewTurn {
             key: &key,

@@ -5,9 +5,10 @@ use std::time::Duration;
 use axum::{
     Json, Router,
     http::{HeaderName, HeaderValue, Method, header},
-    middleware::{from_fn, from_fn_with_state, map_response},
+    middleware::{from_fn_with_state, map_response},
     routing::{get, post},
 };
+use jobs::QueueFigures;
 use metrics_exporter_prometheus::PrometheusHandle;
 use store::bus::Bus;
 use tower_http::{
@@ -62,15 +63,15 @@ pub fn router(state: State) -> Router {
             HeaderValue::from_static("nosniff"),
         ))
         .layer(CatchPanicLayer::custom(of_panic))
-        .layer(from_fn(observe::measure))
+        .layer(from_fn_with_state(state.clone(), observe::observe))
         .with_state(state)
 }
 
 /// What is served on the metrics port.
-pub fn metrics_router(handle: PrometheusHandle, bus: Bus) -> Router {
+pub fn metrics_router(recorder: PrometheusHandle, queues: QueueFigures, bus: Bus) -> Router {
     Router::new()
         .route("/metrics", get(routes::metrics::get))
-        .with_state(handle)
+        .with_state(routes::metrics::Figures { recorder, queues })
         .route("/wake", post(routes::wake::post).with_state(bus))
         .route("/health", get(routes::health::get))
         .fallback(not_found)
@@ -133,6 +134,7 @@ fn cors(origins: &AllowedOrigins) -> CorsLayer {
             header::AUTHORIZATION,
             HeaderName::from_static("last-event-id"),
             HeaderName::from_static("idempotency-key"),
+            HeaderName::from_static(observe::TRACEPARENT),
         ])
         .expose_headers([PROTOCOL, header::RETRY_AFTER])
         .max_age(PREFLIGHT_AGE)

@@ -5,6 +5,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 use sqlx::{PgPool, Postgres, Transaction};
 use store::{bus::Bus, ids::SharedEntropy};
 use tokio::time::timeout;
+use tracing::Instrument;
 
 use crate::{
     config::ApiConfig,
@@ -91,7 +92,7 @@ impl State {
 pub(crate) async fn to_the_end<T: Send + 'static>(
     work: impl Future<Output = Result<T, Problem>> + Send + 'static,
 ) -> Result<T, Problem> {
-    match timeout(PATIENCE, tokio::spawn(work)).await {
+    match timeout(PATIENCE, tokio::spawn(work.in_current_span())).await {
         Ok(Ok(result)) => result,
         Ok(Err(stopped)) => match stopped.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),

@@ -18,9 +18,11 @@ use apalis_core::{
 };
 use futures::future::BoxFuture;
 use serde_json::value::RawValue;
+use store::{ids::SharedEntropy, trace::TraceContext};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 use tower::{Layer, Service};
+use tracing::{Instrument, Span};
 
 use crate::{
     kind::JobKind,
@@ -51,6 +53,7 @@ pub(crate) enum Undelivered {
 pub(crate) fn worker<J, H, F>(
     capacity: usize,
     settlements: mpsc::UnboundedSender<Settlement>,
+    entropy: SharedEntropy,
     handler: H,
 ) -> (Intake, WorkerContext, BoxFuture<'static, ()>)
 where
@@ -66,8 +69,14 @@ where
             .map_err(|_| Undelivered::NoRoom)
     };
     let context = WorkerContext::from(J::KIND);
+    let places = Places(entropy);
     let run = move |job: J, context: Data<JobContext>| {
-        let attempt = tokio::spawn(attempt(handler.clone(), job, context.0));
+        let (trace, span) = places.place(J::KIND, &context.0);
+        let attempt = attempt(handler.clone(), job, context.0);
+        let attempt = match trace {
+            Some(trace) => tokio::spawn(trace.scope(attempt).instrument(span)),
+            None => tokio::spawn(attempt.instrument(span)),
+        };
         // A handler never outlives its worker.
         AbortOnDropHandle::new(attempt)
     };
@@ -89,6 +98,28 @@ where
         context,
         Box::pin(running),
     )
+}
+
+/// Places attempts in traces. A type of its own: the compiler can't see through a `dyn` in the worker's
+/// future that this is `Send`.
+#[derive(Clone)]
+struct Places(SharedEntropy);
+
+impl Places {
+    /// Where an attempt stands in the trace that its job came with, and what every line says that is
+    /// logged meanwhile.
+    fn place(&self, kind: &str, context: &JobContext) -> (Option<TraceContext>, Span) {
+        let of_job = context.trace();
+        let trace = of_job.map(|of_job| of_job.child(self.0.as_ref()));
+        let span = tracing::info_span!(
+            "attempt",
+            trace_id = trace.map(|trace| tracing::field::display(trace.trace_id())),
+            kind,
+            job_id = context.fence.id.0,
+            attempt = context.attempt,
+        );
+        (trace, span)
+    }
 }
 
 /// One attempt: the handler, until it ends, takes too long, or must not go on.

@@ -63,6 +63,15 @@ impl InFlight {
         self.jobs.lock().by_fence.len()
     }
 
+    /// How many jobs are in flight of each queue that ever had one here.
+    pub(crate) fn counts(&self) -> Vec<(Arc<str>, usize)> {
+        let jobs = self.jobs.lock();
+        let counts = jobs.by_queue.iter();
+        counts
+            .map(|(queue, count)| (Arc::clone(queue), *count))
+            .collect()
+    }
+
     /// How many jobs of a queue are in flight.
     pub(crate) fn of_queue(&self, queue: &str) -> usize {
         self.jobs.lock().by_queue.get(queue).copied().unwrap_or(0)

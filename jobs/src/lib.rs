@@ -45,6 +45,7 @@
 mod backend;
 pub mod catalog;
 mod claimer;
+mod depth;
 mod end;
 mod enqueue;
 mod fence;
@@ -63,6 +64,7 @@ mod settler;
 mod sql;
 mod status;
 
+pub use depth::QueueFigures;
 pub use end::end;
 pub use enqueue::{
     Cancelled, EnqueueOptions, Enqueued, MAX_DELAY, MAX_KEY, MAX_PAYLOAD, MAX_SERIAL_KEYS,

@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use store::trace::TraceContext;
 use tokio::sync::watch;
 
 use crate::fence::Fence;
@@ -144,6 +145,11 @@ impl JobContext {
     /// in a transaction of its own. A lost lease or a shutdown drops the handler instead.
     pub async fn cancelled(&self) {
         self.stopped(|stop| stop == Stop::Cancelled).await;
+    }
+
+    /// Where the job came from, if that is known.
+    pub(crate) fn trace(&self) -> Option<TraceContext> {
+        self.trace.as_deref()?.parse().ok()
     }
 
     pub(crate) async fn stopped(&self, which: impl Fn(Stop) -> bool) {

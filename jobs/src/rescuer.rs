@@ -58,6 +58,10 @@ impl Claimer {
         );
         metrics::counter!("growth_chat_jobs_total", "kind" => job.kind.clone(), "outcome" => outcome)
             .increment(1);
+        if outcome != "rescued" {
+            metrics::histogram!("growth_chat_job_attempts", "kind" => job.kind.clone())
+                .record(job.attempt);
+        }
         self.bus.publish(&after);
         Ok(())
     }

@@ -13,6 +13,7 @@ use store::{
     bus::Bus,
     clock::{SharedClock, SystemClock},
     db::Database,
+    ids::{SharedEntropy, SystemEntropy},
     settings::Settings,
 };
 use tokio::{
@@ -190,6 +191,7 @@ pub struct Runtime {
     database: Database,
     bus: Bus,
     config: QueueConfig,
+    entropy: SharedEntropy,
     in_flight: Arc<InFlight>,
     settlements: mpsc::UnboundedSender<Settlement>,
     settled: mpsc::UnboundedReceiver<Settlement>,
@@ -210,6 +212,7 @@ impl Runtime {
             database,
             bus,
             config,
+            entropy: Arc::new(SystemEntropy),
             in_flight: Arc::default(),
             settlements,
             settled,
@@ -252,6 +255,10 @@ impl Runtime {
         self
     }
 
+    pub(crate) fn in_flight(&self) -> Arc<InFlight> {
+        Arc::clone(&self.in_flight)
+    }
+
     /// Runs jobs of kind `J` by `handler`. A kind whose queue this process does not work on is left out.
     #[must_use]
     pub fn register<J, H, F>(mut self, handler: H) -> Self
@@ -267,8 +274,12 @@ impl Runtime {
         }
         let capacity = self.config.slots(J::QUEUE);
         for name in std::iter::once(&J::KIND).chain(J::ALIASES) {
-            let (intake, context, running) =
-                backend::worker::<J, _, _>(capacity, self.settlements.clone(), handler.clone());
+            let (intake, context, running) = backend::worker::<J, _, _>(
+                capacity,
+                self.settlements.clone(),
+                Arc::clone(&self.entropy),
+                handler.clone(),
+            );
             self.intakes.insert(name, (J::KIND, intake));
             self.workers.push((context, running));
             if let Some(rate) = J::RATE {

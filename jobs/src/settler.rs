@@ -13,6 +13,7 @@ use store::{
     db::reconnect_waits,
 };
 use tokio::sync::mpsc;
+use tracing::field::display;
 
 use crate::{
     end::end_with,
@@ -169,7 +170,11 @@ impl Settler {
     async fn record(&self, settlement: &Settlement) {
         let fence = settlement.context.fence;
         if let Verdict::Failed(error) = &settlement.verdict {
-            tracing::warn!(job = fence.id.0, kind = settlement.kind, attempt = settlement.context.attempt,
+            let trace_id = settlement
+                .context
+                .trace()
+                .map(|trace| display(trace.trace_id()));
+            tracing::warn!(trace_id, job_id = fence.id.0, kind = settlement.kind, attempt = settlement.context.attempt,
                 error = %error, "an attempt failed");
         }
         let outcome = match settlement.write() {
@@ -293,6 +298,10 @@ impl Settler {
             metrics::counter!("growth_chat_jobs_total", "kind" => settlement.kind, "outcome" => outcome).increment(1);
             metrics::histogram!("growth_chat_job_duration_seconds", "kind" => settlement.kind)
                 .record(settlement.context.started.elapsed().as_secs_f64());
+            if matches!(outcome, "done" | "dead" | "cancelled") {
+                metrics::histogram!("growth_chat_job_attempts", "kind" => settlement.kind)
+                    .record(settlement.context.attempt);
+            }
         }
     }
 }

@@ -4,6 +4,7 @@
 //! somebody else has locked, so that no two of them can wait for each other.
 
 mod claim;
+mod depth;
 mod enqueue;
 mod finish;
 mod lease;
@@ -16,6 +17,7 @@ use sqlx::postgres::types::PgInterval;
 
 pub(crate) use self::{
     claim::{Asked, Claim, Claimed, FleetRules, claim, claim_limited, outlook, release_due},
+    depth::{Depth, depths},
     enqueue::{
         NewJob, Terms, Unique, find_unique, insert, insert_many, lock_key, lock_keys, promote,
         promote_many, take_unique, try_lock_key,

@@ -2,11 +2,13 @@
 //! on and `dev` shows. Bounded: the oldest exchanges go first.
 
 use std::{
+    borrow::Cow,
     collections::VecDeque,
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use axum::http::HeaderMap;
 use parking_lot::Mutex;
 use serde::Serialize;
 use serde_json::Value;
@@ -69,6 +71,8 @@ pub struct Exchange {
     pub request_line: String,
     /// The body, when it is JSON; a very long one as text, shortened.
     pub body: Value,
+    /// The `traceparent` that it came with.
+    pub traceparent: Option<String>,
     /// The text that was answered so far, shortened.
     pub answer: String,
     /// How it ended.
@@ -150,6 +154,7 @@ impl OutsideWorld {
             received: Instant::now(),
             request_line: request_line.to_owned(),
             body: value,
+            traceparent: None,
             answer: String::new(),
             outcome: Outcome::Running,
             ended: None,
@@ -190,6 +195,15 @@ impl Recording {
     /// The exchange's number.
     pub(crate) fn number(&self) -> u64 {
         self.number
+    }
+
+    /// The request came with these headers.
+    pub(crate) fn came_with(&self, headers: &HeaderMap) {
+        let traceparent = headers.get("traceparent");
+        let traceparent = traceparent.map(|value| String::from_utf8_lossy(value.as_bytes()));
+        self.world.change(self.number, |exchange| {
+            exchange.traceparent = traceparent.map(Cow::into_owned);
+        });
     }
 
     /// More text was answered.

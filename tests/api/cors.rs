@@ -14,7 +14,7 @@ async fn preflight(app: &App, path: &str, origin: &str) -> Response {
         .header("access-control-request-method", "POST")
         .header(
             "access-control-request-headers",
-            "authorization,content-type,idempotency-key,last-event-id,x-widget-token",
+            "authorization,content-type,idempotency-key,last-event-id,traceparent,x-widget-token",
         )
         .send()
         .await
@@ -39,6 +39,7 @@ async fn a_preflight_needs_no_site_key_and_allows_what_the_widget_sends() {
             "authorization",
             "last-event-id",
             "idempotency-key",
+            "traceparent",
         ] {
             assert!(allowed("access-control-allow-headers").contains(header));
         }

@@ -127,10 +127,12 @@ async fn the_demo_page_is_not_there_in_production() {
 }
 
 #[tokio::test]
-async fn the_metrics_port_serves_metrics_and_health_and_nothing_else() {
+async fn the_metrics_port_serves_metrics_health_and_wake_and_nothing_else() {
     let recorder = PrometheusBuilder::new().build_recorder();
     metrics::with_local_recorder(&recorder, || metrics::gauge!("growth_chat_test").set(7));
-    let router = api::metrics_router(recorder.handle(), store::bus::Bus::new("test"));
+    let app = App::start().await;
+    let figures = jobs::QueueFigures::new(app.pool.clone(), &app.bus);
+    let router = api::metrics_router(recorder.handle(), figures, app.bus.clone());
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0))
         .await
         .unwrap();

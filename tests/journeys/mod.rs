@@ -4,3 +4,4 @@ mod answer;
 mod browser;
 mod dev;
 mod sdk_clients;
+mod trace;

@@ -4,6 +4,7 @@
 mod add;
 mod bad_input;
 mod document;
+mod metrics;
 mod pages;
 mod tail;
 

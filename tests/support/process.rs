@@ -83,6 +83,11 @@ impl SystemProcess {
             .unwrap()
     }
 
+    /// The end of its log.
+    pub(crate) fn log(&self) -> String {
+        self.process.log()
+    }
+
     /// Waits until the end of its log has this in it.
     pub(crate) async fn logged(&self, text: &str) {
         let logged = async {

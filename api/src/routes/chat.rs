@@ -1,13 +1,13 @@
 //! `POST /chat`: send a message; the answer is the turn's stream, or 202 with where to find it.
 
 use axum::{
-    Json,
+    Extension, Json,
     extract::{OriginalUri, Request, State as StateOf},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde::{Deserialize, Serialize};
-use store::events::Cursor;
+use store::{events::Cursor, trace::TraceContext};
 use utoipa::ToSchema;
 
 use crate::{
@@ -49,6 +49,7 @@ pub(crate) struct AcceptedMessage {
     tag = "chat",
     params(
         ("reset" = Option<Reset>, Query, description = "What a takeover after a crash does to the stream; `cut` by default for bodies in the AI SDK's form, `event` for ours"),
+        ("traceparent" = Option<String>, Header, description = "The W3C trace context that the message is part of"),
         ("Idempotency-Key" = Option<String>, Header, description = "Names a message that has no id in the body"),
     ),
     request_body = ChatBody,
@@ -65,6 +66,7 @@ pub(crate) async fn post(
     OriginalUri(uri): OriginalUri,
     KnownQuery(query): KnownQuery<ChatQuery>,
     credentials: Credentials,
+    Extension(trace): Extension<TraceContext>,
     request: Request,
 ) -> Result<Response, Problem> {
     let headers = request.headers().clone();
@@ -77,7 +79,7 @@ pub(crate) async fn post(
         let state = state.clone();
         to_the_end(async move {
             // Some 15 kB, which the stream's task would have room for as long as the client stays.
-            Box::pin(accept::accept(&state, credentials, message))
+            Box::pin(accept::accept(&state, credentials, message, trace))
                 .await
                 .map_err(Problem::from)
         })

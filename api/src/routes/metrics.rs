@@ -5,15 +5,24 @@ use axum::{
     http::header,
     response::{IntoResponse, Response},
 };
+use jobs::QueueFigures;
 use metrics_exporter_prometheus::PrometheusHandle;
 
-pub(crate) async fn get(StateOf(handle): StateOf<PrometheusHandle>) -> Response {
+/// What a scrape is answered from.
+#[derive(Debug, Clone)]
+pub(crate) struct Figures {
+    pub(crate) recorder: PrometheusHandle,
+    pub(crate) queues: QueueFigures,
+}
+
+pub(crate) async fn get(StateOf(figures): StateOf<Figures>) -> Response {
+    figures.queues.refresh().await;
     (
         [(
             header::CONTENT_TYPE,
             "text/plain; version=0.0.4; charset=utf-8",
         )],
-        handle.render(),
+        figures.recorder.render(),
     )
         .into_response()
 }

@@ -79,6 +79,7 @@ pub(crate) struct Abandoned {
     pub(crate) queue: String,
     pub(crate) kind: String,
     pub(crate) serial_key: Option<String>,
+    pub(crate) attempt: i16,
     pub(crate) no_attempt_left: bool,
     pub(crate) cancel_requested: bool,
 }
@@ -88,7 +89,7 @@ pub(crate) struct Abandoned {
 pub(crate) async fn abandoned(pool: &PgPool, lease: Duration) -> sqlx::Result<Vec<Abandoned>> {
     sqlx::query_as!(
         Abandoned,
-        r#"select id, lease, queue, kind, serial_key, attempt >= max_attempts as "no_attempt_left!", cancel_requested
+        r#"select id, lease, queue, kind, serial_key, attempt, attempt >= max_attempts as "no_attempt_left!", cancel_requested
            from queue.jobs
            where state = 'running' and lease_until < now() and pg_postmaster_start_time() < now() - $1::interval
            order by lease_until limit 100"#,

@@ -163,6 +163,7 @@ async fn messages(State(state): State<Shared>, headers: HeaderMap, body: Bytes) 
     let recording = state
         .world
         .record(Service::Anthropic, "POST /v1/messages", &body);
+    recording.came_with(&headers);
     let request_id = format!("req_{:024}", recording.number());
     let mut response = answer(&state, &headers, &body, recording, &request_id).await;
     if let Ok(value) = request_id.parse() {

@@ -175,6 +175,7 @@ async fn embeddings(State(state): State<Shared>, headers: HeaderMap, body: Bytes
     let mut recording = state
         .world
         .record(Service::OpenAi, "POST /v1/embeddings", &body);
+    recording.came_with(&headers);
     let failure = state.failures.lock().pop_front();
     let answer = match failure {
         Some(failure) => {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     error::{Failure, ProviderError},
-    http::{header, read_body, refusal, send_error},
+    http::{header, read_body, refusal, send, send_error},
 };
 use crate::{config::EmbeddingsConfig, knowledge::tokens};
 
@@ -120,7 +120,7 @@ impl Embedder {
     }
 
     async fn request<T: Serialize + Sync>(&self, batch: &[T]) -> Result<Embedded, EmbeddingsError> {
-        let request = Request {
+        let body = Request {
             model: &self.config.model,
             input: batch,
             encoding_format: "float",
@@ -131,13 +131,13 @@ impl Embedder {
                 .starts_with("text-embedding-3")
                 .then_some(self.config.dimensions),
         };
-        let response = self
+        let request = self
             .http
             .post(format!("{}/embeddings", self.config.base_url))
             .bearer_auth(self.config.api_key.expose_secret())
             .timeout(TIMEOUT)
-            .json(&request)
-            .send()
+            .json(&body);
+        let response = send(request)
             .await
             .map_err(|error| send_error(PROVIDER, Failure::Timeout, error))?;
         if !response.status().is_success() {

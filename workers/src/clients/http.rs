@@ -5,10 +5,11 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use chrono::DateTime;
 use reqwest::{
-    Response, StatusCode,
+    RequestBuilder, Response, StatusCode,
     header::{DATE, HeaderMap, RETRY_AFTER},
 };
 use serde::Deserialize;
+use store::trace::TraceContext;
 
 use super::error::{Failure, ProviderError, RetryClass};
 
@@ -19,6 +20,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(50);
 /// The most that is read of a refusal.
 const REFUSAL_LIMIT: usize = 64 * 1024;
+/// The header that names the trace which a call is part of.
+const TRACEPARENT: &str = "traceparent";
 /// The longest wait that a provider can ask for; what is beyond is cut to it.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_hours(24);
 
@@ -33,6 +36,17 @@ pub fn http_client() -> reqwest::Result<reqwest::Client> {
         .pool_idle_timeout(POOL_IDLE_TIMEOUT)
         .redirect(reqwest::redirect::Policy::none())
         .build()
+}
+
+/// Sends a request, as part of the trace that the task works in.
+pub(crate) fn send(
+    request: RequestBuilder,
+) -> impl Future<Output = reqwest::Result<Response>> + Send {
+    let request = match TraceContext::current() {
+        Some(trace) => request.header(TRACEPARENT, trace.to_string()),
+        None => request,
+    };
+    request.send()
 }
 
 /// Turns the failure to get a response into ours; `timeout` is what a time-out is called here.

@@ -26,7 +26,7 @@ pub use self::{
 };
 use super::{
     error::{Failure, ProviderError},
-    http::{header, refusal, send_error},
+    http::{header, refusal, send, send_error},
 };
 use crate::config::ModelConfig;
 
@@ -95,15 +95,14 @@ impl Anthropic {
             request,
             stream: true,
         };
-        let send = self
+        let request = self
             .http
             .post(format!("{}/v1/messages", self.config.base_url))
             .header("x-api-key", self.config.api_key.expose_secret())
             .header("anthropic-version", VERSION)
             .header("accept", "text/event-stream")
-            .json(&body)
-            .send();
-        let response = timeout_at(deadline, send)
+            .json(&body);
+        let response = timeout_at(deadline, send(request))
             .await
             .map_err(|_| too_slow())?
             .map_err(|error| send_error(PROVIDER, Failure::Connect, error))?;
