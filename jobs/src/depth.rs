@@ -48,6 +48,7 @@ pub struct QueueFigures {
 #[derive(Debug)]
 struct Inner {
     pool: PgPool,
+    bus: Bus,
     in_flight: OnceLock<Arc<InFlight>>,
     state: Mutex<State>,
     read_ended: Notify,
@@ -77,6 +78,7 @@ impl QueueFigures {
         Self {
             inner: Arc::new(Inner {
                 pool,
+                bus: bus.clone(),
                 in_flight: OnceLock::new(),
                 state: Mutex::new(state),
                 read_ended: Notify::new(),
@@ -99,7 +101,8 @@ impl QueueFigures {
         // From here on the end of a read is noticed, that of one which is under way too.
         ended.as_mut().enable();
         let in_flight = inner.in_flight.get().is_some_and(|jobs| jobs.len() > 0);
-        let next = inner.state.lock().next(in_flight);
+        let asleep = !inner.bus.is_listening() && !inner.bus.is_awake();
+        let next = inner.state.lock().next(in_flight, asleep);
         if next == Next::Read {
             // It outlives a scrape that was given up.
             tokio::spawn(Reading(Arc::clone(inner)).run());
@@ -110,9 +113,14 @@ impl QueueFigures {
 }
 
 impl State {
-    fn next(&mut self, in_flight: bool) -> Next {
+    /// What to do, with jobs of this process in flight, in a process that lets the database sleep.
+    fn next(&mut self, in_flight: bool, asleep: bool) -> Next {
         let told = self.wakes.wait().now_or_never().is_some();
         self.freshness.changed |= told || in_flight;
+        if asleep && self.freshness.last == Last::Resting {
+            // A scrape is no reason to wake it; what has changed is read when it is awake.
+            return Next::Nothing;
+        }
         self.freshness.next(Instant::now())
     }
 

@@ -57,7 +57,7 @@ async fn a_job_that_was_seen_to_be_due_later_runs_in_time_without_a_wake_up() {
     assert!(LATER > LEASE + LONG);
     let id = queue.enqueue(&work(1)).await;
     queue
-        .execute("update queue.jobs set run_at = now() + interval '7 s'")
+        .execute("update queue.jobs set state = 'scheduled', run_at = now() + interval '7 s'")
         .await;
     let notes = Notes::default();
     let process = queue.remote("worker", &config(), |runtime| {

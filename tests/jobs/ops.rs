@@ -220,7 +220,7 @@ async fn a_waiting_attempt_is_made_now() {
     let queue = Queue::new().await;
     let id = queue.enqueue(&work(1)).await;
     queue
-        .execute("update queue.jobs set run_at = now() + interval '1 hour'")
+        .execute("update queue.jobs set state = 'scheduled', run_at = now() + interval '1 hour'")
         .await;
     let notes = Notes::default();
     let process = queue
