@@ -62,6 +62,7 @@ mod runtime;
 pub mod schedule;
 mod settler;
 mod sql;
+mod starter;
 mod status;
 
 pub use depth::QueueFigures;
