@@ -127,7 +127,7 @@ impl Process {
         self.http = Some(listener.local_addr().context("the port is not known")?);
         let pool = self.database.pool().clone();
         let shutdown = self.supervisor.shutdown().clone();
-        let (hub, reader) = Hub::new(self.database.hot().clone(), &self.bus, shutdown);
+        let (hub, reader) = Hub::new(pool.clone(), &self.bus, shutdown);
         self.supervisor
             .spawn("stream hub", Stage::Work, |_| async move {
                 reader.run().await;

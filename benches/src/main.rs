@@ -5,7 +5,7 @@
 //! times. Machines are shared: only the ratios within one run mean something.
 //!
 //! `cargo bench-all NAME…` takes the named benchmarks only, `--quick` makes everything small; both leave
-//! `docs/benchmarks.md` alone.
+//! `docs/benchmarks.md` alone, but for `--write`.
 
 mod arena;
 mod bench;
@@ -86,6 +86,9 @@ struct Cli {
     /// Compare with these peers only, comma-separated; `none` for no peer
     #[arg(long, value_delimiter = ',', value_name = "PEER")]
     peers: Vec<String>,
+    /// Write `docs/benchmarks.md` although only some were taken; it names the others
+    #[arg(long, conflicts_with_all = ["quick", "peers", "history_rows"])]
+    write: bool,
     /// Finished jobs in the history that `growth` makes
     #[arg(long, value_name = "ROWS")]
     history_rows: Option<i64>,
@@ -141,9 +144,12 @@ async fn bench_all(cli: Cli) -> anyhow::Result<()> {
         }
     }
     report.print();
-    if whole {
+    if whole || cli.write {
+        let left_out =
+            |name: &&&str| !cli.names.is_empty() && !cli.names.iter().any(|taken| taken == **name);
+        let left_out: Vec<&str> = names.iter().filter(left_out).copied().collect();
         report
-            .write(scale.runs)
+            .write(scale.runs, &left_out)
             .context("docs/benchmarks.md was not written")?;
     }
     Ok(())

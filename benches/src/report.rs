@@ -106,7 +106,7 @@ impl Report {
     }
 
     /// Writes `docs/benchmarks.md`.
-    pub(crate) fn write(&self, runs: usize) -> anyhow::Result<()> {
+    pub(crate) fn write(&self, runs: usize, left_out: &[&str]) -> anyhow::Result<()> {
         let commit = Command::new("git")
             .args(["describe", "--always", "--dirty"])
             .output()?;
@@ -119,6 +119,10 @@ impl Report {
              medians of {runs} runs.\nOnly ratios within one run mean something: machines are shared.\n\n{}",
             self.tables()
         );
+        if !left_out.is_empty() {
+            let left_out = left_out.join(", ");
+            let _ = write!(text, "\nNot taken in this run: {left_out}.\n");
+        }
         text.push_str("\n## How it was taken\n");
         for note in &self.notes {
             let _ = write!(text, "\n{note}\n");

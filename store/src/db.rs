@@ -19,8 +19,8 @@ static MIGRATOR: Migrator = sqlx::migrate!("../migrations");
 
 /// How long a request for a pooled connection waits before it fails.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Of [`Database::hot`]: claims, two batches of verdicts, frames or reads.
-const HOT_CONNECTIONS: u32 = 5;
+/// Of [`Database::hot`]: claims, two batches of verdicts, wake-ups.
+const HOT_CONNECTIONS: u32 = 4;
 
 /// Between two looks at a schema that is too old: somebody has to migrate it.
 const SCHEMA_LOOK: Duration = Duration::from_secs(5);
@@ -149,8 +149,8 @@ impl Database {
         &self.pool
     }
 
-    /// A few connections for the tasks of the process that issue the same statements all day: claims,
-    /// verdicts, frames, wake-ups. A statement may fail because its connection was lost a while ago:
+    /// A few connections for the tasks of the queue that issue the same statements all day: claims,
+    /// verdicts, wake-ups. A statement may fail because its connection was lost a while ago:
     /// for those who repeat what failed, and need not be told that it was done twice.
     pub fn hot(&self) -> &PgPool {
         &self.hot

@@ -254,7 +254,7 @@ async fn converse(api: &ApiProcess, session: &str, over: &CancellationToken) -> 
 async fn a_listener_that_is_terminated_100_times_costs_no_frame_no_job_and_no_connection() {
     const CONNECTIONS: usize = 4;
     // Of the tasks that issue the same statements all day.
-    const HOT: usize = 5;
+    const HOT: usize = 4;
     let mut system = TestSystem::with_own_server().await;
     system.set("DATABASE_MAX_CONNECTIONS", &CONNECTIONS.to_string());
     let pace = Pace {

@@ -61,7 +61,7 @@ impl Deps {
             embedder: Embedder::new(config.embeddings, http.clone()),
             config: config.knowledge,
         };
-        let events = EventWriter::new(database.hot().clone(), bus.clone());
+        let events = EventWriter::new(pool.clone(), bus.clone());
         let turn = TurnDeps {
             pool,
             bus,
