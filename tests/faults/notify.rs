@@ -148,6 +148,8 @@ async fn a_job_whose_wake_up_is_lost_begins_within_two_seconds_while_its_client_
         assert_eq!(end, End::Clean);
         assert_exact(&frames, turn);
     }
+    // The worker has had its last look behind those turns.
+    activity.comes_to_rest().await;
     // Nobody waits for this one, so nothing wakes the worker again until somebody comes.
     wire.lose_notifications(true);
     let before = wire.lost();
