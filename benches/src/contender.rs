@@ -24,7 +24,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{measure::Measure, report::progress};
+use crate::{measure::Measure, progress::progress};
 
 /// How long a peer's installation may take: one that is compiled takes minutes.
 const PREPARE_PATIENCE: Duration = Duration::from_mins(20);

@@ -13,7 +13,8 @@ use crate::{
     bench::Bench,
     contender::{Contender, OURS},
     measure::{Drained, Latencies, Measure},
-    report::{Report, median, percentile, progress},
+    progress::progress,
+    report::{Report, median, percentile},
 };
 
 /// The aim for everything here: this many times worse than on an empty system at most.

@@ -10,7 +10,8 @@ use crate::{
     bench::Bench,
     comparison::{Better, Cell},
     contender::Idle,
-    report::{Report, median, progress},
+    progress::progress,
+    report::{Report, median},
 };
 
 /// After its start a worker may look at everything once.

@@ -18,6 +18,7 @@ mod idle;
 mod measure;
 mod open_clients;
 mod procfs;
+mod progress;
 mod proxy;
 mod queue;
 mod redis;
@@ -139,7 +140,7 @@ async fn bench_all(cli: Cli) -> anyhow::Result<()> {
     let mut report = Report::default();
     for (name, benchmark) in BENCHMARKS {
         if cli.names.is_empty() || cli.names.iter().any(|wanted| wanted == name) {
-            report::progress(name);
+            progress::progress(name);
             benchmark(&bench, &mut report).await.context(*name)?;
         }
     }

@@ -9,7 +9,8 @@ use crate::{
     comparison::{Better, Cell, times_better},
     contender::{BASELINE_HISTORY, Contender, OURS},
     measure::{Drained, Latencies, Measure, Steady},
-    report::{Report, median, percentile, progress},
+    progress::progress,
+    report::{Report, median, percentile},
 };
 
 /// A system that has not drained its queue by then is stopped.

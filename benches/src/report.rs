@@ -163,9 +163,3 @@ fn shown(figure: f64, unit: &str) -> String {
         format!("{} {unit}", number(figure))
     }
 }
-
-/// Tells the person who waits.
-#[expect(clippy::print_stderr, reason = "the program's progress")]
-pub(crate) fn progress(what: &str) {
-    eprintln!("{what}");
-}

@@ -25,8 +25,9 @@ macro_rules! catalog {
         /// The names of all kinds.
         pub const KINDS: &[&str] = &[$(<$kind>::KIND),+];
 
-        /// Adds a job of a kind by its name; see [`crate::enqueue_raw`].
-        pub(crate) async fn enqueue_raw(
+        /// Adds a job of a kind that is known by its name only: an operator's. Returns its queue as well,
+        /// for the wake-up after the commit.
+        pub async fn enqueue_raw(
             conn: &mut PgConnection,
             kind: &str,
             payload: Value,
@@ -40,7 +41,10 @@ macro_rules! catalog {
                     return Ok((enqueued, <$kind>::QUEUE));
                 }
             )+
-            Err(QueueError::UnknownKind(kind.to_owned()))
+            Err(QueueError::UnknownKind {
+                kind: kind.to_owned(),
+                known: KINDS,
+            })
         }
 
         /// What follows from the end of a job; see [`JobKind::ended`]. Nothing does for a payload that can't

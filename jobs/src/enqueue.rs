@@ -1,4 +1,4 @@
-//! Enqueue and cancel, in the caller's transaction.
+//! Enqueue, in the caller's transaction.
 //!
 //! The serial key's advisory lock is the outermost lock of every transaction that takes one: enqueue,
 //! cancel, and every transition that ends a job of a key take it before any row. So they can't
@@ -8,14 +8,10 @@ use std::{collections::BTreeSet, time::Duration};
 
 use serde_json::Value;
 use sqlx::PgConnection;
-use store::bus::Wake;
 
 use crate::{
-    catalog,
-    end::end_with,
     fence::JobId,
     kind::{JobKind, UniqueFor},
-    outcome::Ended,
     sql::{self, NewJob, Terms, Unique},
 };
 
@@ -35,8 +31,13 @@ const BATCH: usize = 5_000;
 #[derive(Debug, thiserror::Error)]
 pub enum QueueError {
     /// No kind of this version has the name.
-    #[error("there is no kind of job {0:?}: the kinds are {kinds}", kinds = catalog::KINDS.join(", "))]
-    UnknownKind(String),
+    #[error("there is no kind of job {kind:?}: the kinds are {}", known.join(", "))]
+    UnknownKind {
+        /// The name.
+        kind: String,
+        /// Those that there are.
+        known: &'static [&'static str],
+    },
     /// The payload can't be written as JSON, or is not one of the kind.
     #[error("the payload is not one of a {kind} job")]
     Payload {
@@ -190,17 +191,6 @@ pub async fn enqueue_all<J: JobKind>(
     Ok(enqueued)
 }
 
-/// Adds a job of a kind that is known by its name only: an operator's. Returns its queue as well, for
-/// the wake-up after the commit.
-pub async fn enqueue_raw(
-    conn: &mut PgConnection,
-    kind: &str,
-    payload: Value,
-    options: &EnqueueOptions,
-) -> Result<(Enqueued, &'static str), QueueError> {
-    catalog::enqueue_raw(conn, kind, payload, options).await
-}
-
 /// The caller holds the serial key's lock.
 async fn add<J: JobKind>(
     conn: &mut PgConnection,
@@ -282,36 +272,5 @@ fn has_nul(value: &Value) -> bool {
             .iter()
             .any(|(name, value)| name.contains('\0') || has_nul(value)),
         Value::Null | Value::Bool(_) | Value::Number(_) => false,
-    }
-}
-
-/// What became of a cancellation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cancelled {
-    /// The job had not begun: it is in the history now, and its key's next job may run.
-    Ended,
-    /// The job is running: its worker is told by `after`, once that is published.
-    Asked,
-    /// No live job has this id.
-    NotLive,
-}
-
-/// Cancels a live job in the caller's transaction, which holds the lock of the job's serial key if
-/// it has one. After the commit, publish `after`.
-pub async fn cancel(
-    conn: &mut PgConnection,
-    id: JobId,
-    after: &mut Wake,
-) -> Result<Cancelled, QueueError> {
-    match sql::request_cancel(conn, id.0).await?.as_deref() {
-        None => Ok(Cancelled::NotLive),
-        Some("running") => {
-            after.cancelled_jobs.insert(id.0);
-            Ok(Cancelled::Asked)
-        }
-        Some(_) => {
-            end_with(conn, id.0, None, Ended::Cancelled, None, after).await?;
-            Ok(Cancelled::Ended)
-        }
     }
 }

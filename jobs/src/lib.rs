@@ -43,6 +43,7 @@
 //! receiving end of a bounded channel, so nothing that apalis does can lose, repeat or stop a job.
 
 mod backend;
+mod cancel;
 pub mod catalog;
 mod claimer;
 mod depth;
@@ -65,12 +66,13 @@ mod sql;
 mod starter;
 mod status;
 
+pub use cancel::{Cancelled, cancel};
+pub use catalog::enqueue_raw;
 pub use depth::QueueFigures;
 pub use end::end;
 pub use enqueue::{
-    Cancelled, EnqueueOptions, Enqueued, MAX_DELAY, MAX_KEY, MAX_PAYLOAD, MAX_SERIAL_KEYS,
-    QueueError, cancel, enqueue, enqueue_all, enqueue_locked, enqueue_raw, enqueue_with,
-    lock_serial_key,
+    EnqueueOptions, Enqueued, MAX_DELAY, MAX_KEY, MAX_PAYLOAD, MAX_SERIAL_KEYS, QueueError,
+    enqueue, enqueue_all, enqueue_locked, enqueue_with, lock_serial_key,
 };
 pub use fence::{Fence, JobId};
 pub use kind::{JobKind, UniqueFor};

@@ -18,7 +18,8 @@ pub use self::{
     tail::{Look, Tail, TailFilter, Transition},
 };
 use crate::{
-    enqueue::{Cancelled, QueueError, cancel, lock_serial_key},
+    cancel::{Cancelled, cancel},
+    enqueue::{QueueError, lock_serial_key},
     fence::JobId,
     sql::interval,
 };

@@ -28,19 +28,24 @@ const BATCH: i64 = 5_000;
 const BUDGET: Duration = Duration::from_mins(4);
 const GO_ON_AFTER: Duration = Duration::from_secs(1);
 
-/// Has the runtime prune at 03:20 UTC: seldom a busy hour in Europe, and no hour that clocks skip.
-pub(crate) fn register(runtime: Runtime, pool: PgPool, history_days: i32) -> Runtime {
-    let nightly = Schedule::parse("queue.prune", "20 3 * * *", "UTC")
-        .expect("the expression and the zone are constants");
-    runtime
-        .schedule(nightly, |fire| QueuePrune { date: fire.date() })
-        .register(move |_: QueuePrune, _| {
-            let pool = pool.clone();
-            async move {
-                let until = Instant::now() + BUDGET;
-                Pruner { pool, until }.prune(history_days).await
-            }
-        })
+impl Runtime {
+    /// Keeps the queue's own tables bounded: a job of every night, in one process of the fleet, deletes
+    /// what they need not keep. At 03:20 UTC: seldom a busy hour in Europe, and no hour that clocks skip.
+    #[must_use]
+    pub fn with_pruning(self) -> Self {
+        let pool = self.database.pool().clone();
+        let history_days = self.config.history_days;
+        let nightly = Schedule::parse("queue.prune", "20 3 * * *", "UTC")
+            .expect("the expression and the zone are constants");
+        self.schedule(nightly, |fire| QueuePrune { date: fire.date() })
+            .register(move |_: QueuePrune, _| {
+                let pool = pool.clone();
+                async move {
+                    let until = Instant::now() + BUDGET;
+                    Pruner { pool, until }.prune(history_days).await
+                }
+            })
+    }
 }
 
 /// One run of the job.

@@ -30,7 +30,6 @@ use crate::{
     flight::InFlight,
     kind::JobKind,
     outcome::{HandlerResult, JobContext, Stop},
-    prune,
     rate::Rate,
     renewer,
     schedule::{Fire, Schedule, Ticker},
@@ -188,9 +187,9 @@ pub struct CoreTaskEnded(pub &'static str);
 
 /// The workers of a process, being assembled.
 pub struct Runtime {
-    database: Database,
+    pub(crate) database: Database,
     bus: Bus,
-    config: QueueConfig,
+    pub(crate) config: QueueConfig,
     entropy: SharedEntropy,
     in_flight: Arc<InFlight>,
     settlements: mpsc::UnboundedSender<Settlement>,
@@ -236,15 +235,6 @@ impl Runtime {
     ) -> Self {
         self.schedules.push(Ticker::new(schedule, job));
         self
-    }
-
-    /// Keeps the queue's own tables bounded: a job of every night, in one process of the fleet, deletes
-    /// what they need not keep.
-    #[must_use]
-    pub fn with_pruning(self) -> Self {
-        let pool = self.database.pool().clone();
-        let history_days = self.config.history_days;
-        prune::register(self, pool, history_days)
     }
 
     /// Sets the clock that the schedules' timers ask how late it is; whether a fire is due is the

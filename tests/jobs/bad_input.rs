@@ -77,7 +77,7 @@ async fn a_job_is_run_by_the_name_of_its_kind_and_what_no_kind_takes_is_refused(
     let mut tx = queue.pool.begin().await.unwrap();
     let options = EnqueueOptions::default();
     let unknown = enqueue_raw(&mut tx, "turn.proces", json!({}), &options).await;
-    let Err(error @ QueueError::UnknownKind(_)) = unknown else {
+    let Err(error @ QueueError::UnknownKind { .. }) = unknown else {
         panic!("{unknown:?}");
     };
     assert!(error.to_string().contains("turn.process"), "{error}");

@@ -6,7 +6,8 @@ use sqlx::PgPool;
 use super::OperatorError;
 use crate::{
     catalog,
-    enqueue::{EnqueueOptions, Enqueued, QueueError, enqueue_raw},
+    catalog::enqueue_raw,
+    enqueue::{EnqueueOptions, Enqueued, QueueError},
 };
 
 /// What became of a job that was enqueued by hand.
@@ -53,7 +54,7 @@ pub async fn add(
 fn refusal(error: QueueError) -> OperatorError {
     match error {
         QueueError::Database(_) => error.into(),
-        QueueError::UnknownKind(kind) => {
+        QueueError::UnknownKind { kind, .. } => {
             let mut kinds = catalog::KINDS.to_vec();
             kinds.sort_unstable();
             OperatorError::Refused(format!(

@@ -1,0 +1,37 @@
+//! Cancel, in the caller's transaction.
+
+use sqlx::PgConnection;
+use store::bus::Wake;
+
+use crate::{end::end_with, enqueue::QueueError, fence::JobId, outcome::Ended, sql};
+
+/// What became of a cancellation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cancelled {
+    /// The job had not begun: it is in the history now, and its key's next job may run.
+    Ended,
+    /// The job is running: its worker is told by `after`, once that is published.
+    Asked,
+    /// No live job has this id.
+    NotLive,
+}
+
+/// Cancels a live job in the caller's transaction, which holds the lock of the job's serial key if
+/// it has one. After the commit, publish `after`.
+pub async fn cancel(
+    conn: &mut PgConnection,
+    id: JobId,
+    after: &mut Wake,
+) -> Result<Cancelled, QueueError> {
+    match sql::request_cancel(conn, id.0).await?.as_deref() {
+        None => Ok(Cancelled::NotLive),
+        Some("running") => {
+            after.cancelled_jobs.insert(id.0);
+            Ok(Cancelled::Asked)
+        }
+        Some(_) => {
+            end_with(conn, id.0, None, Ended::Cancelled, None, after).await?;
+            Ok(Cancelled::Ended)
+        }
+    }
+}
