@@ -82,7 +82,8 @@ async fn a_killed_worker_is_replaced_within_five_seconds_and_each_of_20_answers_
 
 /// Kills in one system, one after the other, and gives how long each takeover took.
 async fn killings() -> Vec<Duration> {
-    let system = TestSystem::new().await;
+    // A server each: what other tests do to the common one must not delay a takeover.
+    let system = TestSystem::with_own_server().await;
     let page = "# Counting\n\nWe count for everybody who asks us to.\n";
     system.index(&[("counting.md", page)]).await;
     let api = system.api().await;
