@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{
-    ApiProcess, TestSystem,
+    ApiProcess, SystemProcess, TestSystem,
     activity::Activity,
     frames::{End, Frame, Frames, Next, PATIENCE},
     process::{assert_one_answer, resets, shown_text, until_text},
@@ -168,19 +168,25 @@ async fn a_job_whose_wake_up_is_lost_begins_within_two_seconds_while_its_client_
     assert_exact(&frames, 1);
 }
 
+/// A worker that hears by `wire`, as the third who listens. From its start on it watches leases that it
+/// may not have heard of; that is over.
+async fn resting_peer(system: &TestSystem, wire: &Wire, activity: &Activity) -> SystemProcess {
+    let url = wire.url(&system.database_url());
+    let peer = system.worker_with(&[("CHECKPOINT_DB_URL", &url)]).await;
+    activity.listening(3).await;
+    activity.comes_to_rest().await;
+    peer
+}
+
 #[tokio::test]
 async fn a_turn_whose_process_dies_before_its_peers_know_of_it_is_taken_over_when_its_client_is_back()
  {
     let system = no_poll().await;
     let wire = Wire::to(&system.database_url()).await;
-    let url = wire.url(&system.database_url());
     let activity = Activity::of(&system).await;
     let mut dying = system.serve().await;
     let api = system.api().await;
-    let _peer = system.worker_with(&[("CHECKPOINT_DB_URL", &url)]).await;
-    // From its start on the peer watches leases that it may not have heard of; that is over.
-    activity.listening(3).await;
-    activity.comes_to_rest().await;
+    let _peer = resting_peer(&system, &wire, &activity).await;
     // Neither the job nor the lease is heard of.
     wire.lose_notifications(true);
     system
@@ -215,13 +221,9 @@ async fn a_turn_whose_process_dies_before_its_peers_know_of_it_is_taken_over_whe
 async fn a_turn_that_falls_silent_is_looked_after_while_its_client_waits() {
     let system = no_poll().await;
     let wire = Wire::to(&system.database_url()).await;
-    let url = wire.url(&system.database_url());
     let activity = Activity::of(&system).await;
     let (api, mut dying) = (system.api().await, system.worker().await);
-    let _peer = system.worker_with(&[("CHECKPOINT_DB_URL", &url)]).await;
-    // From its start on the peer watches leases that it may not have heard of; that is over.
-    activity.listening(3).await;
-    activity.comes_to_rest().await;
+    let _peer = resting_peer(&system, &wire, &activity).await;
     wire.lose_notifications(true);
     system
         .anthropic
@@ -286,7 +288,10 @@ async fn a_listener_that_is_terminated_100_times_costs_no_frame_no_job_and_no_co
             .await
             .unwrap();
     assert_eq!(wrong, 0);
+    // A process of the API that was cut when nobody waited listens again when somebody does.
+    let mut last = api.ask("s1", "last", "Please count.").await;
     activity.listening(2).await;
+    assert_eq!(to_the_end(&mut last).await.1, End::Clean);
     // Both pools of each process, the two that listen, and the one that renews.
     let connections = activity.backends().await.len();
     assert!(connections <= 2 * (CONNECTIONS + HOT) + 3, "{connections}");

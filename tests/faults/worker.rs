@@ -12,6 +12,7 @@ use crate::support::{
     ApiProcess, SystemProcess, TestSystem,
     frames::{End, Frame, Frames},
     process::{assert_one_answer, last_answer, resets, shown_text, until_text},
+    stillness::Stillness,
 };
 
 /// From the kill to the first word of the next attempt: the promise of 07-performance. The lease is
@@ -72,12 +73,17 @@ impl Seat {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_worker_is_replaced_within_five_seconds_and_each_of_20_answers_is_given_once() {
+    let stillness = Stillness::watch();
     let systems = join_all((0..SYSTEMS).map(|_| killings())).await;
     let mut takeovers: Vec<Duration> = systems.into_iter().flatten().collect();
     takeovers.sort();
     assert_eq!(takeovers.len(), SYSTEMS * KILLS);
     let slowest = takeovers.last().unwrap();
-    assert!(*slowest <= TAKEOVER_LIMIT, "takeovers took {takeovers:?}");
+    assert!(
+        *slowest <= TAKEOVER_LIMIT,
+        "takeovers took {takeovers:?}; the machine itself stood still for {:?} at most",
+        stillness.longest()
+    );
 }
 
 /// Kills in one system, one after the other, and gives how long each takeover took.

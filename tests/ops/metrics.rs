@@ -154,6 +154,28 @@ async fn scrapes_of_an_idle_process_do_not_touch_the_database() {
 }
 
 #[tokio::test]
+async fn a_queue_that_is_paused_by_a_person_shows_at_once_in_a_process_that_is_idle() {
+    let mut system = TestSystem::new().await;
+    system.set("QUEUE_IDLE_POLL_SECONDS", "0");
+    let app = system.serve().await;
+    let pool = one_connection(&system).await;
+    until_scraped(&app.process, "nothing is paused", |figures| {
+        !is_paused(figures, "knowledge")
+    })
+    .await;
+    for (statement, paused) in [
+        ("select ops.pause_queue('knowledge')", true),
+        ("select ops.resume_queue('knowledge')", false),
+    ] {
+        execute(&pool, statement).await;
+        until_scraped(&app.process, statement, |figures| {
+            is_paused(figures, "knowledge") == paused
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
 async fn many_scrapes_of_a_busy_queue_cost_few_statements() {
     let system = TestSystem::new().await;
     let app = system.api().await;

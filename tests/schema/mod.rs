@@ -6,13 +6,17 @@ use sandbox::postgres::{MIGRATOR, TestDatabase};
 use sqlx::{PgPool, Row, query, query_scalar};
 
 /// The tables of a session: each can be distributed by `session_id`.
-const OF_A_SESSION: [&str; 6] = [
+const OF_A_SESSION: [&str; 10] = [
     "sessions",
     "turns",
     "messages",
     "checkpoints",
     "checkpoint_writes",
     "turn_events",
+    "model_calls",
+    "spend_reservations",
+    "handoff_records",
+    "feedback",
 ];
 
 async fn migrated() -> (TestDatabase, PgPool) {

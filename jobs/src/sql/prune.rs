@@ -23,27 +23,7 @@ pub(crate) fn ended_jobs(
     last: Option<DateTime<Utc>>,
     limit: i64,
 ) -> Deleting<'_, DateTime<Utc>> {
-    async move {
-        sqlx::query_as!(
-            Batch,
-            r#"with old as materialized (
-               select id, finished_at from queue.history
-               where outcome <> 'dead' and finished_at < now() - make_interval(days => $1)
-                 and finished_at >= coalesce($2::timestamptz, '-infinity')
-               order by finished_at limit $3
-               for update skip locked
-           ), gone as (
-               delete from queue.history where id = any(array(select id from old))
-           )
-           select count(*) as "deleted!", max(finished_at) as last from old"#,
-            days,
-            last,
-            limit,
-        )
-        .fetch_one(pool)
-        .await
-    }
-    .boxed()
+    history(pool, false, days, last, limit)
 }
 
 /// Jobs that died more than `days` ago.
@@ -53,19 +33,30 @@ pub(crate) fn dead_jobs(
     last: Option<DateTime<Utc>>,
     limit: i64,
 ) -> Deleting<'_, DateTime<Utc>> {
+    history(pool, true, days, last, limit)
+}
+
+fn history(
+    pool: &PgPool,
+    dead: bool,
+    days: i32,
+    last: Option<DateTime<Utc>>,
+    limit: i64,
+) -> Deleting<'_, DateTime<Utc>> {
     async move {
         sqlx::query_as!(
             Batch,
             r#"with old as materialized (
                select id, finished_at from queue.history
-               where outcome = 'dead' and finished_at < now() - make_interval(days => $1)
-                 and finished_at >= coalesce($2::timestamptz, '-infinity')
-               order by finished_at limit $3
+               where (outcome = 'dead') = $1 and finished_at < now() - make_interval(days => $2)
+                 and finished_at >= coalesce($3::timestamptz, '-infinity')
+               order by finished_at limit $4
                for update skip locked
            ), gone as (
                delete from queue.history where id = any(array(select id from old))
            )
            select count(*) as "deleted!", max(finished_at) as last from old"#,
+            dead,
             days,
             last,
             limit,
