@@ -14,6 +14,7 @@ pub mod knowledge;
 pub mod protocol;
 pub mod sessions;
 pub mod settings;
+pub mod spend;
 pub mod trace;
 pub mod transcript;
 pub mod turn_control;
