@@ -4,8 +4,9 @@ use jobs::{Runtime, catalog::TurnProcess};
 use store::{bus::Bus, db::Database, settings::Settings};
 
 use crate::{
+    budget::Budget,
     clients::{anthropic::Anthropic, embeddings::Embedder, http_client},
-    config::{ConversationConfig, EmbeddingsConfig, KnowledgeConfig, ModelConfig},
+    config::{ConversationConfig, EmbeddingsConfig, KnowledgeConfig, ModelConfig, SpendConfig},
     handlers::{index_document, turn_process::turn_process},
     knowledge::KnowledgeDeps,
     turn::{EventWriter, TurnDeps},
@@ -22,6 +23,8 @@ pub struct WorkerConfig {
     pub knowledge: KnowledgeConfig,
     /// The limits of a conversation.
     pub conversation: ConversationConfig,
+    /// The money.
+    pub spend: SpendConfig,
 }
 
 impl WorkerConfig {
@@ -31,11 +34,13 @@ impl WorkerConfig {
         let embeddings = EmbeddingsConfig::read(settings);
         let knowledge = KnowledgeConfig::read(settings);
         let conversation = ConversationConfig::read(settings);
+        let spend = SpendConfig::read(settings);
         Some(Self {
             model: model?,
             embeddings: embeddings?,
             knowledge: knowledge?,
             conversation: conversation?,
+            spend: spend?,
         })
     }
 }
@@ -47,6 +52,8 @@ pub struct Deps {
     pub turn: TurnDeps,
     /// For indexing. Its [`KnowledgeDeps::prepare`] is to be called before anything is searched.
     pub knowledge: KnowledgeDeps,
+    /// What the model may cost.
+    pub budget: Budget,
     /// Writes the frames of the turns, while its `run` runs: longer than the handlers.
     pub events: EventWriter,
 }
@@ -61,6 +68,7 @@ impl Deps {
             embedder: Embedder::new(config.embeddings, http.clone()),
             config: config.knowledge,
         };
+        let budget = Budget::new(config.spend, &config.model, pool.clone());
         let events = EventWriter::new(pool.clone(), bus.clone());
         let turn = TurnDeps {
             pool,
@@ -75,6 +83,7 @@ impl Deps {
         Ok(Self {
             turn,
             knowledge,
+            budget,
             events,
         })
     }

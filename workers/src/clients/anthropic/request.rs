@@ -1,7 +1,7 @@
 //! The body of a Messages request. Types that hold text of a conversation have no `Debug`, so that
 //! none of it can reach a log.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
 /// One call of the model. Empty text blocks are refused by the provider (400): leave them out.
@@ -86,7 +86,9 @@ pub enum ContentBlock {
         id: String,
         /// The tool.
         name: String,
-        /// Its arguments.
+        /// Its arguments. Sent as an object whatever the model had written: the provider takes nothing
+        /// else.
+        #[serde(serialize_with = "object")]
         input: Value,
     },
     /// What a call gave.
@@ -177,6 +179,13 @@ pub enum ToolChoice {
     },
 }
 
+fn object<S: Serializer>(input: &Value, to: S) -> Result<S::Ok, S::Error> {
+    match input {
+        Value::Object(arguments) => arguments.serialize(to),
+        _ => serde_json::Map::default().serialize(to),
+    }
+}
+
 /// The body as it is sent: streamed, always.
 #[derive(Serialize)]
 pub(super) struct StreamedRequest<'r> {
@@ -210,11 +219,18 @@ mod tests {
                 },
                 Message {
                     role: Role::Assistant,
-                    content: vec![ContentBlock::ToolUse {
-                        id: "toolu_1".into(),
-                        name: "find".into(),
-                        input: json!({"query": "x"}),
-                    }],
+                    content: vec![
+                        ContentBlock::ToolUse {
+                            id: "toolu_1".into(),
+                            name: "find".into(),
+                            input: json!({"query": "x"}),
+                        },
+                        ContentBlock::ToolUse {
+                            id: "toolu_2".into(),
+                            name: "find".into(),
+                            input: Value::Null,
+                        },
+                    ],
                 },
                 Message {
                     role: Role::User,
@@ -252,6 +268,7 @@ mod tests {
                     ]},
                     {"role": "assistant", "content": [
                         {"type": "tool_use", "id": "toolu_1", "name": "find", "input": {"query": "x"}},
+                        {"type": "tool_use", "id": "toolu_2", "name": "find", "input": {}},
                     ]},
                     {"role": "user", "content": [
                         {"type": "tool_result", "tool_use_id": "toolu_1",
