@@ -9,6 +9,8 @@ pub mod checkpoints;
 pub mod clock;
 pub mod db;
 pub mod events;
+pub mod feedback;
+pub mod handoffs;
 pub mod ids;
 pub mod knowledge;
 pub mod phrases;
