@@ -14,7 +14,6 @@
 //! ([`ToolCall`]); a [`Conversation`] decides, and says what the model is told. A turn of it begins
 //! with the state that the last one left and gives the next one ([`Conversation::end`]).
 
-mod lead;
 mod stage;
 mod tool_call;
 pub mod window;
@@ -186,7 +185,7 @@ impl Conversation {
         let handoff = match self.handoff.take() {
             Some(earlier) => Handoff {
                 trigger: earlier.trigger,
-                lead: lead::merge(earlier.lead, request.lead),
+                lead: merge(earlier.lead, request.lead),
             },
             None => Handoff {
                 trigger,
@@ -236,6 +235,20 @@ impl Conversation {
             told.drain(..told.len().saturating_sub(MOST_TOLD));
         }
         after
+    }
+}
+
+/// Adds what `newer` knows to what was known.
+fn merge(older: Lead, newer: Lead) -> Lead {
+    Lead {
+        name: newer.name.or(older.name),
+        email: newer.email.or(older.email),
+        company: newer.company.or(older.company),
+        phone: newer.phone.or(older.phone),
+        need: newer.need.or(older.need),
+        timeline: newer.timeline.or(older.timeline),
+        budget: newer.budget.or(older.budget),
+        message: newer.message.or(older.message),
     }
 }
 
