@@ -146,6 +146,9 @@ fn every_value_out_of_range_is_refused_by_name() {
         ("CONTEXT_WINDOW_TURNS", "0"),
         ("CONTEXT_WINDOW_TURNS", "-3"),
         ("MAX_TOKENS_PER_SESSION", "0"),
+        ("MAX_TOOL_CALLS_PER_TURN", "11"),
+        ("MAX_TOOL_CALLS_PER_TURN", "-1"),
+        ("STALL_TURN_THRESHOLD", "0"),
     ] {
         assert_eq!(
             complaints(ConversationConfig::read, &[], (name, value)),

@@ -129,11 +129,10 @@ impl Answer {
 
     /// More text; gives what the client sees of it.
     pub(super) fn say(&mut self, delta: &str) -> Vec<Chunk> {
-        // Postgres can't keep a NUL, and no reader misses it.
-        let mut delta = delta.replace('\0', "\u{fffd}");
         if delta.is_empty() {
             return Vec::new();
         }
+        let mut delta = delta.to_owned();
         if std::mem::take(&mut self.new_paragraph) && self.has_text() {
             delta.insert_str(0, "\n\n");
         }

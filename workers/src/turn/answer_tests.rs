@@ -93,13 +93,6 @@ fn each_address_is_one_source_in_the_order_of_the_first_citation() {
 }
 
 #[test]
-fn a_character_that_postgres_can_not_keep_is_replaced() {
-    let mut answer = answer(false);
-    answer.say("a\0b");
-    assert_eq!(answer.text(), "a\u{fffd}b");
-}
-
-#[test]
 fn what_follows_from_an_answer_is_told_at_its_end() {
     let mut answer = answer(false);
     answer.say("Hi");

@@ -65,14 +65,14 @@ pub(super) struct Call {
 }
 
 impl Call {
-    /// Takes an event.
-    pub(super) fn take(&mut self, event: ModelEvent) {
+    /// Takes an event; gives the text that it adds.
+    pub(super) fn take(&mut self, event: ModelEvent) -> Option<String> {
         match event {
             ModelEvent::Started { model, usage } => {
                 self.model = Some(model);
                 self.usage = usage;
             }
-            ModelEvent::TextDelta { block, text } => self.text(block, &text),
+            ModelEvent::TextDelta { block, text } => return Some(self.text(block, text)),
             ModelEvent::Citation {
                 search_result_index,
                 ..
@@ -82,9 +82,11 @@ impl Call {
                 }
             }
             ModelEvent::ToolUse { id, name, input } => {
-                // What Postgres can't keep is no argument of ours.
-                let name = name.replace('\0', "");
-                self.said.push(Said::Call { id, name, input });
+                self.said.push(Said::Call {
+                    id: storable(id),
+                    name: storable(name),
+                    input: storable_value(input),
+                });
                 self.block = None;
             }
             ModelEvent::Finished { stop_reason, usage } => {
@@ -92,17 +94,20 @@ impl Call {
                 self.stop_reason = Some(stop_reason);
             }
         }
+        None
     }
 
-    fn text(&mut self, block: u32, delta: &str) {
-        // Postgres can't keep a NUL, and no reader misses it.
-        let delta = delta.replace('\0', "\u{fffd}");
+    fn text(&mut self, block: u32, delta: String) -> String {
+        let delta = storable(delta);
         self.characters += delta.chars().count();
         match self.said.last_mut() {
             Some(Said::Text { text }) if self.block == Some(block) => text.push_str(&delta),
-            _ => self.said.push(Said::Text { text: delta }),
+            _ => self.said.push(Said::Text {
+                text: delta.clone(),
+            }),
         }
         self.block = Some(block);
+        delta
     }
 
     pub(super) fn model(&self) -> Option<&str> {
@@ -116,6 +121,10 @@ impl Call {
 
     pub(super) fn said(&self) -> &[Said] {
         &self.said
+    }
+
+    pub(super) fn into_said(self) -> Vec<Said> {
+        self.said
     }
 
     /// Numbers of the passages that were cited, in the order of the first citation.
@@ -140,6 +149,27 @@ impl Call {
             cache_write: count(usage.cache_write_tokens),
             cache_read: count(usage.cache_read_tokens),
         }
+    }
+}
+
+/// Postgres can't keep a NUL, and no reader misses it.
+fn storable(text: String) -> String {
+    if text.contains('\0') {
+        text.replace('\0', "\u{fffd}")
+    } else {
+        text
+    }
+}
+
+fn storable_value(value: Value) -> Value {
+    match value {
+        Value::String(text) => Value::String(storable(text)),
+        Value::Array(values) => values.into_iter().map(storable_value).collect(),
+        Value::Object(fields) => fields
+            .into_iter()
+            .map(|(name, value)| (storable(name), storable_value(value)))
+            .collect(),
+        other => other,
     }
 }
 
@@ -198,7 +228,7 @@ mod tests {
             ModelEvent::ToolUse {
                 id: "t1".to_owned(),
                 name: "set_stage".to_owned(),
-                input: json!({"stage": "qualify"}),
+                input: json!({"stage": ["quali\0fy"]}),
             },
             text(3, "After."),
         ] {
@@ -210,7 +240,8 @@ mod tests {
             json!([
                 {"type": "text", "text": "One block."},
                 {"type": "text", "text": "Another\u{fffd}."},
-                {"type": "call", "id": "t1", "name": "set_stage", "input": {"stage": "qualify"}},
+                {"type": "call", "id": "t1", "name": "set_stage",
+                 "input": {"stage": ["quali\u{fffd}fy"]}},
                 {"type": "text", "text": "After."},
             ])
         );
