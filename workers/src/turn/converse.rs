@@ -12,6 +12,7 @@ use std::sync::Arc;
 use futures::StreamExt;
 use jobs::JobError;
 use store::{
+    checkpoints::StepOutput,
     phrases::Phrase,
     protocol::FinishReason,
     spend::{ModelCall, Purpose},
@@ -165,7 +166,7 @@ impl Attempt<'_> {
             &self.key,
             number,
             &request.model,
-            request.tokens_at_most(),
+            prompt::tokens_at_most(request),
             request.max_tokens,
         );
         Ok(match admission.await? {
@@ -254,7 +255,7 @@ impl Attempt<'_> {
     /// Records steps, and the calls that are over.
     pub(super) async fn record_with_bill(
         &self,
-        steps: Vec<store::checkpoints::StepOutput>,
+        steps: Vec<StepOutput>,
     ) -> Result<(), JobError> {
         let calls: Arc<[ModelCall]> = self.bill.unsettled().into();
         self.recorder
