@@ -97,6 +97,8 @@ impl Budget {
     /// From now on the figures know the monthly cap, and are looked at while there are calls.
     pub fn watch_by(&self, figures: &SpendFigures) {
         figures.set_monthly_cap(self.inner.monthly_cap);
+        // There from the beginning, so that the first cost is an increase.
+        metrics::gauge!("growth_chat_llm_cost_usd_total").increment(0.0);
         // A process has one set of figures; a second is not looked at.
         let _ = self.inner.figures.set(figures.clone());
     }
