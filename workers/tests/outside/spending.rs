@@ -170,7 +170,7 @@ fn of_64_turns_at_once_one_call_at_most_goes_beyond_the_cap() {
     let till = runtime.block_on(Till::new());
     // What calls come to, up to what is reserved for them, and a cap of some of them.
     let strategy = (
-        proptest::collection::vec(1..=CALL.units(), 64),
+        proptest::collection::vec(CALL.units() / 10..=CALL.units(), 64),
         1..=40 * CALL.units(),
         any::<bool>(),
     );
