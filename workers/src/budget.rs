@@ -103,8 +103,10 @@ impl Budget {
         let _ = self.inner.figures.set(figures.clone());
     }
 
-    /// Whether the turn's next call may be made. `input_tokens_at_most` counts the whole prompt;
-    /// `max_output` is the request's `max_tokens`.
+    /// Whether the turn's next call may be made. `input_tokens_at_most` counts the whole prompt
+    /// ([`MessageRequest::input_tokens_at_most`]); `max_output` is the request's `max_tokens`.
+    ///
+    /// [`MessageRequest::input_tokens_at_most`]: crate::clients::anthropic::MessageRequest::input_tokens_at_most
     ///
     /// While a cap is enforced, a grant is a reservation until [`spend::record`] is called for the turn, or
     /// for some minutes. What a failed attempt was billed for is to be recorded before the next one is
