@@ -76,13 +76,6 @@ pub struct Handoff {
     pub lead: Lead,
 }
 
-impl Handoff {
-    /// Whether there is a way to reach the visitor.
-    pub fn is_reachable(&self) -> bool {
-        self.lead.email.is_some() || self.lead.phone.is_some()
-    }
-}
-
 /// One turn of a conversation, as far as it is decided.
 #[derive(Clone, PartialEq)]
 pub struct Conversation {
@@ -130,6 +123,15 @@ impl Conversation {
     /// Whether this turn has to offer a person.
     pub fn offers_person(&self) -> bool {
         self.stall_due
+    }
+
+    /// Whether the visitor is still to be asked how to be reached: a person was asked for, and neither
+    /// this turn nor, as far as the stage tells, an earlier one knows.
+    pub fn lacks_contact(&self) -> bool {
+        self.before.stage != Stage::HandedOff.number()
+            && self.handoff.as_ref().is_some_and(|handoff| {
+                handoff.lead.email.is_none() && handoff.lead.phone.is_none()
+            })
     }
 
     /// The handoff that was asked for in this turn.
@@ -192,10 +194,9 @@ impl Conversation {
                 lead: request.lead,
             },
         };
-        let reachable = handoff.is_reachable();
         self.handoff = Some(handoff);
         self.stage = Stage::HandedOff;
-        if reachable {
+        if !self.lacks_contact() {
             Verdict::accepted(
                 "Recorded: a colleague will get in touch. Tell the visitor so, and promise no time.",
             )

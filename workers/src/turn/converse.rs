@@ -166,7 +166,7 @@ impl Attempt<'_> {
             &self.key,
             number,
             &request.model,
-            prompt::tokens_at_most(request),
+            request.input_tokens_at_most(),
             request.max_tokens,
         );
         Ok(match admission.await? {

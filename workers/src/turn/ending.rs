@@ -105,11 +105,10 @@ impl Attempt<'_> {
             }
         });
         let form = |reason, phrase: Phrase| Some((reason, Some(phrase.text(language))));
-        let unreachable = |handoff: &Handoff| !handoff.is_reachable();
         let contact_form = if limit.is_some() {
             // The answer says it.
             Some((ContactReason::Limit, None))
-        } else if conversation.handoff().is_some_and(unreachable) {
+        } else if conversation.lacks_contact() {
             form(ContactReason::Handoff, Phrase::HandoffForm)
         } else if conversation.offers_person() && conversation.stage() != Stage::HandedOff {
             form(ContactReason::Stall, Phrase::StallOffer)

@@ -224,26 +224,6 @@ fn trim_last(messages: &mut [Message]) {
     }
 }
 
-/// More tokens than a request can have: a token is a byte of its texts at least. What frames them, and
-/// the tools, is added as a flat sum.
-pub(super) fn tokens_at_most(request: &MessageRequest) -> u64 {
-    const TOOLS: usize = 4_096;
-    const FRAME: usize = 64;
-    fn block(content: &ContentBlock) -> usize {
-        FRAME
-            + match content {
-                ContentBlock::Text { text, .. } => text.len(),
-                ContentBlock::SearchResult(result) => result.text_len(),
-                ContentBlock::ToolUse { input, .. } => input.to_string().len(),
-                ContentBlock::ToolResult { content, .. } => content.iter().map(block).sum(),
-            }
-    }
-    let system = request.system.iter().map(|SystemBlock::Text { text, .. }| FRAME + text.len());
-    let messages = request.messages.iter().flat_map(|message| &message.content);
-    let bytes = TOOLS + system.chain(messages.map(block)).sum::<usize>();
-    u64::try_from(bytes).unwrap_or(u64::MAX)
-}
-
 /// What a passage is called: its document and the innermost heading.
 pub(super) fn title(passage: &Passage) -> String {
     match passage.heading_path.last() {

@@ -193,29 +193,3 @@ fn a_heading_that_repeats_the_title_is_left_out() {
     assert_eq!(title(&passage(&["Pricing"])), "Pricing");
     assert_eq!(title(&passage(&[])), "Pricing");
 }
-
-#[test]
-fn a_request_has_fewer_tokens_than_it_is_taken_for() {
-    let passages = vec![passage(&[]); 5];
-    let state = ConversationState::default();
-    let asked = request(&Question {
-        rules: RULES,
-        model: "m",
-        max_tokens: 100,
-        retrieval: true,
-        may_call: true,
-        conversation: &Conversation::begin(state, 1, 6),
-        directives: &[],
-        locale: None,
-        page_url: None,
-        window: &[past(Speaker::User, "日本語")],
-        passages: &passages,
-        message: "What does an audit cost?",
-        rounds: &[],
-    });
-    let tools = serde_json::to_string(&asked.tools).unwrap().len();
-    assert!(tools < 4_096, "{tools} bytes");
-    let texts = RULES.len() + 5 * passages[0].content.len();
-    let at_most = usize::try_from(tokens_at_most(&asked)).unwrap();
-    assert!(at_most > texts + tools, "{at_most}");
-}

@@ -162,12 +162,6 @@ impl SearchResult {
             citations: Citations { enabled: true },
         }
     }
-
-    /// Its length, in bytes of text.
-    pub fn text_len(&self) -> usize {
-        let [text] = &self.content;
-        self.source.len() + self.title.len() + text.text.len()
-    }
 }
 
 /// Something that the model may call.
