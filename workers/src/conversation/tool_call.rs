@@ -8,7 +8,7 @@ use store::handoffs::{Lead, is_email, is_phone};
 use super::WantedStage;
 
 /// The longest query of `retrieve_knowledge`, in characters.
-pub const LONGEST_QUERY: usize = 500;
+const LONGEST_QUERY: usize = 500;
 /// The longest name, company or telephone number.
 const LONGEST_NAME: usize = 200;
 /// The longest text on need, timeline or budget.

@@ -37,6 +37,7 @@ use sqlx::PgPool;
 use store::{bus::Bus, checkpoints::JobLease, ids::SharedEntropy};
 
 pub use self::{
+    asked::{ASKED, Asked},
     attempt::process,
     writer::{Emitter, EventWriter, WriterEnded},
 };
