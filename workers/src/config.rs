@@ -4,6 +4,7 @@
 //! Each `read` notes every problem by the variable's name and never its value; it gives `None` when
 //! a value that must be there is missing. Secrets are [`SecretString`]s, which `Debug` hides.
 
+mod links;
 mod spend;
 
 use std::time::Duration;
@@ -12,6 +13,7 @@ use secrecy::SecretString;
 use store::{knowledge::KnowledgeTable, settings::Settings};
 use url::Url;
 
+pub use self::links::LinkHosts;
 pub use self::spend::{CostCapAction, SpendConfig};
 
 /// A current small model: quick to its first token, which a visitor waits for.

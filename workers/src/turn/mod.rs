@@ -15,6 +15,7 @@
 mod answer;
 mod attempt;
 mod ending;
+pub mod links;
 mod measure;
 mod outbox;
 mod prompt;
