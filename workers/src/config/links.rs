@@ -71,8 +71,11 @@ fn host(item: &str) -> Option<LinkHost> {
         _ => (item, None),
     };
     let host = Host::parse(name).ok()?;
-    let is_name = matches!(host, Host::Domain(_));
-    (is_name || !subdomains).then(|| LinkHost {
+    let legal = match &host {
+        Host::Domain(name) => name.split('.').all(|label| !label.is_empty()),
+        Host::Ipv4(_) | Host::Ipv6(_) => !subdomains,
+    };
+    legal.then(|| LinkHost {
         host: host.to_string(),
         subdomains,
         port,

@@ -313,6 +313,10 @@ impl LinkFilter {
     /// `@` behind a word and before a domain is in an address for mail.
     fn at_sign(&self, text: &str, at_end: bool) -> Step {
         let local = self.tail.local_part();
+        if self.tail.ends_with(">") {
+            // `<https://good.example>@evil.example`, for a renderer that knows no angles.
+            return Step::Replace(1, " @".to_owned());
+        }
         if local.is_empty() {
             return Step::Pass(1);
         }

@@ -174,7 +174,18 @@ fn has_entity(address: &str) -> bool {
 
 /// The words of a text, without the brackets, quotation marks and full stops around them.
 fn words(text: &str) -> impl Iterator<Item = &str> {
-    text.split(|sign: char| sign.is_whitespace() || r#"()[]<>"`|"#.contains(sign))
-        .map(|word| word.trim_matches(['.', ',', ';', ':', '!', '?', '\'', '*', '_']))
+    text.split(|sign: char| sign.is_whitespace() || r#"[]<>"`|"#.contains(sign))
+        .map(|word| word.trim_start_matches(['(', '\'', '*', '_']))
+        .map(|mut word| {
+            // A bracket that was opened inside belongs to the word.
+            let closes_more = |word: &str| word.matches(')').count() > word.matches('(').count();
+            loop {
+                word = word.trim_end_matches(['.', ',', ';', ':', '!', '?', '\'', '*', '_']);
+                match word.strip_suffix(')').filter(|_| closes_more(word)) {
+                    Some(shorter) => word = shorter,
+                    None => break word,
+                }
+            }
+        })
         .filter(|word| !word.is_empty())
 }
