@@ -8,7 +8,7 @@ use store::{bus::Bus, db::Database, ids::SystemEntropy, settings::Settings};
 use crate::{
     budget::Budget,
     clients::{anthropic::Anthropic, embeddings::Embedder, http_client},
-    config::{ConversationConfig, EmbeddingsConfig, KnowledgeConfig, ModelConfig, SpendConfig},
+    config::{ConversationConfig, EmbeddingsConfig, KnowledgeConfig, LinkHosts, ModelConfig, SpendConfig},
     handlers::{index_document, turn_process::turn_process},
     knowledge::KnowledgeDeps,
     turn::{EventWriter, TurnDeps},
@@ -27,6 +27,8 @@ pub struct WorkerConfig {
     pub conversation: ConversationConfig,
     /// The money.
     pub spend: SpendConfig,
+    /// Where links of answers may lead, besides what the knowledge names.
+    pub links: LinkHosts,
 }
 
 impl WorkerConfig {
@@ -37,12 +39,14 @@ impl WorkerConfig {
         let knowledge = KnowledgeConfig::read(settings);
         let conversation = ConversationConfig::read(settings);
         let spend = SpendConfig::read(settings);
+        let links = LinkHosts::read(settings);
         Some(Self {
             model: model?,
             embeddings: embeddings?,
             knowledge: knowledge?,
             conversation: conversation?,
             spend: spend?,
+            links: links?,
         })
     }
 }

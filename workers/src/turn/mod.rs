@@ -23,6 +23,7 @@ mod bill;
 mod call;
 mod converse;
 mod ending;
+pub mod links;
 mod measure;
 mod outbox;
 mod progress;
