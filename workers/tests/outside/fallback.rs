@@ -51,14 +51,18 @@ fn request(model: &str) -> MessageRequest {
 
 /// An answer that names the model.
 fn answer(model: &str) -> Vec<u8> {
-    let start = json!({"type": "message_start", "message": {"model": model, "usage": {"input_tokens": 9}}});
+    let start =
+        json!({"type": "message_start", "message": {"model": model, "usage": {"input_tokens": 9}}});
     let events = [
         start,
         json!({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hello."}}),
         json!({"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 2}}),
         json!({"type": "message_stop"}),
     ];
-    let text: String = events.iter().map(|event| format!("data: {event}\n\n")).collect();
+    let text: String = events
+        .iter()
+        .map(|event| format!("data: {event}\n\n"))
+        .collect();
     text.into_bytes()
 }
 
@@ -196,7 +200,8 @@ async fn what_another_model_can_not_help_is_not_asked_of_it() {
 #[tokio::test]
 async fn a_model_that_breaks_off_after_its_start_is_not_replaced() {
     let start = answer(MODEL);
-    let start: Vec<u8> = start[..start.windows(2).position(|end| end == b"\n\n").unwrap() + 2].into();
+    let start: Vec<u8> =
+        start[..start.windows(2).position(|end| end == b"\n\n").unwrap() + 2].into();
     let breaks = move || {
         let parts = [start.clone(), error_event("overloaded_error")];
         streamed(parts.into_iter().map(Part::Bytes).collect())
