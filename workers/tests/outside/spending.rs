@@ -300,8 +300,10 @@ async fn a_recorded_call_frees_its_reservation_and_a_finished_turn_all_of_them()
     }
     till.record(&key(1), 1, &[call(2, CALL)]).await;
     assert_eq!(till.reservations().await, 5);
-    till.execute("update turns set finished_at = now() where session_id = 's1'")
-        .await;
+    till.execute(
+        "update turns set status = 'answered', finished_at = now() where session_id = 's1'",
+    )
+    .await;
     till.record(&key(1), 1, &[]).await;
     assert_eq!(till.reservations().await, 3);
 }
