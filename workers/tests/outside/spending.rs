@@ -146,6 +146,8 @@ async fn spend_all(till: &Till, budgets: &[Budget], costs: &[i64]) -> usize {
             let key = key(number);
             let mut calls = 0;
             while admit(&budgets[number % budgets.len()], &key, calls).await == Admission::Granted {
+                // The model takes its time, in which others are admitted.
+                tokio::time::sleep(Duration::from_millis(2)).await;
                 let call = call(calls, Usd::from_units(*cost));
                 till.record(&key, 1, &[call]).await;
                 calls += 1;
