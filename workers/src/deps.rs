@@ -1,12 +1,14 @@
 //! What a process that works is put together from.
 
+use std::sync::Arc;
+
 use jobs::{Runtime, catalog::TurnProcess};
-use store::{bus::Bus, db::Database, settings::Settings};
+use store::{bus::Bus, db::Database, ids::SystemEntropy, settings::Settings};
 
 use crate::{
     budget::Budget,
     clients::{anthropic::Anthropic, embeddings::Embedder, http_client},
-    config::{ConversationConfig, EmbeddingsConfig, KnowledgeConfig, ModelConfig, SpendConfig},
+    config::{ConversationConfig, EmbeddingsConfig, KnowledgeConfig, LinkHosts, ModelConfig, SpendConfig},
     handlers::{index_document, turn_process::turn_process},
     knowledge::KnowledgeDeps,
     turn::{EventWriter, TurnDeps},
@@ -25,6 +27,8 @@ pub struct WorkerConfig {
     pub conversation: ConversationConfig,
     /// The money.
     pub spend: SpendConfig,
+    /// Where links of answers may lead, besides what the knowledge names.
+    pub links: LinkHosts,
 }
 
 impl WorkerConfig {
@@ -35,12 +39,14 @@ impl WorkerConfig {
         let knowledge = KnowledgeConfig::read(settings);
         let conversation = ConversationConfig::read(settings);
         let spend = SpendConfig::read(settings);
+        let links = LinkHosts::read(settings);
         Some(Self {
             model: model?,
             embeddings: embeddings?,
             knowledge: knowledge?,
             conversation: conversation?,
             spend: spend?,
+            links: links?,
         })
     }
 }
@@ -77,7 +83,9 @@ impl Deps {
             model_name: config.model.model.clone(),
             max_output_tokens: config.model.max_output_tokens,
             model: Anthropic::new(config.model, http),
-            window: config.conversation.context_window_turns,
+            conversation: config.conversation,
+            budget: budget.clone(),
+            entropy: Arc::new(SystemEntropy),
             knowledge: knowledge.clone(),
         };
         Ok(Self {

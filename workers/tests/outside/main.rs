@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod anthropic;
 #[cfg(test)]
+mod conversation;
+#[cfg(test)]
 mod embeddings;
 #[cfg(test)]
 mod fallback;
