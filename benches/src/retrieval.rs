@@ -11,8 +11,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use sandbox::postgres::{MIGRATOR, Server, ServerOptions};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, postgres::PgPoolOptions};
 use store::knowledge::{
-    ChunkEmbedding, ChunkToStore, IndexProfile, KnowledgeTable, Search, refresh_terms,
-    replace_chunks, search,
+    ChunkEmbedding, ChunkToStore, KnowledgeTable, Search, refresh_terms, replace_chunks, search,
 };
 use workers::{
     clients::{embeddings::Embedder, http_client},
