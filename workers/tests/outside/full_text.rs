@@ -57,7 +57,10 @@ async fn words_are_found_in_another_form_in_the_documents_language() {
     ] {
         assert_eq!(world.by_words(question).await, [source], "{question}");
     }
-    assert!(world.by_words("Was ist die of the les des").await.is_empty());
+    for question in ["Was ist das?", "¿Qué es esto?", "Qu'est-ce que c'est ?", "What is the"] {
+        let found = world.by_words(question).await;
+        assert!(found.is_empty(), "{question}: {found:?}");
+    }
 }
 
 #[tokio::test]
@@ -211,14 +214,15 @@ async fn the_words_lift_a_passage_but_not_over_the_threshold() {
         .library(&[
             ("a", Some("en"), "Red apples in the garden."),
             ("b", Some("en"), "Red apples called Boskoop."),
+            ("c", Some("en"), "My Boskoop, our Boskoop."),
         ])
         .await;
-    let question = "red apples boskoop";
+    let question = "apples boskoop";
     let places = |ranked: &[Ranked]| -> Vec<(String, Verdict)> {
         let place = |one: &Ranked| (one.document_source.clone(), one.verdict);
         ranked.iter().map(place).collect()
     };
-    // The same embedding for both: only the words can tell.
+    // By the embedding `a` is the best, by the words `b`.
     let ask = async |world: &World| {
         rank(&world.deps, embed("red apples"), question, None, SearchMode::Hybrid)
             .await
@@ -226,17 +230,14 @@ async fn the_words_lift_a_passage_but_not_over_the_threshold() {
     };
     let ranked = ask(&world).await;
     assert_eq!(ranked[0].document_source, "k/b.md");
-    assert_eq!(ranked[0].text_rank, Some(1));
+    assert_eq!((ranked[0].vector_rank, ranked[0].text_rank), (Some(2), Some(1)));
     assert_eq!(ranked[0].verdict, Verdict::Chosen);
+    assert_eq!(places(&ranked)[2], ("k/c.md".to_owned(), Verdict::BelowThreshold));
     world.deps.config.relevance_threshold = 0.99;
     world.deps.config.proactive_threshold = 0.99;
-    assert_eq!(
-        places(&ask(&world).await),
-        [
-            ("k/b.md".to_owned(), Verdict::BelowThreshold),
-            ("k/a.md".to_owned(), Verdict::BelowThreshold)
-        ]
-    );
+    let ranked = ask(&world).await;
+    assert_eq!(ranked.len(), 3);
+    assert!(ranked.iter().all(|one| one.verdict == Verdict::BelowThreshold));
     let retrieved = nearest(&world.deps, embed("red apples"), question, None)
         .await
         .unwrap();
@@ -256,12 +257,13 @@ async fn a_passage_that_is_there_twice_is_given_once() {
         .await;
     let question = "when are machines replaced";
     let retrieved = nearest(&world.deps, embed(question), question, None).await;
-    let urls: Vec<String> = retrieved
+    let mut urls: Vec<String> = retrieved
         .unwrap()
         .passages
         .into_iter()
         .map(|passage| passage.url)
         .collect();
+    urls.sort();
     assert_eq!(urls, ["one.md", "other.md"]);
 }
 
@@ -272,7 +274,7 @@ async fn a_case_study_that_fits_is_given_besides() {
     world
         .library(&[
             ("pumps", Some("en"), "# Pumps\n\nWe repair pumps of all makers."),
-            ("case-studies/mill", Some("en"), "# Mill\n\nWe repair pumps of the old mill."),
+            ("case-studies/mill", Some("en"), "# Mill\n\nThey repair pumps of all sizes."),
             ("case-studies/bank", Some("en"), "# Bank\n\nMoney was counted."),
         ])
         .await;
