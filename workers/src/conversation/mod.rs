@@ -14,7 +14,6 @@
 //! ([`ToolCall`]); a [`Conversation`] decides, and says what the model is told. A turn of it begins
 //! with the state that the last one left and gives the next one ([`Conversation::end`]).
 
-mod lead;
 mod stage;
 mod tool_call;
 pub mod window;
@@ -77,13 +76,6 @@ pub struct Handoff {
     pub lead: Lead,
 }
 
-impl Handoff {
-    /// Whether there is a way to reach the visitor.
-    pub fn is_reachable(&self) -> bool {
-        self.lead.email.is_some() || self.lead.phone.is_some()
-    }
-}
-
 /// One turn of a conversation, as far as it is decided.
 #[derive(Clone, PartialEq)]
 pub struct Conversation {
@@ -131,6 +123,15 @@ impl Conversation {
     /// Whether this turn has to offer a person.
     pub fn offers_person(&self) -> bool {
         self.stall_due
+    }
+
+    /// Whether the visitor is still to be asked how to be reached: a person was asked for, and neither
+    /// this turn nor, as far as the stage tells, an earlier one knows.
+    pub fn lacks_contact(&self) -> bool {
+        self.before.stage != Stage::HandedOff.number()
+            && self.handoff.as_ref().is_some_and(|handoff| {
+                handoff.lead.email.is_none() && handoff.lead.phone.is_none()
+            })
     }
 
     /// The handoff that was asked for in this turn.
@@ -186,17 +187,16 @@ impl Conversation {
         let handoff = match self.handoff.take() {
             Some(earlier) => Handoff {
                 trigger: earlier.trigger,
-                lead: lead::merge(earlier.lead, request.lead),
+                lead: merge(earlier.lead, request.lead),
             },
             None => Handoff {
                 trigger,
                 lead: request.lead,
             },
         };
-        let reachable = handoff.is_reachable();
         self.handoff = Some(handoff);
         self.stage = Stage::HandedOff;
-        if reachable {
+        if !self.lacks_contact() {
             Verdict::accepted(
                 "Recorded: a colleague will get in touch. Tell the visitor so, and promise no time.",
             )
@@ -236,6 +236,20 @@ impl Conversation {
             told.drain(..told.len().saturating_sub(MOST_TOLD));
         }
         after
+    }
+}
+
+/// Adds what `newer` knows to what was known.
+fn merge(older: Lead, newer: Lead) -> Lead {
+    Lead {
+        name: newer.name.or(older.name),
+        email: newer.email.or(older.email),
+        company: newer.company.or(older.company),
+        phone: newer.phone.or(older.phone),
+        need: newer.need.or(older.need),
+        timeline: newer.timeline.or(older.timeline),
+        budget: newer.budget.or(older.budget),
+        message: newer.message.or(older.message),
     }
 }
 

@@ -3,12 +3,12 @@
 
 use serde::Deserialize;
 use serde_json::Value;
-use store::handoffs::Lead;
+use store::handoffs::{Lead, is_email, is_phone};
 
-use super::{WantedStage, lead};
+use super::WantedStage;
 
 /// The longest query of `retrieve_knowledge`, in characters.
-pub const LONGEST_QUERY: usize = 500;
+const LONGEST_QUERY: usize = 500;
 /// The longest name, company or telephone number.
 const LONGEST_NAME: usize = 200;
 /// The longest text on need, timeline or budget.
@@ -136,11 +136,11 @@ fn typed<'v, T: Deserialize<'v>>(arguments: &'v Value) -> Result<T, BadCall> {
 
 fn handoff(request: RequestHandoff) -> Result<HandoffRequest, BadCall> {
     let email = fact(request.email, LONGEST_NAME * 2)?;
-    if email.as_deref().is_some_and(|email| !lead::is_email(email)) {
+    if email.as_deref().is_some_and(|email| !is_email(email)) {
         return Err(BadCall::BadEmail);
     }
     let phone = fact(request.phone, LONGEST_NAME)?;
-    if phone.as_deref().is_some_and(|phone| !lead::is_phone(phone)) {
+    if phone.as_deref().is_some_and(|phone| !is_phone(phone)) {
         return Err(BadCall::BadPhone);
     }
     Ok(HandoffRequest {

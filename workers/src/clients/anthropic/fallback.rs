@@ -23,8 +23,6 @@ impl Anthropic {
             Err(error) if is_of_the_model(error.failure()) => error,
             started => return started,
         };
-        metrics::counter!("growth_chat_llm_requests_total", "outcome" => failed.code())
-            .increment(1);
         tracing::warn!(
             model = request.model,
             fallback,
@@ -35,8 +33,18 @@ impl Anthropic {
             model: fallback.to_owned(),
             ..request.clone()
         };
-        let started = self.start(&request, first_token, first_token).await;
-        started.map_err(|second| decisive(failed, second))
+        match self.start(&request, first_token, first_token).await {
+            Ok(stream) => {
+                count(&failed);
+                Ok(stream)
+            }
+            Err(second) => {
+                let (decisive, other) = decisive(failed, second);
+                count(&other);
+                tracing::warn!(error = %other, "both models failed");
+                Err(decisive)
+            }
+        }
     }
 
     /// Calls one model, and waits until it has started.
@@ -71,18 +79,21 @@ const fn is_of_the_model(failure: Failure) -> bool {
     )
 }
 
-/// The failure that the job goes by, when both models failed: that of the model which was asked for. What
-/// the fallback found out about the account or the key holds for both, though.
-fn decisive(first: ModelError, second: ModelError) -> ModelError {
+/// `growth_chat_llm_requests_total{outcome}`, of the request that the caller does not hear of.
+fn count(failed: &ModelError) {
+    metrics::counter!("growth_chat_llm_requests_total", "outcome" => failed.code()).increment(1);
+}
+
+/// The failure that the job goes by, when both models failed, and the other one: it goes by the model which
+/// was asked for. What the fallback found out about the account or the key holds for both, though.
+fn decisive(first: ModelError, second: ModelError) -> (ModelError, ModelError) {
     let of_the_account = matches!(
         second.failure(),
         Failure::SpendLimit | Failure::Authentication
     );
-    let (decisive, other) = if of_the_account {
+    if of_the_account {
         (second, first)
     } else {
         (first, second)
-    };
-    tracing::warn!(error = %other, "both models failed");
-    decisive
+    }
 }

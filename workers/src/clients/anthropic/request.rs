@@ -24,6 +24,20 @@ pub struct MessageRequest {
     pub tool_choice: Option<ToolChoice>,
 }
 
+/// What the provider adds to a prompt by itself: some hundred tokens that explain the tools to the model.
+const ADDED_TOKENS: u64 = 1_000;
+
+impl MessageRequest {
+    /// The most tokens that the prompt can have: no token is shorter than a byte of what is sent.
+    pub fn input_tokens_at_most(&self) -> u64 {
+        // What can't be written is never sent.
+        let bytes = serde_json::to_vec(self).map_or(0, |body| body.len());
+        u64::try_from(bytes)
+            .unwrap_or(u64::MAX)
+            .saturating_add(ADDED_TOKENS)
+    }
+}
+
 /// Ends a prefix that the provider caches for some minutes. Below the model's least length
 /// (1,024–4,096 tokens) it is ignored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
