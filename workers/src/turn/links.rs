@@ -157,9 +157,7 @@ impl LinkFilter {
             b'<' => self.at_angle(text),
             b'(' if self.tail.ends_with("]") => self.at_target(text, at_end),
             b':' => self.at_colon(text, at_end),
-            b'.' if self.tail.ends_with_www() => {
-                self.address(text, &["https://www", "http://www"], at_end)
-            }
+            b'.' if self.tail.ends_with_www() => self.address(text, &["https://www", "http://www"], at_end),
             b'@' => self.at_sign(text, at_end),
             b'\\' => at_backslash(text),
             _ => Step::Pass(plain(text)),

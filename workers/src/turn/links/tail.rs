@@ -74,11 +74,7 @@ impl Tail {
     /// Whether a word that follows stands by itself.
     pub(super) fn at_boundary(&self) -> bool {
         self.text.chars().next_back().is_none_or(|sign| {
-            sign.is_whitespace()
-                || matches!(
-                    sign,
-                    '(' | '[' | '*' | '_' | '"' | '“' | '„' | '«' | '>' | '|'
-                )
+            sign.is_whitespace() || matches!(sign, '(' | '[' | '*' | '_' | '"' | '“' | '„' | '«' | '>' | '|')
         })
     }
 
