@@ -5,7 +5,7 @@
 
 use parking_lot::Mutex;
 use store::{
-    spend::{ModelCall, Purpose},
+    spend::{ModelCall, Purpose, Usd},
     turns::TurnUsage,
 };
 
@@ -67,7 +67,7 @@ impl Bill {
             .iter_mut()
             .find(|line| line.call == call && line.outcome.is_none());
         if let Some(line) = open {
-            line.end(outcome);
+            line.end(outcome, &self.budget);
         }
     }
 
@@ -75,7 +75,7 @@ impl Bill {
     pub(super) fn close_all(&self) {
         let mut lines = self.lines.lock();
         for line in lines.iter_mut().filter(|line| line.outcome.is_none()) {
-            line.end("cancelled");
+            line.end("cancelled", &self.budget);
         }
     }
 
@@ -92,14 +92,13 @@ impl Bill {
             .iter()
             .filter(|line| !line.settled)
             .filter_map(|line| {
-                let model = line.model.clone()?;
                 Some(ModelCall {
                     call: line.call,
                     purpose: line.purpose,
                     outcome: line.outcome?,
                     usage: line.usage,
-                    cost: self.budget.cost(&model, line.usage),
-                    model,
+                    cost: line.cost(&self.budget),
+                    model: line.model.clone()?,
                 })
             })
             .collect()
@@ -115,8 +114,13 @@ impl Bill {
 }
 
 impl Line {
-    fn end(&mut self, outcome: &'static str) {
+    fn end(&mut self, outcome: &'static str, budget: &Budget) {
         self.outcome = Some(outcome);
-        measure::model_call(outcome, self.usage);
+        measure::model_call(outcome, self.usage, self.cost(budget));
+    }
+
+    fn cost(&self, budget: &Budget) -> Usd {
+        let model = self.model.as_deref();
+        model.map_or(Usd::ZERO, |model| budget.cost(model, self.usage))
     }
 }

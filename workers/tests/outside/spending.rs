@@ -9,6 +9,7 @@ use sqlx::{PgPool, query, query_as, query_scalar};
 use store::{
     ids::TurnKey,
     spend::{self, ModelCall, Purpose, Usd},
+    turn_control::{self, Unattended},
     turns::TurnUsage,
 };
 use workers::{
@@ -293,7 +294,7 @@ async fn sums_are_kept_by_model_and_spread_over_rows() {
 }
 
 #[tokio::test]
-async fn a_recorded_call_frees_its_reservation_and_a_finished_turn_all_of_them() {
+async fn a_recorded_call_frees_its_reservation_and_the_end_of_its_turn_all_of_them() {
     let till = Till::new().await;
     let budget = till.process(daily(Usd::from_cents(100))).await;
     for number in 1..=3 {
@@ -302,11 +303,9 @@ async fn a_recorded_call_frees_its_reservation_and_a_finished_turn_all_of_them()
     }
     till.record(&key(1), 1, &[call(2, CALL)]).await;
     assert_eq!(till.reservations().await, 5);
-    till.execute(
-        "update turns set status = 'answered', finished_at = now() where session_id = 's1'",
-    )
-    .await;
-    till.record(&key(1), 1, &[]).await;
+    let mut conn = till.pool.acquire().await.unwrap();
+    let ended = turn_control::end_unattended(&mut conn, &key(1), Unattended::Failed).await;
+    assert!(ended.unwrap());
     assert_eq!(till.reservations().await, 3);
 }
 
