@@ -3,7 +3,7 @@ use store::knowledge::DocumentKind;
 use super::*;
 
 fn answer(reset: bool) -> Answer {
-    Answer::new(Opening {
+    let opening = Opening {
         key: TurnKey {
             session_id: "s".parse().unwrap(),
             turn: 3,
@@ -12,7 +12,8 @@ fn answer(reset: bool) -> Answer {
         stage: 1,
         attempt: 2,
         reset,
-    })
+    };
+    Answer::new(opening, &Allowed::default())
 }
 
 fn passage(url: &str) -> Passage {
@@ -77,6 +78,26 @@ fn what_is_said_after_a_search_is_a_paragraph_of_its_own() {
     answer.say("It costs ");
     answer.say("9,000 euros.");
     assert_eq!(answer.text(), "Let me look.\n\nIt costs 9,000 euros.");
+}
+
+#[test]
+fn a_link_is_held_back_until_it_is_known_where_it_leads() {
+    let mut answer = answer(false);
+    answer.allow(&[passage("https://good.example/a")]);
+    for delta in [
+        "See [this](https://good",
+        ".example/a) and [that](https://evil",
+        ".example).",
+    ] {
+        answer.say(delta);
+    }
+    answer.settle();
+    assert_eq!(
+        answer.text(),
+        "See [this](https://good.example/a) and that."
+    );
+    answer.say("And [");
+    assert_eq!(kinds(&answer.settle()), ["text-delta"]);
 }
 
 #[test]

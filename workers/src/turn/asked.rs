@@ -33,7 +33,7 @@ pub struct Asked {
 }
 
 /// A short name of a version of the rules: the first 16 hex digits of the text's SHA-256.
-pub fn version(rules: &str) -> String {
+pub(super) fn version(rules: &str) -> String {
     let hash = Sha256::digest(rules.as_bytes());
     hash[..8].iter().map(|byte| format!("{byte:02x}")).collect()
 }

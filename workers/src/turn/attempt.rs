@@ -10,7 +10,7 @@ use store::{
     knowledge::KnowledgeError,
     phrases::{Language, Phrase},
     protocol::{Chunk, FinishReason},
-    turns::{self, Beginning, Begun, LimitReached},
+    turns::{self, Beginning, Begun, LimitReached, Speaker},
 };
 use tokio::time::{Instant, timeout};
 
@@ -19,7 +19,9 @@ use super::{
     answer::{Answer, Opening},
     asked::{self, ASKED, Asked},
     bill::Bill,
-    lease, lease_lost, measure,
+    lease, lease_lost,
+    links::Allowed,
+    measure,
     progress::Progress,
     prompt::{Directive, RULES},
     provider_failed,
@@ -124,7 +126,17 @@ impl Attempt<'_> {
             self.key.turn,
             self.deps.conversation.stall_turn_threshold,
         );
-        Progress::new(conversation, Answer::new(opening))
+        // What the visitor wrote to be reached by may be repeated to be sure.
+        let mut allowed = Allowed::new(self.deps.links.clone());
+        allowed.allow_mail(&begun.message);
+        for past in begun
+            .window
+            .iter()
+            .filter(|past| past.role == Speaker::User)
+        {
+            allowed.allow_mail(&past.body);
+        }
+        Progress::new(conversation, Answer::new(opening, &allowed))
     }
 
     /// From the message to the end of the answer. May be dropped at any point.
@@ -184,6 +196,7 @@ impl Attempt<'_> {
             }
         }
         progress.with_message = progress.passages.len();
+        progress.answer.allow(&progress.passages);
         if steps.output::<Value>(ASKED).is_none() {
             let asked = self.asked(&progress.directives);
             progress.unrecorded.push(step(ASKED, &asked)?);
@@ -223,7 +236,9 @@ impl Attempt<'_> {
                 .await
                 .map_err(|error| match error {
                     KnowledgeError::Database(error) => error.into(),
-                    other => JobError::fatal(format!("the knowledge base was not searched: {other}")),
+                    other => {
+                        JobError::fatal(format!("the knowledge base was not searched: {other}"))
+                    }
                 })?,
             None => knowledge::Retrieved::default(),
         };
@@ -256,6 +271,7 @@ impl Attempt<'_> {
     pub(super) fn say_phrase(&self, phrase: Phrase, progress: &mut Progress) {
         progress.answer.begin_paragraph();
         self.show(progress.answer.say(phrase.text(self.language())));
+        self.show(progress.answer.settle());
         progress.first_token.get_or_insert_with(Instant::now);
     }
 

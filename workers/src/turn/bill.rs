@@ -5,7 +5,7 @@
 
 use parking_lot::Mutex;
 use store::{
-    spend::{ModelCall, Purpose, Usd},
+    spend::{ModelCall, Purpose},
     turns::TurnUsage,
 };
 
@@ -91,16 +91,7 @@ impl Bill {
         lines
             .iter()
             .filter(|line| !line.settled)
-            .filter_map(|line| {
-                Some(ModelCall {
-                    call: line.call,
-                    purpose: line.purpose,
-                    outcome: line.outcome?,
-                    usage: line.usage,
-                    cost: line.cost(&self.budget),
-                    model: line.model.clone()?,
-                })
-            })
+            .filter_map(|line| line.bill(&self.budget))
             .collect()
     }
 
@@ -116,11 +107,22 @@ impl Bill {
 impl Line {
     fn end(&mut self, outcome: &'static str, budget: &Budget) {
         self.outcome = Some(outcome);
-        measure::model_call(outcome, self.usage, self.cost(budget));
+        match self.bill(budget) {
+            Some(call) => measure::billed(&call),
+            None => measure::model_call(outcome, self.usage),
+        }
     }
 
-    fn cost(&self, budget: &Budget) -> Usd {
-        let model = self.model.as_deref();
-        model.map_or(Usd::ZERO, |model| budget.cost(model, self.usage))
+    /// What the provider bills; `None`: nothing, or it is not known yet.
+    fn bill(&self, budget: &Budget) -> Option<ModelCall> {
+        let model = self.model.clone()?;
+        Some(ModelCall {
+            call: self.call,
+            purpose: self.purpose,
+            outcome: self.outcome?,
+            usage: self.usage,
+            cost: budget.cost(&model, self.usage),
+            model,
+        })
     }
 }

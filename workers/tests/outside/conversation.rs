@@ -69,7 +69,13 @@ async fn a_stage_is_moved_beside_the_answer_in_one_call() {
     assert_eq!(shown(&frames), "Tell me more.");
     assert_eq!(
         kinds(&frames)[4..],
-        ["text-delta", "text-end", "data-stage", "finish-step", "finish"]
+        [
+            "text-delta",
+            "text-end",
+            "data-stage",
+            "finish-step",
+            "finish"
+        ]
     );
     assert_eq!(data(&frames, "data-stage"), [&json!({"stage": 2})]);
     assert_eq!(frames.last().unwrap()["finishReason"], "stop");
@@ -88,7 +94,10 @@ async fn a_stage_is_moved_beside_the_answer_in_one_call() {
 #[tokio::test]
 async fn a_model_that_only_called_is_told_the_outcome_and_speaks() {
     let world = TurnWorld::new().await;
-    sqlx::query("create table none ()").execute(world.pool()).await.unwrap();
+    sqlx::query("create table none ()")
+        .execute(world.pool())
+        .await
+        .unwrap();
     world.anthropic.in_turn(
         "Hello",
         [
@@ -135,7 +144,10 @@ async fn a_search_of_the_model_is_made_once_and_cited_by_its_number() {
     world.anthropic.in_turn(
         QUESTION,
         [
-            Reply::content(vec![text("Let me look."), search("How long is a workshop?")]),
+            Reply::content(vec![
+                text("Let me look."),
+                search("How long is a workshop?"),
+            ]),
             Reply::content(vec![citing]),
         ],
     );
@@ -190,7 +202,10 @@ async fn an_attempt_goes_on_behind_the_calls_of_the_one_before() {
     world.anthropic.in_turn(
         QUESTION,
         [
-            Reply::content(vec![text("Let me look."), search("How long is a workshop?")]),
+            Reply::content(vec![
+                text("Let me look."),
+                search("How long is a workshop?"),
+            ]),
             Reply::refused(529, "overloaded_error"),
             Reply::text("One day."),
         ],
@@ -304,7 +319,10 @@ async fn a_limit_in_the_middle_of_a_turn_is_told_behind_what_was_said() {
         "{shown}"
     );
     assert_eq!(world.anthropic.calls(), 1);
-    assert_eq!(world.json("select limit_reached from turns").await, "session_tokens");
+    assert_eq!(
+        world.json("select limit_reached from turns").await,
+        "session_tokens"
+    );
 }
 
 #[tokio::test]
@@ -321,15 +339,20 @@ async fn a_cap_that_is_reached_is_answered_with_the_contact_form_and_the_session
     );
     assert_eq!(
         world
-            .json("select jsonb_build_array(s.status, t.limit_reached) from sessions s, turns t
-                   where t.turn = 2")
+            .json(
+                "select jsonb_build_array(s.status, t.limit_reached) from sessions s, turns t
+                   where t.turn = 2"
+            )
             .await,
         json!(["open", "cost_cap"])
     );
     world.cap(Usd::from_cents(100));
     let frames = world.answer(3, QUESTION).await;
     assert!(shown(&frames).contains("9,000 euros"));
-    assert_eq!(world.json("select count(*) from spend_reservations").await, 0);
+    assert_eq!(
+        world.json("select count(*) from spend_reservations").await,
+        0
+    );
     world.assert_bill_is_complete().await;
 }
 
@@ -350,7 +373,10 @@ async fn a_person_is_offered_once_when_nothing_moves() {
         .map(|request| surroundings(request).contains("offering, in one sentence"))
         .collect();
     assert_eq!(asked, [false, false, true, false, false]);
-    assert_eq!(world.json("select stall_offered_turn from sessions").await, 3);
+    assert_eq!(
+        world.json("select stall_offered_turn from sessions").await,
+        3
+    );
     // Whoever takes the offer is known by it.
     world.anthropic.push(speaking(
         "Gladly.",
@@ -358,7 +384,10 @@ async fn a_person_is_offered_once_when_nothing_moves() {
         json!({"reason": "stall_accepted"}),
     ));
     world.answer(6, "Yes, please.").await;
-    assert_eq!(world.json("select trigger from handoff_records").await, "stall");
+    assert_eq!(
+        world.json("select trigger from handoff_records").await,
+        "stall"
+    );
 }
 
 #[tokio::test]
@@ -416,7 +445,8 @@ async fn a_visitor_is_not_left_with_a_handoff_that_there_is_not() {
         shown(&frames),
         "Somebody will write.\n\nCould you repeat your address?"
     );
-    let (text, is_error) = told(&world.requests()[1])[0];
+    let requests = world.requests();
+    let (text, is_error) = told(&requests[1])[0];
     assert!(is_error && text.contains("e-mail"), "{text}");
     assert_eq!(world.json("select count(*) from handoff_records").await, 0);
     assert_eq!(world.json("select stage from sessions").await, 1);
@@ -439,7 +469,10 @@ async fn what_falls_out_of_the_window_is_in_the_summary() {
     // Two exchanges at a time, when the second is about to fall out: at the third and at the fifth turn.
     assert_eq!(summaries.len(), 2);
     let material = |request: &Value| request["messages"][0]["content"][1]["text"].to_string();
-    assert!(material(summaries[0]).contains("Question 1.") && material(summaries[0]).contains("Answer 2."));
+    assert!(
+        material(summaries[0]).contains("Question 1.")
+            && material(summaries[0]).contains("Answer 2.")
+    );
     assert!(!material(summaries[1]).contains("Question 2."));
     assert!(summaries[1].to_string().contains("They build bicycles."));
     let window: Vec<usize> = answers
@@ -476,7 +509,10 @@ async fn a_summary_that_fails_is_tried_again_and_delays_no_answer() {
     for turn in 1..=3 {
         world.answer(turn, "Hm.").await;
     }
-    assert_eq!(world.json("select state->'summary' from checkpoints").await, json!(null));
+    assert_eq!(
+        world.json("select state->'summary' from checkpoints").await,
+        json!(null)
+    );
     world.anthropic.on_summary(Reply::text("They hum."));
     world.answer(4, "Hm.").await;
     assert_eq!(

@@ -9,6 +9,8 @@ mod embeddings;
 #[cfg(test)]
 mod fallback;
 #[cfg(test)]
+mod full_text;
+#[cfg(test)]
 mod indexing;
 #[cfg(test)]
 mod knowledge_base;

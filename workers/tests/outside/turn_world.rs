@@ -23,7 +23,9 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use workers::{
     Deps, WorkerConfig,
     budget::Budget,
-    config::{ConversationConfig, EmbeddingsConfig, KnowledgeConfig, ModelConfig, SpendConfig},
+    config::{
+        ConversationConfig, EmbeddingsConfig, KnowledgeConfig, LinkHosts, ModelConfig, SpendConfig,
+    },
     handlers::index_document::index_document,
     knowledge::ingest::stage_paths,
     turn,
@@ -92,6 +94,7 @@ impl TurnWorld {
                 stall_turn_threshold: 6,
             },
             spend: SpendConfig::default(),
+            links: LinkHosts::default(),
         };
         let model = config.model.clone();
         let deps = Deps::build(config, &database, bus.clone()).unwrap();

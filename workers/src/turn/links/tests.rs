@@ -1,5 +1,3 @@
-use std::collections::BTreeSet;
-
 use proptest::prelude::*;
 use pulldown_cmark::{Event, Options, Parser, Tag};
 use store::settings::Settings;
@@ -60,28 +58,30 @@ fn leaks(text: &str) -> Vec<String> {
 fn bare_leaks(text: &str, allowed: &Allowed) -> Vec<String> {
     let lower = text.to_lowercase();
     let mut found = Vec::new();
-    for begin in ["http://", "https://", "www."] {
-        for (at, _) in lower.match_indices(begin) {
-            let before = lower[..at].chars().next_back();
-            if begin == "www." && before.is_some_and(char::is_alphanumeric) {
-                continue;
-            }
-            let run: String = lower[at..]
-                .chars()
-                .take_while(|sign| !sign.is_ascii_whitespace() && *sign != '<')
-                .collect();
-            if !run[begin.len()..].contains(char::is_alphanumeric) {
-                continue;
-            }
-            let whole = if begin == "www." { format!("https://{run}") } else { run };
-            let Ok(url) = url::Url::parse(&whole) else {
-                continue;
-            };
-            let hosts = BTreeSet::from(["ok.example", "docs.example", "known.example"]);
-            let host = url.host_str().unwrap_or_default().trim_end_matches('.');
-            if !hosts.contains(host) {
-                found.push(format!("bare {whole}"));
-            }
+    let begins = ["http://", "https://", "www."];
+    let mut begin_at: Vec<(usize, &str)> = begins.iter().flat_map(|begin| lower.match_indices(begin)).collect();
+    begin_at.sort_unstable();
+    let mut allowed_until = 0;
+    for (at, begin) in begin_at {
+        let before = lower[..at].chars().next_back();
+        let in_word = begin == "www." && before.is_some_and(char::is_alphanumeric);
+        let run: String = lower[at..]
+            .chars()
+            .take_while(|sign| !sign.is_ascii_whitespace() && *sign != '<')
+            .collect();
+        if at < allowed_until || in_word || !run[begin.len()..].contains(char::is_alphanumeric) {
+            continue;
+        }
+        let whole = if begin == "www." { format!("https://{run}") } else { run.clone() };
+        let Ok(url) = url::Url::parse(&whole) else {
+            continue;
+        };
+        let host = url.host_str().unwrap_or_default().trim_end_matches('.');
+        if ["ok.example", "docs.example", "known.example"].contains(&host) {
+            // What follows is a part of the path, even if it looks like another address.
+            allowed_until = at + run.len();
+        } else {
+            found.push(format!("bare {whole}"));
         }
     }
     for (at, _) in lower.match_indices('@') {
