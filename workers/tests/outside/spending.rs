@@ -17,6 +17,8 @@ use workers::{
     config::{CostCapAction, ModelConfig, SpendConfig},
 };
 
+use crate::turn_world::TurnWorld;
+
 const MODEL: &str = "claude-haiku-4-5";
 /// A call's prompt and answer, at most: 0.5 cents.
 const INPUT: u64 = 2_000;
@@ -449,4 +451,21 @@ async fn a_model_that_nobody_expected_is_counted_by_the_dearest_price() {
         budget.cost("claude-opus-5", usage)
     );
     assert!(budget.cost("claude-haiku-4-5-20251001", usage) < budget.cost("claude-opus-5", usage));
+}
+
+#[tokio::test]
+async fn a_finished_turn_frees_what_it_had_reserved_for_calls_that_came_to_nothing() {
+    let world = TurnWorld::new().await;
+    let (key, job) = world.accept(1, "What does an audit cost?").await;
+    query(
+        "insert into spend_reservations
+         values ($1, 1, 9, 0.01, now() + interval '1 minute'), ('other', 1, 9, 0.01, now() + interval '1 minute')",
+    )
+    .bind(key.session_id.as_str())
+    .execute(world.pool())
+    .await
+    .unwrap();
+    world.attempt(&key, job).await.unwrap();
+    let left = world.json("select array_agg(session_id) from spend_reservations");
+    assert_eq!(left.await, serde_json::json!(["other"]));
 }
