@@ -97,8 +97,8 @@ impl Anthropic {
         let first_token = Instant::now() + self.limits.first_token;
         match &self.config.fallback_model {
             Some(fallback) if *fallback != request.model => {
-                self.stream_or_fall_back(request, fallback, first_token)
-                    .await
+                // Boxed: every turn would carry its size, and few have a fallback.
+                Box::pin(self.stream_or_fall_back(request, fallback, first_token)).await
             }
             _ => self.open(request, first_token, first_token).await,
         }
