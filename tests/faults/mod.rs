@@ -10,5 +10,6 @@ mod notify;
 mod postgres;
 mod providers;
 mod sleep;
+mod steps;
 mod stop;
 mod worker;

@@ -90,18 +90,18 @@ pub struct Conversation {
 
 impl Conversation {
     /// Begins a turn. `stall_threshold` is `STALL_TURN_THRESHOLD`.
-    pub fn begin(state: ConversationState, turn: i32, stall_threshold: u32) -> Self {
-        let stage = Stage::from_number(state.stage);
+    pub fn begin(before: ConversationState, turn: i32, stall_threshold: u32) -> Self {
+        let stage = Stage::from_number(before.stage);
         Self {
             turn,
             stage,
             stall_due: stage < Stage::Propose
-                && state.stall_offered_turn.is_none()
-                && state.turns_without_proposal >= stall_threshold,
+                && before.stall_offered_turn.is_none()
+                && before.turns_without_proposal >= stall_threshold,
             handoff: None,
             told: None,
             summary: None,
-            before: state,
+            before,
         }
     }
 
@@ -199,16 +199,12 @@ impl Conversation {
         };
         self.handoff = Some(handoff);
         self.stage = Stage::HandedOff;
-        if !self.lacks_contact() {
-            Verdict::accepted(
-                "Recorded: a colleague will get in touch. Tell the visitor so, and promise no time.",
-            )
+        Verdict::accepted(if self.lacks_contact() {
+            "Recorded. How to reach the visitor is not known: the contact form is shown below your \
+             answer. Ask the visitor to fill it in."
         } else {
-            Verdict::accepted(
-                "Recorded. How to reach the visitor is not known: the contact form is shown below \
-                 your answer. Ask the visitor to fill it in.",
-            )
-        }
+            "Recorded: a colleague will get in touch. Tell the visitor so, and promise no time."
+        })
     }
 
     /// Ends the turn; gives the state in which the next one finds the conversation.

@@ -263,7 +263,7 @@ mod tests {
             assert_eq!(refused("request_handoff", &arguments), bad);
         }
         let query = |text: &str| refused("retrieve_knowledge", &json!({"query": text}));
-        assert_eq!(query(&long[..LONGEST_QUERY + 1]), BadCall::TooLong);
+        assert_eq!(query(&long[..=LONGEST_QUERY]), BadCall::TooLong);
         assert_eq!(query(" \n"), BadCall::BlankQuery);
     }
 

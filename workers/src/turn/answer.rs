@@ -226,7 +226,6 @@ impl Answer {
 
     /// The last frames of an answer that is whole.
     pub(super) fn tail(
-        &self,
         sources: &[Source],
         consequences: Consequences,
         finish_reason: FinishReason,

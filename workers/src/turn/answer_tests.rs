@@ -115,8 +115,6 @@ fn each_address_is_one_source_in_the_order_of_the_first_citation() {
 
 #[test]
 fn what_follows_from_an_answer_is_told_at_its_end() {
-    let mut answer = answer(false);
-    answer.say("Hi");
     let consequences = Consequences {
         stage: Some(4),
         handoff: true,
@@ -129,7 +127,7 @@ fn what_follows_from_an_answer_is_told_at_its_end() {
         title: None,
     };
     assert_eq!(
-        kinds(&answer.tail(&[source], consequences, FinishReason::Stop)),
+        kinds(&Answer::tail(&[source], consequences, FinishReason::Stop)),
         [
             "text-end",
             "source-url",

@@ -1,6 +1,6 @@
 //! One attempt to answer a turn: what it finds, what it does, and what is left of it when it fails.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use jobs::{Ended, Fence, HandlerResult, JobError, Outcome};
 use serde_json::Value;
@@ -29,7 +29,7 @@ use super::{
     writer::Emitter,
 };
 use crate::{
-    conversation::Conversation,
+    conversation::{Conversation, window::Fold},
     knowledge::{self, embed_question, nearest},
 };
 
@@ -146,19 +146,25 @@ impl Attempt<'_> {
             return Ok(());
         }
         self.retrieve(progress).await?;
-        let summary = self.beside_summary(self.converse(progress)).await?;
-        if let Some(summary) = summary {
-            progress.conversation.summarised(summary);
+        if let Some(fold) = self.fold_due() {
+            let summary = self.converse_and_fold(progress, fold).await?;
+            if let Some(summary) = summary {
+                progress.conversation.summarised(summary);
+            }
+            Ok(())
+        } else {
+            self.converse(progress).await
         }
-        Ok(())
     }
 
     /// Makes the answer, and the summary beside it.
-    async fn beside_summary(
+    async fn converse_and_fold(
         &self,
-        answer: impl Future<Output = Result<(), JobError>>,
+        progress: &mut Progress,
+        fold: Fold,
     ) -> Result<Option<Summary>, JobError> {
-        let (mut answer, mut summary) = (pin!(answer), pin!(self.summarise()));
+        let mut answer = Box::pin(self.converse(progress));
+        let mut summary = Box::pin(self.summarise(fold));
         let mut made = None;
         loop {
             tokio::select! {
@@ -175,13 +181,13 @@ impl Attempt<'_> {
     /// Finds the passages for the visitor's message, and decides what the model is told besides.
     async fn retrieve(&self, progress: &mut Progress) -> Result<(), JobError> {
         let steps = &self.begun.steps;
-        let retrieved: Retrieved = match steps.output(RETRIEVED) {
-            Some(retrieved) => retrieved,
-            None => {
-                let retrieved = self.search(&self.begun.message, progress).await?;
-                progress.unrecorded.push(step(RETRIEVED, &retrieved)?);
-                retrieved
-            }
+        let recorded: Option<Retrieved> = steps.output(RETRIEVED);
+        let retrieved = if let Some(retrieved) = recorded {
+            retrieved
+        } else {
+            let retrieved = self.search(&self.begun.message, progress).await?;
+            progress.unrecorded.push(step(RETRIEVED, &retrieved)?);
+            retrieved
         };
         progress.passages = retrieved.passages;
         let conversation = &mut progress.conversation;

@@ -290,17 +290,17 @@ impl Attempt<'_> {
     async fn look_up(&self, query: &str, progress: &mut Progress) -> Result<ToolAnswer, JobError> {
         progress.looked_up += 1;
         let name = steps::found(progress.looked_up);
-        let found: Vec<Passage> = match self.begun.steps.output(&name) {
-            Some(found) => found,
-            None => {
-                let mut found = self.search(query, progress).await?.passages;
-                found.retain(|passage| {
-                    let known = |other: &Passage| other.chunk_id == passage.chunk_id;
-                    !progress.passages.iter().any(known)
-                });
-                progress.unrecorded.push(step(name, &found)?);
-                found
-            }
+        let recorded: Option<Vec<Passage>> = self.begun.steps.output(&name);
+        let found = if let Some(found) = recorded {
+            found
+        } else {
+            let mut found = self.search(query, progress).await?.passages;
+            found.retain(|passage| {
+                let known = |other: &Passage| other.chunk_id == passage.chunk_id;
+                !progress.passages.iter().any(known)
+            });
+            progress.unrecorded.push(step(name, &found)?);
+            found
         };
         if found.is_empty() {
             return Ok(ToolAnswer::Text(NOTHING_FOUND.to_owned()));

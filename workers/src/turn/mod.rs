@@ -38,7 +38,6 @@ use sqlx::PgPool;
 use store::{bus::Bus, checkpoints::JobLease, ids::SharedEntropy};
 
 pub use self::{
-    asked::{ASKED, Asked},
     attempt::process,
     writer::{Emitter, EventWriter, WriterEnded},
 };

@@ -74,7 +74,7 @@ pub(super) enum Task {
 }
 
 impl Task {
-    fn error(text: impl ToString) -> Self {
+    fn error(text: &impl ToString) -> Self {
         Self::Tell {
             text: text.to_string(),
             is_error: true,
@@ -156,12 +156,12 @@ impl Progress {
                         Task::Search(query)
                     } else {
                         plan.ignored += 1;
-                        Task::error(NO_MORE_SEARCHES)
+                        Task::error(&NO_MORE_SEARCHES)
                     }
                 }
                 Err(bad) => {
                     waits_for_result |= name != ToolCall::SET_STAGE;
-                    Task::error(bad)
+                    Task::error(&bad)
                 }
             };
             plan.tasks.push((id.clone(), task));
