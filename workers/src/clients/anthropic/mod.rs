@@ -15,6 +15,7 @@ mod events;
 mod fallback;
 mod request;
 mod stream;
+mod thinking;
 
 use std::time::Duration;
 
@@ -115,6 +116,7 @@ impl Anthropic {
         let too_slow = || ProviderError::new(PROVIDER, Failure::FirstTokenTimeout);
         let body = request::StreamedRequest {
             request,
+            thinking: thinking::Thinking::of(&request.model),
             stream: true,
         };
         let request = self
