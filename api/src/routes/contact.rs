@@ -227,7 +227,10 @@ fn read(body: ContactBody) -> Result<Lead, Problem> {
 
 fn line(field: &'static str, text: Option<String>) -> Result<Option<String>, Problem> {
     let line = self::text(field, text, LONGEST_NAME)?;
-    if line.as_deref().is_some_and(|line| line.contains(char::is_control)) {
+    if line
+        .as_deref()
+        .is_some_and(|line| line.contains(char::is_control))
+    {
         // It may become a header or a heading.
         return Err(Problem::with_detail(
             Code::InvalidBody,
@@ -293,13 +296,34 @@ mod tests {
             (json!({"email": "a@b", "consent": true}), Code::InvalidEmail),
             (json!({"email": "", "consent": true}), Code::InvalidEmail),
             (json!({"email": "a@b.example"}), Code::ConsentRequired),
-            (json!({"email": "a@b.example", "consent": false}), Code::ConsentRequired),
-            (json!({"email": "a@b.example", "consent": true, "name": long(201)}), Code::InvalidBody),
-            (json!({"email": "a@b.example", "consent": true, "name": "a\nb"}), Code::InvalidBody),
-            (json!({"email": "a@b.example", "consent": true, "company": "a\u{1}b"}), Code::InvalidBody),
-            (json!({"email": "a@b.example", "consent": true, "phone": "call me"}), Code::InvalidBody),
-            (json!({"email": "a@b.example", "consent": true, "message": long(2_001)}), Code::InvalidBody),
-            (json!({"email": "a@b.example", "consent": true, "message": "a\0b"}), Code::InvalidText),
+            (
+                json!({"email": "a@b.example", "consent": false}),
+                Code::ConsentRequired,
+            ),
+            (
+                json!({"email": "a@b.example", "consent": true, "name": long(201)}),
+                Code::InvalidBody,
+            ),
+            (
+                json!({"email": "a@b.example", "consent": true, "name": "a\nb"}),
+                Code::InvalidBody,
+            ),
+            (
+                json!({"email": "a@b.example", "consent": true, "company": "a\u{1}b"}),
+                Code::InvalidBody,
+            ),
+            (
+                json!({"email": "a@b.example", "consent": true, "phone": "call me"}),
+                Code::InvalidBody,
+            ),
+            (
+                json!({"email": "a@b.example", "consent": true, "message": long(2_001)}),
+                Code::InvalidBody,
+            ),
+            (
+                json!({"email": "a@b.example", "consent": true, "message": "a\0b"}),
+                Code::InvalidText,
+            ),
         ] {
             assert_eq!(read_json(body.clone()).err(), Some(code), "{body}");
         }
