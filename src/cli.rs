@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 
 #[cfg(feature = "sandbox")]
 use crate::commands::dev::DevArgs;
-use crate::commands::{index::IndexArgs, jobs::JobsArgs};
+use crate::commands::{index::IndexArgs, jobs::JobsArgs, search::SearchArgs};
 
 /// An embeddable AI website chat that never loses a message.
 ///
@@ -32,6 +32,8 @@ pub(crate) enum Command {
     Migrate,
     /// Bring files and folders into the knowledge base; needs no worker
     Index(IndexArgs),
+    /// Show what a question finds in the knowledge base, and why
+    Search(SearchArgs),
     /// Look at the queue's jobs, add, retry and cancel them, pause queues; needs the database only
     Jobs(JobsArgs),
     /// Print the API's OpenAPI document
@@ -115,6 +117,24 @@ mod tests {
         };
         assert_eq!(args.paths.len(), 2);
         assert!(parse("growth-chat index").is_err());
+    }
+
+    #[test]
+    fn search_takes_a_question_of_several_words() {
+        let Ok(Command::Search(args)) =
+            parse("growth-chat search what is it --mode text --locale de -k 3 --json")
+        else {
+            panic!("not understood");
+        };
+        assert_eq!(args.question(), "what is it");
+        for line in [
+            "growth-chat search",
+            "growth-chat search x --mode fuzzy",
+            "growth-chat search x -k 0",
+            "growth-chat search x -k 101",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
     }
 
     #[test]

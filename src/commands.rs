@@ -7,6 +7,7 @@ pub(crate) mod index;
 pub(crate) mod jobs;
 mod migrate;
 mod openapi;
+pub(crate) mod search;
 mod serve;
 mod worker;
 
@@ -22,6 +23,7 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Serve(args) => serve::run(args).await,
         Command::Migrate => migrate::run().await,
         Command::Index(args) => index::command::run(args).await,
+        Command::Search(args) => search::command::run(args).await,
         Command::Jobs(args) => jobs::run(args).await,
         Command::Openapi => openapi::run(),
         #[cfg(feature = "sandbox")]

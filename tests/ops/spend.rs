@@ -56,10 +56,16 @@ async fn days_are_summed_by_model_and_months_begin_anew() {
         .iter()
         .map(|row| {
             let [cost, month]: [f64; 2] = [row.get(3), row.get(4)];
-            (row.get(0), row.get(1), row.get(2), format!("{cost} {month}"))
+            (
+                row.get(0),
+                row.get(1),
+                row.get(2),
+                format!("{cost} {month}"),
+            )
         })
         .collect();
-    let row = |model: &str, calls, money: &str| (model.to_owned(), calls, calls * 10, money.to_owned());
+    let row =
+        |model: &str, calls, money: &str| (model.to_owned(), calls, calls * 10, money.to_owned());
     assert_eq!(
         seen,
         [

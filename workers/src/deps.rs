@@ -8,7 +8,9 @@ use store::{bus::Bus, db::Database, ids::SystemEntropy, settings::Settings};
 use crate::{
     budget::Budget,
     clients::{anthropic::Anthropic, embeddings::Embedder, http_client},
-    config::{ConversationConfig, EmbeddingsConfig, KnowledgeConfig, LinkHosts, ModelConfig, SpendConfig},
+    config::{
+        ConversationConfig, EmbeddingsConfig, KnowledgeConfig, LinkHosts, ModelConfig, SpendConfig,
+    },
     handlers::{index_document, turn_process::turn_process},
     knowledge::KnowledgeDeps,
     turn::{EventWriter, TurnDeps},
@@ -85,6 +87,7 @@ impl Deps {
             model: Anthropic::new(config.model, http),
             conversation: config.conversation,
             budget: budget.clone(),
+            links: config.links,
             entropy: Arc::new(SystemEntropy),
             knowledge: knowledge.clone(),
         };

@@ -90,10 +90,11 @@ fn the_longest_entry_of_ones_own_wins_over_the_table() {
 
 #[test]
 fn a_price_of_ones_own_may_have_a_step() {
-    let prices: Prices = r#"{"m": {"input": 1, "output": 1, "cache_write": 1, "cache_read": 1, "long_prompt":
+    let prices: Prices =
+        r#"{"m": {"input": 1, "output": 1, "cache_write": 1, "cache_read": 1, "long_prompt":
         {"above": 10, "input": 2, "output": 2, "cache_write": 2, "cache_read": 2}}}"#
-        .parse()
-        .unwrap();
+            .parse()
+            .unwrap();
     let price = prices.of("m").unwrap();
     assert_eq!(price.cost(usage([10, 0, 0, 0])).units(), 1_000);
     assert_eq!(price.cost(usage([10, 0, 0, 1])).units(), 2_200);

@@ -38,14 +38,13 @@ use sqlx::PgPool;
 use store::{bus::Bus, checkpoints::JobLease, ids::SharedEntropy};
 
 pub use self::{
-    asked::{ASKED, Asked},
     attempt::process,
     writer::{Emitter, EventWriter, WriterEnded},
 };
 use crate::{
     budget::Budget,
     clients::{ProviderError, anthropic::Anthropic},
-    config::ConversationConfig,
+    config::{ConversationConfig, LinkHosts},
     knowledge::KnowledgeDeps,
 };
 
@@ -68,6 +67,8 @@ pub struct TurnDeps {
     pub conversation: ConversationConfig,
     /// What the model may cost.
     pub budget: Budget,
+    /// Where links of answers may lead, besides what the knowledge names.
+    pub links: LinkHosts,
     /// For the ids of handoffs.
     pub entropy: SharedEntropy,
     /// The knowledge base.

@@ -2,15 +2,20 @@ use super::*;
 use crate::bus::Wake;
 
 const DOLLAR: Usd = Usd::from_cents(100);
+const SECOND: Duration = Duration::from_secs(1);
+
+const NOTHING: (bool, bool) = (false, false);
+const WAIT: (bool, bool) = (true, false);
+const READ: (bool, bool) = (false, true);
 
 fn state(bus: &Bus) -> State {
     State::new(bus.subscribe())
 }
 
-fn spent(month: Usd, ends_in: Duration) -> Spent {
+fn spent(month: Usd) -> Spent {
     Spent {
         since: NaiveDate::from_ymd_opt(2026, 11, 1).unwrap(),
-        ends_in,
+        ends_in: Duration::from_hours(1),
         today: Usd::ZERO,
         month,
         reserved: Usd::ZERO,
@@ -18,11 +23,10 @@ fn spent(month: Usd, ends_in: Duration) -> Spent {
 }
 
 /// A read that has ended.
-fn ended(state: &mut State, spent: Spent) {
-    let now = Instant::now();
+fn ended(state: &mut State, at: Instant) {
     state.under_way = false;
-    state.not_before = Some(now + SHORTEST_PAUSE);
-    state.last = Some((now, spent));
+    state.not_before = Some(at + SHORTEST_PAUSE);
+    state.last = Some((at, spent(DOLLAR)));
 }
 
 fn turns_moved(bus: &Bus) {
@@ -35,80 +39,77 @@ fn turns_moved(bus: &Bus) {
     bus.publish(&wake);
 }
 
-const NOTHING: (bool, bool) = (false, false);
-const WAIT: (bool, bool) = (true, false);
-const READ: (bool, bool) = (false, true);
-
-#[tokio::test(start_paused = true)]
-async fn the_sums_are_read_once_and_again_after_turns_have_moved() {
+#[test]
+fn the_sums_are_read_once_and_again_after_turns_have_moved() {
     let bus = Bus::new("test");
     let mut state = state(&bus);
-    assert_eq!(state.next(Instant::now(), false), READ);
-    assert_eq!(state.next(Instant::now(), false), WAIT);
-    ended(&mut state, spent(DOLLAR, Duration::from_hours(1)));
-    tokio::time::advance(Duration::from_mins(10)).await;
-    assert_eq!(state.next(Instant::now(), false), NOTHING);
+    let now = Instant::now();
+    assert_eq!(state.next(now, false), READ);
+    assert_eq!(state.next(now, false), WAIT);
+    ended(&mut state, now);
+    let later = now + Duration::from_mins(10);
+    assert_eq!(state.next(later, false), NOTHING);
     bus.jobs_ready("knowledge");
-    assert_eq!(state.next(Instant::now(), false), NOTHING);
+    assert_eq!(state.next(later, false), NOTHING);
     turns_moved(&bus);
-    assert_eq!(state.next(Instant::now(), false), READ);
+    assert_eq!(state.next(later, false), READ);
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_wake_up_during_a_pause_is_not_forgotten() {
+#[test]
+fn a_wake_up_during_a_pause_is_not_forgotten() {
     let bus = Bus::new("test");
     let mut state = state(&bus);
-    assert_eq!(state.next(Instant::now(), false), READ);
-    ended(&mut state, spent(DOLLAR, Duration::from_hours(1)));
+    let now = Instant::now();
+    assert_eq!(state.next(now, false), READ);
+    ended(&mut state, now);
     turns_moved(&bus);
-    assert_eq!(state.next(Instant::now(), false), NOTHING);
-    tokio::time::advance(SHORTEST_PAUSE).await;
-    assert_eq!(state.next(Instant::now(), false), READ);
+    assert_eq!(state.next(now, false), NOTHING);
+    assert_eq!(state.next(now + SHORTEST_PAUSE, false), READ);
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_scrape_does_not_wake_a_database_that_sleeps() {
+#[test]
+fn a_scrape_does_not_wake_a_database_that_sleeps() {
     let bus = Bus::new("test");
     let mut state = state(&bus);
-    assert_eq!(state.next(Instant::now(), true), READ);
-    ended(&mut state, spent(DOLLAR, Duration::from_hours(1)));
-    tokio::time::advance(SHORTEST_PAUSE).await;
+    let now = Instant::now();
+    assert_eq!(state.next(now, true), READ);
+    ended(&mut state, now);
     turns_moved(&bus);
-    assert_eq!(state.next(Instant::now(), true), NOTHING);
-    assert_eq!(state.next(Instant::now(), false), READ);
+    let later = now + SHORTEST_PAUSE;
+    assert_eq!(state.next(later, true), NOTHING);
+    assert_eq!(state.next(later, false), READ);
 }
 
-#[tokio::test(start_paused = true)]
-async fn many_calls_are_one_look_a_minute() {
+#[test]
+fn many_calls_are_one_look_a_minute() {
     let bus = Bus::new("test");
     let mut state = state(&bus);
-    assert!(state.glance(Instant::now()));
-    ended(&mut state, spent(DOLLAR, Duration::from_hours(1)));
-    for _ in 0..59 {
-        tokio::time::advance(Duration::from_secs(1)).await;
-        assert!(!state.glance(Instant::now()));
+    let now = Instant::now();
+    assert!(state.glance(now));
+    ended(&mut state, now);
+    for second in 1..60 {
+        assert!(!state.glance(now + SECOND * second));
     }
-    tokio::time::advance(Duration::from_secs(1)).await;
-    assert!(state.glance(Instant::now()));
+    assert!(state.glance(now + GLANCE_PAUSE));
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_month_that_has_ended_costs_nothing_any_more() {
+#[test]
+fn a_month_that_has_ended_costs_nothing_any_more() {
     let bus = Bus::new("test");
     let mut state = state(&bus);
-    assert_eq!(state.month(Instant::now()), None);
-    ended(&mut state, spent(DOLLAR, Duration::from_hours(1)));
-    tokio::time::advance(Duration::from_secs(3_599)).await;
-    assert_eq!(state.month(Instant::now()), Some(DOLLAR));
-    tokio::time::advance(Duration::from_secs(1)).await;
-    assert_eq!(state.month(Instant::now()), Some(Usd::ZERO));
+    let now = Instant::now();
+    assert_eq!(state.month(now), None);
+    ended(&mut state, now);
+    let end = now + Duration::from_hours(1);
+    assert_eq!(state.month(end - SECOND), Some(DOLLAR));
+    assert_eq!(state.month(end), Some(Usd::ZERO));
 }
 
-#[tokio::test]
-async fn a_month_is_warned_of_once_from_eighty_percent_on() {
+#[test]
+fn a_month_is_warned_of_once_from_eighty_percent_on() {
     let bus = Bus::new("test");
     let mut state = state(&bus);
-    let at = |cents| spent(Usd::from_cents(cents), Duration::from_hours(1));
+    let at = |cents| spent(Usd::from_cents(cents));
     assert!(!state.becomes_near(at(79), DOLLAR));
     assert!(state.becomes_near(at(80), DOLLAR));
     assert!(!state.becomes_near(at(200), DOLLAR));

@@ -39,7 +39,8 @@ impl Usage {
 
     /// The figures are cumulative: those that are given replace the earlier ones.
     fn replace_by(&mut self, newer: &WireUsage) {
-        let take = |old: &mut u64, new: Option<u64>| *old = new.map_or(*old, |new| new.min(MOST_TOKENS));
+        let take =
+            |old: &mut u64, new: Option<u64>| *old = new.map_or(*old, |new| new.min(MOST_TOKENS));
         take(&mut self.input_tokens, newer.input_tokens);
         take(&mut self.output_tokens, newer.output_tokens);
         take(

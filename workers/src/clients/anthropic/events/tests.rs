@@ -88,8 +88,12 @@ fn arguments_that_are_no_json_object_are_a_call_without_arguments() {
             json!({"type": "message_delta", "delta": {"stop_reason": "max_tokens"}}),
             json!({"type": "message_stop"}),
         ]);
-        let Ok([ModelEvent::ToolUse { input, .. }, ModelEvent::Finished { stop_reason, .. }]) =
-            events.as_deref()
+        let Ok(
+            [
+                ModelEvent::ToolUse { input, .. },
+                ModelEvent::Finished { stop_reason, .. },
+            ],
+        ) = events.as_deref()
         else {
             panic!("{arguments}: {events:?}");
         };
@@ -100,8 +104,10 @@ fn arguments_that_are_no_json_object_are_a_call_without_arguments() {
 
 #[test]
 fn figures_that_can_not_be_true_are_held_to_what_sums_can_bear() {
-    let events = decode(&[json!({"type": "message_start", "message": {"model": "m", "usage":
-        {"input_tokens": u64::MAX, "output_tokens": 1}}})]);
+    let events = decode(&[
+        json!({"type": "message_start", "message": {"model": "m", "usage":
+        {"input_tokens": u64::MAX, "output_tokens": 1}}}),
+    ]);
     let Ok([ModelEvent::Started { usage, .. }]) = events.as_deref() else {
         panic!("{events:?}");
     };
