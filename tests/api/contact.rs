@@ -221,7 +221,8 @@ async fn hostile_details_are_refused() {
     }
     let form = app
         .post("/chat/s1/contact")
-        .form(&[("email", "a@b.example")]);
+        .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+        .body("email=a%40b.example&consent=true");
     assert_problem(form.send().await.unwrap(), 415, "unsupported_media_type").await;
     assert_eq!(app.count("select count(*) from handoff_records").await, 0);
 }

@@ -302,6 +302,9 @@ impl LinkFilter {
     /// Whether `run` is the rest of an address that is allowed, with or without the punctuation that
     /// ends it.
     fn begins_allowed(&self, before: &[&str], run: &str) -> bool {
+        if hides_another(run) {
+            return false;
+        }
         let mut candidate = run;
         // What ends an address is a few signs; more are not worth the search.
         for _ in 0..8 {
@@ -393,6 +396,16 @@ fn plain(text: &str) -> usize {
 /// Where every renderer ends an address that stands in the text. Not at other white space than ASCII's.
 fn ends_address(sign: char) -> bool {
     sign.is_ascii_whitespace() || sign == '<'
+}
+
+/// Whether an address holds another one behind its host: Markdown's emphasis would cut it in two
+/// (`https://good.example/*a*https://evil.example`).
+fn hides_another(run: &str) -> bool {
+    let run = run.trim_start_matches([':', '/', '.']);
+    let path = run.find(['/', '?', '#']).map_or("", |host| &run[host..]);
+    let path = path.to_ascii_lowercase();
+    let emphasised = path.contains(['*', '_', '~']);
+    path.contains("://") || path.contains("www.") || (emphasised && path.contains('@'))
 }
 
 /// The signs of RFC 3986, without the brackets.
