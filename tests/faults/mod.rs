@@ -9,5 +9,6 @@ mod notify;
 mod postgres;
 mod providers;
 mod sleep;
+mod steps;
 mod stop;
 mod worker;

@@ -45,7 +45,7 @@ const BUSINESS: &[&str] = &[
 ];
 
 /// The most words of a summary.
-const SUMMARY_WORDS: usize = 100;
+const SUMMARY_WORDS: usize = 200;
 
 /// Whether the request is for a summary of a conversation.
 pub(super) fn is_summary(request: &Request) -> bool {
@@ -114,23 +114,25 @@ fn next_stage(system: &str) -> Option<&'static str> {
     }
 }
 
-/// The words of the messages, without the JSON around them.
+/// What was known, and the words of the messages, without the JSON around them.
 fn summary(asked: &str) -> String {
-    let messages = asked
-        .find('[')
-        .and_then(|begin| serde_json::from_str::<Value>(&asked[begin..]).ok());
-    let said: Vec<String> = messages
-        .as_ref()
-        .and_then(Value::as_array)
+    let (so_far, messages) = asked.split_once('[').unwrap_or((asked, ""));
+    let so_far = so_far
+        .find('"')
+        .zip(so_far.rfind('"'))
+        .and_then(|(begin, end)| serde_json::from_str::<String>(so_far.get(begin..=end)?).ok());
+    let messages: Value = serde_json::from_str(&format!("[{messages}")).unwrap_or_default();
+    let said = messages
+        .as_array()
         .into_iter()
         .flatten()
         .filter_map(Value::as_object)
         .flatten()
-        .filter_map(|(who, words)| Some(format!("The {who} said: {}", words.as_str()?)))
-        .collect();
-    let words: Vec<&str> = said
+        .filter_map(|(who, words)| Some(format!("The {who} said: {}", words.as_str()?)));
+    let parts: Vec<String> = so_far.into_iter().chain(said).collect();
+    let words: Vec<&str> = parts
         .iter()
-        .flat_map(|said| said.split_whitespace())
+        .flat_map(|part| part.split_whitespace())
         .take(SUMMARY_WORDS)
         .collect();
     if words.is_empty() {
@@ -213,7 +215,7 @@ mod tests {
 
     #[test]
     fn a_summary_is_made_of_what_was_said() {
-        let asked = "The summary so far: \"\"\nThe messages to add: \
+        let asked = "The summary so far: \"They ask.\"\nThe messages to add: \
             [{\"visitor\":\"Do you sell bicycles?\"},{\"assistant\":\"No.\"}]";
         let system = json!({"system": "You keep the running summary of a conversation."});
         let content = answered(asked, "discover", &system);
@@ -222,7 +224,7 @@ mod tests {
         };
         assert_eq!(
             text,
-            "The visitor said: Do you sell bicycles? The assistant said: No."
+            "They ask. The visitor said: Do you sell bicycles? The assistant said: No."
         );
     }
 }

@@ -409,6 +409,43 @@ async fn a_dead_job_tells_the_visitor_without_internals() {
     );
 }
 
+#[tokio::test]
+async fn what_a_turn_was_billed_for_that_failed_is_the_sessions() {
+    let world = TurnWorld::new().await;
+    for _ in 0..2 {
+        world
+            .anthropic
+            .push(Reply::words(20).failing_after(5, "overloaded_error"));
+    }
+    let mut news = world.bus.subscribe();
+    let (key, _) = world.accept(1, QUESTION).await;
+    let runtime = Runtime::new(
+        world.database.clone(),
+        world.bus.clone(),
+        QueueConfig::default(),
+    );
+    let runtime = workers::register(runtime, &world.deps);
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(runtime.run(stop.clone(), Duration::from_secs(5)));
+    let failed = async {
+        while world.json("select status from turns").await != "failed" {
+            news.wait().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), failed)
+        .await
+        .unwrap();
+    stop.cancel();
+    running.await.unwrap().unwrap();
+    assert_eq!(world.anthropic.calls(), 2);
+    let frames = world.frames(&key, 3).await;
+    assert_eq!(
+        kinds(&frames),
+        ["start", "data-reset", "data-contact-form", "error"]
+    );
+    world.assert_bill_is_complete().await;
+}
+
 /// Refuses every frame and counts the tries, which a rollback does not undo.
 const REFUSE: [&str; 3] = [
     "create sequence tries",
