@@ -6,6 +6,7 @@
 
 mod conversation;
 mod links;
+mod notice;
 mod spend;
 
 use std::time::Duration;
@@ -17,6 +18,7 @@ use url::Url;
 pub use self::{
     conversation::ConversationConfig,
     links::LinkHosts,
+    notice::NoticeConfig,
     spend::{CostCapAction, SpendConfig},
 };
 

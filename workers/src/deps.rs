@@ -9,7 +9,8 @@ use crate::{
     budget::Budget,
     clients::{anthropic::Anthropic, embeddings::Embedder, http_client},
     config::{
-        ConversationConfig, EmbeddingsConfig, KnowledgeConfig, LinkHosts, ModelConfig, SpendConfig,
+        ConversationConfig, EmbeddingsConfig, KnowledgeConfig, LinkHosts, ModelConfig, NoticeConfig,
+        SpendConfig,
     },
     handlers::{index_document, turn_process::turn_process},
     knowledge::KnowledgeDeps,
@@ -31,6 +32,8 @@ pub struct WorkerConfig {
     pub spend: SpendConfig,
     /// Where links of answers may lead, besides what the knowledge names.
     pub links: LinkHosts,
+    /// What every visitor is told.
+    pub notice: NoticeConfig,
 }
 
 impl WorkerConfig {
@@ -42,6 +45,7 @@ impl WorkerConfig {
         let conversation = ConversationConfig::read(settings);
         let spend = SpendConfig::read(settings);
         let links = LinkHosts::read(settings);
+        let notice = NoticeConfig::read(settings);
         Some(Self {
             model: model?,
             embeddings: embeddings?,
@@ -49,6 +53,7 @@ impl WorkerConfig {
             conversation: conversation?,
             spend: spend?,
             links: links?,
+            notice,
         })
     }
 }
@@ -88,6 +93,7 @@ impl Deps {
             conversation: config.conversation,
             budget: budget.clone(),
             links: config.links,
+            notice: config.notice,
             entropy: Arc::new(SystemEntropy),
             knowledge: knowledge.clone(),
         };
