@@ -11,7 +11,9 @@ use store::{
     settings::Settings,
 };
 use tokio::time::sleep;
-use workers::{Deps, WorkerConfig, knowledge::KnowledgeDeps};
+use workers::{
+    Deps, WorkerConfig, handlers::session_sweep::SweepDeps, knowledge::KnowledgeDeps,
+};
 
 use crate::{
     cli::WorkerArgs,
@@ -66,20 +68,25 @@ impl WorkConfig {
         let runtime = Runtime::new(database, bus, self.queue).with_pruning();
         let runtime = workers::register(runtime, &deps);
         process.write_events(deps.events);
-        process.run_jobs(runtime, prepare(deps.knowledge));
+        process.run_jobs(runtime, prepare(deps.knowledge, deps.sweep));
         Ok(())
     }
 }
 
-/// Prepares the knowledge base, however long the database is away. A knowledge base that does not fit
-/// the configuration fails: no job could be done.
-async fn prepare(knowledge: KnowledgeDeps) -> anyhow::Result<()> {
+/// Prepares the knowledge base, and has the sessions be looked after that are open, however long the
+/// database is away. A knowledge base that does not fit the configuration fails: no job could be done.
+async fn prepare(knowledge: KnowledgeDeps, sweep: SweepDeps) -> anyhow::Result<()> {
     let mut waits = reconnect_waits();
     loop {
-        match knowledge.prepare().await {
+        let prepared = async {
+            knowledge.prepare().await?;
+            sweep.plan().await?;
+            Ok(())
+        };
+        match prepared.await {
             Ok(()) => return Ok(()),
             Err(KnowledgeError::Database(error)) if is_temporary(&error) => {
-                tracing::warn!(error = %error, "the knowledge base could not be prepared yet");
+                tracing::warn!(error = %error, "the work could not be prepared yet");
                 sleep(waits.next().unwrap_or_default()).await;
             }
             Err(error) => return Err(error).context("the knowledge base can't be used"),

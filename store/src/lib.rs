@@ -9,6 +9,7 @@ pub mod checkpoints;
 pub mod clock;
 pub mod db;
 pub mod events;
+pub mod expiry;
 pub mod ids;
 pub mod knowledge;
 pub mod protocol;

@@ -58,9 +58,12 @@ impl Settings {
         self
     }
 
-    /// Notes a problem.
+    /// Notes a problem, once: a process of two roles may read a variable for each.
     pub fn problem(&mut self, name: &str, problem: impl Into<String>) {
-        self.problems.push((name.to_owned(), problem.into()));
+        let noted = (name.to_owned(), problem.into());
+        if !self.problems.contains(&noted) {
+            self.problems.push(noted);
+        }
     }
 
     /// The raw value, if set.

@@ -1,12 +1,18 @@
 //! What a process that works is put together from.
 
+use std::time::Duration;
+
 use jobs::{Runtime, catalog::TurnProcess};
-use store::{bus::Bus, db::Database, settings::Settings};
+use store::{bus::Bus, db::Database, expiry, settings::Settings};
 
 use crate::{
     clients::{anthropic::Anthropic, embeddings::Embedder, http_client},
     config::{ConversationConfig, EmbeddingsConfig, KnowledgeConfig, ModelConfig},
-    handlers::{index_document, turn_process::turn_process},
+    handlers::{
+        index_document,
+        session_sweep::{self, SweepDeps},
+        turn_process::turn_process,
+    },
     knowledge::KnowledgeDeps,
     turn::{EventWriter, TurnDeps},
 };
@@ -22,6 +28,8 @@ pub struct WorkerConfig {
     pub knowledge: KnowledgeConfig,
     /// The limits of a conversation.
     pub conversation: ConversationConfig,
+    /// `SESSION_TTL_HOURS`: after how long without a message a session is closed.
+    pub session_ttl: Duration,
 }
 
 impl WorkerConfig {
@@ -31,11 +39,13 @@ impl WorkerConfig {
         let embeddings = EmbeddingsConfig::read(settings);
         let knowledge = KnowledgeConfig::read(settings);
         let conversation = ConversationConfig::read(settings);
+        let session_ttl = expiry::read_ttl(settings);
         Some(Self {
             model: model?,
             embeddings: embeddings?,
             knowledge: knowledge?,
             conversation: conversation?,
+            session_ttl,
         })
     }
 }
@@ -47,6 +57,8 @@ pub struct Deps {
     pub turn: TurnDeps,
     /// For indexing. Its [`KnowledgeDeps::prepare`] is to be called before anything is searched.
     pub knowledge: KnowledgeDeps,
+    /// For closing idle sessions.
+    pub sweep: SweepDeps,
     /// Writes the frames of the turns, while its `run` runs: longer than the handlers.
     pub events: EventWriter,
 }
@@ -62,6 +74,11 @@ impl Deps {
             config: config.knowledge,
         };
         let events = EventWriter::new(pool.clone(), bus.clone());
+        let sweep = SweepDeps {
+            pool: pool.clone(),
+            bus: bus.clone(),
+            ttl: config.session_ttl,
+        };
         let turn = TurnDeps {
             pool,
             bus,
@@ -75,6 +92,7 @@ impl Deps {
         Ok(Self {
             turn,
             knowledge,
+            sweep,
             events,
         })
     }
@@ -85,5 +103,6 @@ impl Deps {
 pub fn register(runtime: Runtime, deps: &Deps) -> Runtime {
     let turn = deps.turn.clone();
     let runtime = index_document::register(runtime, &deps.knowledge);
+    let runtime = session_sweep::register(runtime, &deps.sweep);
     runtime.register(move |job: TurnProcess, context| turn_process(turn.clone(), job, context))
 }
