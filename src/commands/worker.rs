@@ -73,23 +73,30 @@ impl WorkConfig {
     }
 }
 
-/// Prepares the knowledge base, and has the sessions be looked after that are open, however long the
-/// database is away. A knowledge base that does not fit the configuration fails: no job could be done.
+/// Prepares the knowledge base, and has the sessions be looked after that are open. A knowledge base that
+/// does not fit the configuration fails: no job could be done.
 async fn prepare(knowledge: KnowledgeDeps, sweep: SweepDeps) -> anyhow::Result<()> {
+    once_there(async || knowledge.prepare().await)
+        .await
+        .context("the knowledge base can't be used")?;
+    once_there(async || {
+        sweep.plan().await?;
+        Ok(())
+    })
+    .await
+    .context("the open sessions can't be looked at")
+}
+
+/// Does it, however long the database is away.
+async fn once_there(prepare: impl AsyncFn() -> Result<(), KnowledgeError>) -> Result<(), KnowledgeError> {
     let mut waits = reconnect_waits();
     loop {
-        let prepared = async {
-            knowledge.prepare().await?;
-            sweep.plan().await?;
-            Ok(())
-        };
-        match prepared.await {
-            Ok(()) => return Ok(()),
+        match prepare().await {
             Err(KnowledgeError::Database(error)) if is_temporary(&error) => {
                 tracing::warn!(error = %error, "the work could not be prepared yet");
                 sleep(waits.next().unwrap_or_default()).await;
             }
-            Err(error) => return Err(error).context("the knowledge base can't be used"),
+            prepared => return prepared,
         }
     }
 }

@@ -13,6 +13,7 @@
 //! Every write is fenced by the job's lease. No connection is held while a provider is called.
 
 mod answer;
+mod asked;
 mod attempt;
 mod ending;
 mod measure;
@@ -25,6 +26,7 @@ use sqlx::PgPool;
 use store::{bus::Bus, checkpoints::JobLease};
 
 pub use self::{
+    asked::{ASKED, Asked},
     attempt::process,
     writer::{Emitter, EventWriter, WriterEnded},
 };

@@ -84,6 +84,7 @@ impl TurnWorld {
                 context_window_turns: 2,
                 max_tokens_per_session: 16_000,
             },
+            session_ttl: Duration::from_hours(24),
         };
         let deps = Deps::build(config, &database, bus.clone()).unwrap();
         let stop = CancellationToken::new();
