@@ -150,7 +150,7 @@ impl JobKind for TurnProcess {
     ) -> sqlx::Result<()> {
         let how = match ended {
             Ended::Done => return Ok(()),
-            Ended::Dead => Unattended::Failed(FAILED),
+            Ended::Dead => Unattended::Failed,
             Ended::Cancelled => Unattended::Cancelled,
         };
         let key = self.key();
@@ -160,10 +160,6 @@ impl JobKind for TurnProcess {
         Ok(())
     }
 }
-
-/// What a visitor reads when nobody could answer.
-const FAILED: &str = "Sorry, something went wrong on our side and this message could not be \
-    answered. Please try again in a moment.";
 
 /// The serial key of a session's turns. Its lock (see [`crate::lock_serial_key`]) is also what
 /// orders everything else that changes a session's turns.
