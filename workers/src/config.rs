@@ -4,11 +4,18 @@
 //! Each `read` notes every problem by the variable's name and never its value; it gives `None` when
 //! a value that must be there is missing. Secrets are [`SecretString`]s, which `Debug` hides.
 
+mod spend;
+
 use std::time::Duration;
 
 use secrecy::SecretString;
 use store::{knowledge::KnowledgeTable, settings::Settings};
 use url::Url;
+
+pub use self::spend::{CostCapAction, SpendConfig};
+
+/// A current small model: quick to its first token, which a visitor waits for.
+const DEFAULT_MODEL: &str = "claude-haiku-4-5";
 
 /// The language model.
 #[derive(Debug, Clone)]
@@ -19,6 +26,8 @@ pub struct ModelConfig {
     pub base_url: String,
     /// `LLM_MODEL`.
     pub model: String,
+    /// `LLM_FALLBACK_MODEL`: asked when the model is overloaded, fails or does not begin in time.
+    pub fallback_model: Option<String>,
     /// `LLM_MAX_OUTPUT_TOKENS`: the most tokens of one answer.
     pub max_output_tokens: u32,
     /// `LLM_STREAM_TIMEOUT_MS`: the longest wait for the first token.
@@ -30,8 +39,8 @@ impl ModelConfig {
     pub fn read(settings: &mut Settings) -> Option<Self> {
         let api_key = settings.secret("ANTHROPIC_API_KEY", "the Anthropic API key");
         let base_url = base_url(settings, "ANTHROPIC_BASE_URL", "https://api.anthropic.com");
-        // A current small model: quick to its first token, which a visitor waits for.
-        let model = name(settings, "LLM_MODEL", "claude-haiku-4-5");
+        let model = name(settings, "LLM_MODEL", DEFAULT_MODEL);
+        let fallback_model = fallback(settings, &model);
         let max_output_tokens = settings.with_default(
             "LLM_MAX_OUTPUT_TOKENS",
             1_024,
@@ -48,6 +57,7 @@ impl ModelConfig {
             api_key: api_key?,
             base_url,
             model,
+            fallback_model,
             max_output_tokens,
             stream_timeout: Duration::from_millis(stream_timeout),
         })
@@ -204,19 +214,34 @@ fn base_url(settings: &mut Settings, variable: &str, default: &str) -> String {
     url.as_str().trim_end_matches('/').to_owned()
 }
 
-/// A model's name, as a provider writes it.
+const NAME_RULE: &str = "1 to 128 letters, digits and '-', '_', '.', ':', '/', '@'";
+
+/// Whether it may be a model's name, as a provider writes it.
+fn is_name(name: &str) -> bool {
+    name.len() <= 128
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/@".contains(&byte))
+}
+
+/// A model's name.
 fn name(settings: &mut Settings, variable: &str, default: &str) -> String {
-    settings.with_default(
-        variable,
-        default.to_owned(),
-        "1 to 128 letters, digits and '-', '_', '.', ':', '/', '@'",
-        |name| {
-            name.len() <= 128
-                && name
-                    .bytes()
-                    .all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/@".contains(&byte))
-        },
-    )
+    settings.with_default(variable, default.to_owned(), NAME_RULE, |name| is_name(name))
+}
+
+/// The model that is asked when `model` fails.
+fn fallback(settings: &mut Settings, model: &str) -> Option<String> {
+    const VARIABLE: &str = "LLM_FALLBACK_MODEL";
+    let fallback: String = settings.optional(VARIABLE, NAME_RULE)?;
+    if !is_name(&fallback) {
+        settings.problem(VARIABLE, format!("is out of range: {NAME_RULE}"));
+        return None;
+    }
+    if fallback == model {
+        settings.problem(VARIABLE, "is LLM_MODEL: another model is needed, or none");
+        return None;
+    }
+    Some(fallback)
 }
 
 #[cfg(test)]

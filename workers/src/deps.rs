@@ -6,8 +6,9 @@ use jobs::{Runtime, catalog::TurnProcess};
 use store::{bus::Bus, db::Database, expiry, settings::Settings};
 
 use crate::{
+    budget::Budget,
     clients::{anthropic::Anthropic, embeddings::Embedder, http_client},
-    config::{ConversationConfig, EmbeddingsConfig, KnowledgeConfig, ModelConfig},
+    config::{ConversationConfig, EmbeddingsConfig, KnowledgeConfig, ModelConfig, SpendConfig},
     handlers::{
         index_document,
         session_sweep::{self, SweepDeps},
@@ -28,6 +29,8 @@ pub struct WorkerConfig {
     pub knowledge: KnowledgeConfig,
     /// The limits of a conversation.
     pub conversation: ConversationConfig,
+    /// The money.
+    pub spend: SpendConfig,
     /// `SESSION_TTL_HOURS`: after how long without a message a session is closed.
     pub session_ttl: Duration,
 }
@@ -39,12 +42,14 @@ impl WorkerConfig {
         let embeddings = EmbeddingsConfig::read(settings);
         let knowledge = KnowledgeConfig::read(settings);
         let conversation = ConversationConfig::read(settings);
+        let spend = SpendConfig::read(settings);
         let session_ttl = expiry::read_ttl(settings);
         Some(Self {
             model: model?,
             embeddings: embeddings?,
             knowledge: knowledge?,
             conversation: conversation?,
+            spend: spend?,
             session_ttl,
         })
     }
@@ -57,6 +62,8 @@ pub struct Deps {
     pub turn: TurnDeps,
     /// For indexing. Its [`KnowledgeDeps::prepare`] is to be called before anything is searched.
     pub knowledge: KnowledgeDeps,
+    /// What the model may cost.
+    pub budget: Budget,
     /// For closing idle sessions.
     pub sweep: SweepDeps,
     /// Writes the frames of the turns, while its `run` runs: longer than the handlers.
@@ -73,6 +80,7 @@ impl Deps {
             embedder: Embedder::new(config.embeddings, http.clone()),
             config: config.knowledge,
         };
+        let budget = Budget::new(config.spend, &config.model, pool.clone());
         let events = EventWriter::new(pool.clone(), bus.clone());
         let sweep = SweepDeps {
             pool: pool.clone(),
@@ -92,6 +100,7 @@ impl Deps {
         Ok(Self {
             turn,
             knowledge,
+            budget,
             sweep,
             events,
         })

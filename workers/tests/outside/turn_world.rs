@@ -21,7 +21,7 @@ use store::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 use workers::{
     Deps, WorkerConfig,
-    config::{ConversationConfig, EmbeddingsConfig, KnowledgeConfig, ModelConfig},
+    config::{ConversationConfig, EmbeddingsConfig, KnowledgeConfig, ModelConfig, SpendConfig},
     handlers::index_document::index_document,
     knowledge::ingest::stage_paths,
     turn,
@@ -63,6 +63,7 @@ impl TurnWorld {
                 api_key: "sk-ant-test".into(),
                 base_url: anthropic.url(),
                 model: "claude-haiku-4-5".into(),
+                fallback_model: None,
                 max_output_tokens: 256,
                 stream_timeout: PATIENCE,
             },
@@ -84,6 +85,7 @@ impl TurnWorld {
                 context_window_turns: 2,
                 max_tokens_per_session: 16_000,
             },
+            spend: SpendConfig::default(),
             session_ttl: Duration::from_hours(24),
         };
         let deps = Deps::build(config, &database, bus.clone()).unwrap();
