@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 
 #[cfg(feature = "sandbox")]
 use crate::commands::dev::DevArgs;
-use crate::commands::{index::IndexArgs, jobs::JobsArgs};
+use crate::commands::{index::IndexArgs, jobs::JobsArgs, sessions::SessionsArgs};
 
 /// An embeddable AI website chat that never loses a message.
 ///
@@ -34,6 +34,8 @@ pub(crate) enum Command {
     Index(IndexArgs),
     /// Look at the queue's jobs, add, retry and cancel them, pause queues; needs the database only
     Jobs(JobsArgs),
+    /// Look at conversations: how they went, what they cost; needs the database only
+    Sessions(SessionsArgs),
     /// Print the API's OpenAPI document
     Openapi,
     /// Run the whole system on this machine, with no keys and no accounts
@@ -153,6 +155,29 @@ mod tests {
             "growth-chat jobs retry --kind k --since \u{e9}",
             "growth-chat jobs retry --since 1h",
             "growth-chat jobs pause",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn sessions_are_looked_at_by_sub_commands() {
+        for line in [
+            "growth-chat sessions list",
+            "growth-chat sessions list --open --stage 3 --limit 5 --json",
+            "growth-chat sessions show s-1",
+            "growth-chat sessions --json show s-1 --text --follow",
+            // Ids are opaque: one may begin with a dash.
+            "growth-chat sessions show -- -s",
+        ] {
+            assert!(matches!(parse(line), Ok(Command::Sessions(_))), "{line}");
+        }
+        for line in [
+            "growth-chat sessions",
+            "growth-chat sessions list --stage 5",
+            "growth-chat sessions list --limit 0",
+            "growth-chat sessions show",
+            "growth-chat sessions show s/1",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }

@@ -8,6 +8,8 @@ pub(crate) mod jobs;
 mod migrate;
 mod openapi;
 mod serve;
+pub(crate) mod sessions;
+mod terminal;
 mod worker;
 
 use std::process::ExitCode;
@@ -23,6 +25,7 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Migrate => migrate::run().await,
         Command::Index(args) => index::command::run(args).await,
         Command::Jobs(args) => jobs::run(args).await,
+        Command::Sessions(args) => sessions::run(args).await,
         Command::Openapi => openapi::run(),
         #[cfg(feature = "sandbox")]
         Command::Dev(args) => Ok(dev::run(args).await),

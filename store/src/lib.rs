@@ -14,6 +14,7 @@ pub mod ids;
 pub mod knowledge;
 pub mod phrases;
 pub mod protocol;
+pub mod session_report;
 pub mod sessions;
 pub mod settings;
 pub mod spend;
