@@ -39,5 +39,5 @@ async fn closing_ends_what_waits() {
         json!({"type": "abort", "reason": "cancelled"})
     );
     assert_eq!(end, End::Clean);
-    assert_eq!(app.count("select count(*) from queue.jobs").await, 0);
+    assert_eq!(app.count(TURN_JOBS).await, 0);
 }

@@ -16,7 +16,7 @@ async fn fifty_identical_posts_at_once_make_one_turn_and_one_job() {
         "select count(*) from sessions",
         "select count(*) from messages",
         "select count(*) from turns",
-        "select count(*) from queue.jobs",
+        TURN_JOBS,
     ] {
         assert_eq!(app.count(table).await, 1, "{table}");
     }

@@ -7,6 +7,7 @@ mod chat;
 mod close;
 mod cors;
 mod docs;
+mod expiry;
 mod hostile_input;
 mod idempotency;
 mod large_tokens;

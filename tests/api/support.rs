@@ -32,6 +32,9 @@ const SESSION_TTL: Duration = Duration::from_hours(24);
 /// Somebody else's.
 pub(crate) const OTHER_SECRET: &str = "BBBBBBBBBBBBBBBBBBBBBB";
 
+/// Counts the jobs of turns; each session has another one, which looks after it.
+pub(crate) const TURN_JOBS: &str = "select count(*) from queue.jobs where kind = 'turn.process'";
+
 /// An API process.
 pub(crate) struct App {
     pub(crate) address: SocketAddr,

@@ -11,6 +11,7 @@ use std::{collections::HashSet, time::Duration};
 
 use anyhow::Context;
 use jobs::{JobKind, catalog::TurnProcess};
+use serde_json::json;
 use store::{
     bus::{Bus, Interest, Subscription, Wake},
     db::{Database, is_temporary, reconnect_waits},
@@ -50,6 +51,7 @@ pub(super) async fn run(
         seen: HashSet::new(),
         said: HashSet::new(),
         interest: None,
+        listened: false,
     };
     tokio::select! {
         followed = follower.follow(subscription) => followed,
@@ -70,6 +72,8 @@ struct Follower<'f> {
     said: HashSet<(i32, &'static str)>,
     /// Held while a turn runs.
     interest: Option<Interest>,
+    /// Whether the connection stood once.
+    listened: bool,
 }
 
 impl Follower<'_> {
@@ -142,31 +146,35 @@ impl Follower<'_> {
                 };
             }
         }
-        let words = self.words(story);
-        if !self.json {
-            text += &words;
+        for (turn, who, words) in self.words(story) {
+            text += &if self.json {
+                json_line(&json!({ "turn": turn, who: words }))?
+            } else {
+                page::quoted(who, Some(words))
+            };
         }
         Ok(text)
     }
 
     /// What was said and not shown yet.
-    fn words(&mut self, story: &Story) -> String {
-        let mut text = String::new();
+    fn words<'s>(&mut self, story: &'s Story) -> Vec<(i32, &'static str, &'s str)> {
+        let mut words = Vec::new();
         for turn in &story.report.turns {
-            for (who, words) in [("visitor", &turn.question), ("answer", &turn.answer)] {
-                if words.is_some() && self.said.insert((turn.turn, who)) {
-                    text += &page::quoted(who, words.as_deref());
+            for (who, said) in [("question", &turn.question), ("answer", &turn.answer)] {
+                if let Some(said) = said
+                    && self.said.insert((turn.turn, who))
+                {
+                    words.push((turn.turn, who, said.as_str()));
                 }
             }
         }
-        text
+        words
     }
 
     /// Waits until something may have happened to the session. False: nobody will tell any more.
-    async fn told(&self, subscription: &mut Subscription) -> bool {
+    async fn told(&mut self, subscription: &mut Subscription) -> bool {
         let mut ticks = interval(LOST_LOOK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut stood = false;
         loop {
             tokio::select! {
                 wake = subscription.wait() => if self.concerns(&wake) {
@@ -174,10 +182,10 @@ impl Follower<'_> {
                 },
                 _ = ticks.tick() => {
                     let stands = self.bus.is_listening();
-                    if stood && !stands && !self.bus.is_awake() {
+                    if self.listened && !stands && !self.bus.is_awake() {
                         return false;
                     }
-                    stood |= stands;
+                    self.listened |= stands;
                 }
             }
         }

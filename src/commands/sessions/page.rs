@@ -54,7 +54,7 @@ pub(super) fn page(report: &SessionReport, timeline: &[Entry]) -> String {
         for entry in timeline.iter().filter(|entry| entry.turn == Some(turn.turn)) {
             let _ = writeln!(text, "  {}  {}", entry.at, printable(&entry.what));
         }
-        for (who, words) in [("visitor", &turn.question), ("answer", &turn.answer)] {
+        for (who, words) in [("question", &turn.question), ("answer", &turn.answer)] {
             text += &quoted(who, words.as_deref());
         }
     }
@@ -71,7 +71,7 @@ pub(super) fn line(entry: &Entry) -> String {
 pub(super) fn quoted(who: &str, words: Option<&str>) -> String {
     let mut text = String::new();
     for line in words.unwrap_or_default().lines() {
-        let _ = writeln!(text, "  {who:<7} | {}", printable(line));
+        let _ = writeln!(text, "  {who:<8} | {}", printable(line));
     }
     text
 }
