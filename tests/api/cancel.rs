@@ -3,7 +3,7 @@
 use reqwest::StatusCode;
 use serde_json::json;
 
-use super::support::{App, End, Frame, assert_problem, body_of};
+use super::support::{App, End, Frame, TURN_JOBS, assert_problem, body_of};
 
 #[tokio::test]
 async fn a_turn_that_still_waits_ends_at_once() {

@@ -3,7 +3,7 @@
 use reqwest::StatusCode;
 use serde_json::json;
 
-use super::support::{App, End, assert_problem, body_of};
+use super::support::{App, End, TURN_JOBS, assert_problem, body_of};
 
 #[tokio::test]
 async fn a_closed_session_takes_no_message_and_keeps_its_transcript() {
