@@ -65,6 +65,7 @@ impl WorkConfig {
         let bus = process.bus().clone();
         let deps = Deps::build(self.worker, &database, bus.clone())
             .context("the client of the providers could not be made")?;
+        deps.budget.watch_by(process.spend());
         let runtime = Runtime::new(database, bus, self.queue).with_pruning();
         let runtime = workers::register(runtime, &deps);
         process.write_events(deps.events);

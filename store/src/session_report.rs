@@ -282,7 +282,7 @@ async fn steps(pool: &PgPool, session_id: &SessionId) -> sqlx::Result<Vec<StepRe
                        when jsonb_typeof(output -> 'passages') = 'array' then jsonb_array_length(output -> 'passages')
                   end as passages,
                   array(select tool #>> '{}'
-                        from jsonb_path_query(output, 'strict $.** ? (@.type == "tool_use").name', '{}', true) tool)
+                        from jsonb_path_query(output, 'strict $.** ? (@.type == "call").name', '{}', true) tool)
                       as "tools!"
            from checkpoint_writes
            where session_id = $1

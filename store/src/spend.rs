@@ -25,7 +25,9 @@ const ADMISSION_LOCK: (i32, i32) = (0x6763_0001, 0);
 const PARTS: i64 = 16;
 
 /// An amount of US dollars, exact to eight decimals: what a token of the cheapest model costs.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(transparent)]
 pub struct Usd(i64);
 
@@ -423,8 +425,21 @@ mod tests {
             assert_eq!(text.parse(), Ok(Usd(units)), "{text}");
         }
         for text in [
-            "", ".", ".5", "5.", "-1", "+1", "1e3", "1,5", "0.000000001", "1000000", "NaN", "٣",
-            "99999999999999999999", "1.2.3", " 1",
+            "",
+            ".",
+            ".5",
+            "5.",
+            "-1",
+            "+1",
+            "1e3",
+            "1,5",
+            "0.000000001",
+            "1000000",
+            "NaN",
+            "٣",
+            "99999999999999999999",
+            "1.2.3",
+            " 1",
         ] {
             assert_eq!(text.parse::<Usd>(), Err(NotAnAmount), "{text:?}");
         }

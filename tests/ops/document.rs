@@ -25,7 +25,7 @@ fn section(title: &str) -> &'static str {
 }
 
 /// The statements of a section's block of SQL.
-fn statements(title: &str) -> Vec<&'static str> {
+pub(super) fn statements(title: &str) -> Vec<&'static str> {
     let (_, rest) = section(title).split_once("```sql\n").unwrap();
     let (block, _) = rest.split_once("```").unwrap();
     block

@@ -7,6 +7,7 @@ mod document;
 mod metrics;
 mod pages;
 mod sessions;
+mod spend;
 mod tail;
 
 use std::{

@@ -42,8 +42,8 @@ const SESSIONS: &str = r#"
     values ('done', 1, 'retrieved', 1, '{"passages": [{"content": "hidden"}, {"content": "hidden"}]}', '2026-01-01T00:00:01.1Z'),
            ('done', 1, 'called.1', 1,
             '{"blocks": [{"type": "text", "text": "hidden"},
-                         {"type": "tool_use", "name": "retrieve_knowledge", "input": {"query": "hidden"}},
-                         {"type": "tool_use", "name": "set_stage", "input": {"stage": "propose"}}]}', '2026-01-01T00:00:02Z'),
+                         {"type": "call", "id": "t", "name": "retrieve_knowledge", "input": {"query": "hidden"}},
+                         {"type": "call", "id": "t", "name": "set_stage", "input": {"stage": "propose"}}]}', '2026-01-01T00:00:02Z'),
            ('done', 1, 'answered', 2, '{"status": "answered"}', '2026-01-01T00:00:09Z');
     insert into model_calls (session_id, turn, attempt, call, purpose, model, outcome, input_tokens, output_tokens,
                              cache_write_tokens, cache_read_tokens, cost_usd, created_at)

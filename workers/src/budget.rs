@@ -97,12 +97,16 @@ impl Budget {
     /// From now on the figures know the monthly cap, and are looked at while there are calls.
     pub fn watch_by(&self, figures: &SpendFigures) {
         figures.set_monthly_cap(self.inner.monthly_cap);
+        // There from the beginning, so that the first cost is an increase.
+        metrics::gauge!("growth_chat_llm_cost_usd_total").increment(0.0);
         // A process has one set of figures; a second is not looked at.
         let _ = self.inner.figures.set(figures.clone());
     }
 
-    /// Whether the turn's next call may be made. `input_tokens_at_most` counts the whole prompt;
-    /// `max_output` is the request's `max_tokens`.
+    /// Whether the turn's next call may be made. `input_tokens_at_most` counts the whole prompt
+    /// ([`MessageRequest::input_tokens_at_most`]); `max_output` is the request's `max_tokens`.
+    ///
+    /// [`MessageRequest::input_tokens_at_most`]: crate::clients::anthropic::MessageRequest::input_tokens_at_most
     ///
     /// While a cap is enforced, a grant is a reservation until [`spend::record`] is called for the turn, or
     /// for some minutes. What a failed attempt was billed for is to be recorded before the next one is

@@ -226,7 +226,9 @@ fn is_name(name: &str) -> bool {
 
 /// A model's name.
 fn name(settings: &mut Settings, variable: &str, default: &str) -> String {
-    settings.with_default(variable, default.to_owned(), NAME_RULE, |name| is_name(name))
+    settings.with_default(variable, default.to_owned(), NAME_RULE, |name| {
+        is_name(name)
+    })
 }
 
 /// The model that is asked when `model` fails.

@@ -107,16 +107,21 @@ impl Price {
 
     /// The most that a call can cost with so much input, however it is served, and so much output.
     pub fn at_most(&self, input: u64, output: u32) -> Usd {
-        let rates = self.rates(input);
-        let dearest = Rates {
-            input: rates.input.max(rates.cache_write).max(rates.cache_read),
-            ..rates
-        };
-        dearest.cost(TurnUsage {
+        let usage = TurnUsage {
             input: i64::try_from(input).unwrap_or(i64::MAX),
             output: output.into(),
             ..TurnUsage::default()
-        })
+        };
+        // A shorter prompt may come out dearer, if somebody has it so.
+        let by = |rates: Rates| {
+            let dearest = rates.input.max(rates.cache_write).max(rates.cache_read);
+            let rates = Rates {
+                input: dearest,
+                ..rates
+            };
+            rates.cost(usage)
+        };
+        by(self.rates).max(by(self.rates(input)))
     }
 }
 

@@ -66,22 +66,12 @@ struct State {
 impl SpendFigures {
     /// The figures of a database; nothing is read before the first scrape.
     pub fn new(pool: PgPool, bus: &Bus) -> Self {
-        let state = State {
-            wakes: bus.subscribe(),
-            changed: true,
-            under_way: false,
-            failed: false,
-            last: None,
-            not_before: None,
-            glanced: None,
-            warned: None,
-        };
         Self {
             inner: Arc::new(Inner {
                 pool,
                 bus: bus.clone(),
                 cap: OnceLock::new(),
-                state: Mutex::new(state),
+                state: Mutex::new(State::new(bus.subscribe())),
                 read_ended: Notify::new(),
             }),
         }
@@ -114,18 +104,8 @@ impl SpendFigures {
 
     /// A call of the model is about to be made: looks after the month, seldom, and keeps nobody waiting.
     pub fn glance(&self) {
-        let now = Instant::now();
-        let read = {
-            let mut state = self.inner.state.lock();
-            let due = state
-                .glanced
-                .is_none_or(|glanced| now.duration_since(glanced) >= GLANCE_PAUSE);
-            if due {
-                state.glanced = Some(now);
-            }
-            due && state.begin(now)
-        };
-        if read {
+        let begins = self.inner.state.lock().glance(Instant::now());
+        if begins {
             self.read();
         }
     }
@@ -137,6 +117,19 @@ impl SpendFigures {
 }
 
 impl State {
+    fn new(wakes: Subscription) -> Self {
+        Self {
+            wakes,
+            changed: true,
+            under_way: false,
+            failed: false,
+            last: None,
+            not_before: None,
+            glanced: None,
+            warned: None,
+        }
+    }
+
     /// Whether a scrape waits for a read that is under way, and whether it begins one.
     fn next(&mut self, now: Instant, asleep: bool) -> (bool, bool) {
         if let Some(wake) = self.wakes.wait().now_or_never() {
@@ -150,6 +143,17 @@ impl State {
         (false, wanted && self.begin(now))
     }
 
+    /// Whether a call begins a read.
+    fn glance(&mut self, now: Instant) -> bool {
+        let due = self
+            .glanced
+            .is_none_or(|glanced| now.duration_since(glanced) >= GLANCE_PAUSE);
+        if due {
+            self.glanced = Some(now);
+        }
+        due && self.begin(now)
+    }
+
     /// Begins a read, unless the last one is young.
     fn begin(&mut self, now: Instant) -> bool {
         if self.under_way || self.not_before.is_some_and(|not_before| now < not_before) {
@@ -158,6 +162,15 @@ impl State {
         self.changed = false;
         self.under_way = true;
         true
+    }
+
+    /// Whether the month is near its cap; true once for a process and a month.
+    fn becomes_near(&mut self, spent: Spent, cap: Usd) -> bool {
+        let news = is_near(spent.month, cap) && self.warned != Some(spent.since);
+        if news {
+            self.warned = Some(spent.since);
+        }
+        news
     }
 
     /// What was spent in the month that is now; `None`: nobody knows.
@@ -183,8 +196,14 @@ impl Reading {
             Ok(spent) => {
                 state.failed = false;
                 state.last = Some((now, spent));
-                if let Some(cap) = inner.cap.get() {
-                    state.warn(spent, *cap);
+                if let Some(cap) = inner.cap.get()
+                    && state.becomes_near(spent, *cap)
+                {
+                    tracing::warn!(
+                        spent = %spent.month,
+                        cap = %cap,
+                        "what the model cost this month is near MONTHLY_COST_CAP_USD"
+                    );
                 }
             }
             Err(error) => {
@@ -200,20 +219,6 @@ impl Drop for Reading {
     fn drop(&mut self) {
         self.0.state.lock().under_way = false;
         self.0.read_ended.notify_waiters();
-    }
-}
-
-impl State {
-    /// Once for a process and a month.
-    fn warn(&mut self, spent: Spent, cap: Usd) {
-        if is_near(spent.month, cap) && self.warned != Some(spent.since) {
-            self.warned = Some(spent.since);
-            tracing::warn!(
-                spent = %spent.month,
-                cap = %cap,
-                "what the model cost this month is near MONTHLY_COST_CAP_USD"
-            );
-        }
     }
 }
 

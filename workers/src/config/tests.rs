@@ -36,6 +36,7 @@ fn everything_but_the_keys_and_the_threshold_has_a_default() {
     let model = read(ModelConfig::read, MODEL).unwrap();
     assert_eq!(model.base_url, "https://api.anthropic.com");
     assert_eq!(model.model, "claude-haiku-4-5");
+    assert_eq!(model.fallback_model, None);
     assert_eq!(model.max_output_tokens, 1_024);
     assert_eq!(model.stream_timeout, Duration::from_secs(8));
     let embeddings = read(EmbeddingsConfig::read, EMBEDDINGS).unwrap();
@@ -83,6 +84,7 @@ fn what_must_be_there_is_asked_for_by_name() {
 fn every_value_out_of_range_is_refused_by_name() {
     for (name, values) in [
         ("LLM_MODEL", &["two words"][..]),
+        ("LLM_FALLBACK_MODEL", &["two words", "claude-haiku-4-5"]),
         ("LLM_MAX_OUTPUT_TOKENS", &["0", "-1", "64001", "many"]),
         ("LLM_STREAM_TIMEOUT_MS", &["0", "99", "120001"]),
         (

@@ -5,11 +5,15 @@ mod anthropic;
 #[cfg(test)]
 mod embeddings;
 #[cfg(test)]
+mod fallback;
+#[cfg(test)]
 mod indexing;
 #[cfg(test)]
 mod knowledge_base;
 #[cfg(test)]
 mod searching;
+#[cfg(test)]
+mod spending;
 #[cfg(test)]
 mod staging;
 #[cfg(test)]

@@ -74,6 +74,7 @@ fn model(provider: &AnthropicStandIn) -> Anthropic {
         api_key: "sk-ant-test".into(),
         base_url: provider.url(),
         model: MODEL.into(),
+        fallback_model: None,
         max_output_tokens: 1_024,
         stream_timeout: Duration::from_secs(8),
     };
