@@ -75,6 +75,11 @@ opaque_id!(
     MessageId
 );
 
+opaque_id!(
+    /// A handoff's id, minted by us.
+    HandoffId
+);
+
 /// A turn: the session and the turn's number in it (1, 2, …).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct TurnKey {
@@ -121,4 +126,9 @@ pub fn new_session_id(entropy: &dyn Entropy) -> SessionId {
 /// A new message id of 122 random bits.
 pub fn new_message_id(entropy: &dyn Entropy) -> MessageId {
     MessageId(URL_SAFE_NO_PAD.encode(entropy.bytes()))
+}
+
+/// A new handoff id of 122 random bits.
+pub fn new_handoff_id(entropy: &dyn Entropy) -> HandoffId {
+    HandoffId(URL_SAFE_NO_PAD.encode(entropy.bytes()))
 }

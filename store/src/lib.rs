@@ -10,6 +10,8 @@ pub mod clock;
 pub mod db;
 pub mod events;
 pub mod expiry;
+pub mod feedback;
+pub mod handoffs;
 pub mod ids;
 pub mod knowledge;
 pub mod phrases;

@@ -4,6 +4,7 @@
 //! Each `read` notes every problem by the variable's name and never its value; it gives `None` when
 //! a value that must be there is missing. Secrets are [`SecretString`]s, which `Debug` hides.
 
+mod conversation;
 mod spend;
 
 use std::time::Duration;
@@ -12,10 +13,16 @@ use secrecy::SecretString;
 use store::{knowledge::KnowledgeTable, settings::Settings};
 use url::Url;
 
-pub use self::spend::{CostCapAction, SpendConfig};
+pub use self::{
+    conversation::ConversationConfig,
+    spend::{CostCapAction, SpendConfig},
+};
 
 /// A current small model: quick to its first token, which a visitor waits for.
 const DEFAULT_MODEL: &str = "claude-haiku-4-5";
+
+/// How much nearer than a passage a case study is by default before it is told of unasked (seed 000).
+const PROACTIVE_MARGIN: f64 = 0.10;
 
 /// The language model.
 #[derive(Debug, Clone)]
@@ -104,6 +111,9 @@ pub struct KnowledgeConfig {
     /// `RAG_RELEVANCE_THRESHOLD`: the least cosine similarity of a passage, 0 to 1. It has no
     /// default, because it is right for one model and one corpus only (EC-05, seed 000).
     pub relevance_threshold: f64,
+    /// `RAG_PROACTIVE_THRESHOLD`: the least cosine similarity of a case study that is told of unasked
+    /// (FR-18, seed 000), 0 to 1. By default 0.10 more than the relevance threshold.
+    pub proactive_threshold: f64,
     /// `RAG_TOP_K`: the most passages of a search.
     pub top_k: u16,
     /// `RAG_HNSW_EF_SEARCH`: how many neighbours the index looks at, its recall against its time.
@@ -128,6 +138,12 @@ impl KnowledgeConfig {
             );
             threshold = None;
         }
+        let proactive_threshold = settings.with_default(
+            "RAG_PROACTIVE_THRESHOLD",
+            (threshold.unwrap_or(1.0) + PROACTIVE_MARGIN).min(1.0),
+            "a cosine similarity from 0 to 1",
+            |threshold| (0.0..=1.0).contains(threshold),
+        );
         let top_k = settings.with_default("RAG_TOP_K", 5, "a number from 1 to 100", |top_k| {
             (1..=100).contains(top_k)
         });
@@ -156,42 +172,12 @@ impl KnowledgeConfig {
             .unwrap_or_default();
         Some(Self {
             relevance_threshold: threshold?,
+            proactive_threshold,
             top_k,
             ef_search,
             chunk_size,
             chunk_overlap,
             table,
-        })
-    }
-}
-
-/// The limits of a conversation.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConversationConfig {
-    /// `CONTEXT_WINDOW_TURNS`: how many of the newest exchanges the model sees (EC-13, seed 000).
-    pub context_window_turns: u16,
-    /// `MAX_TOKENS_PER_SESSION`: what a session may be billed for, all in all (EC-12, seed 000).
-    pub max_tokens_per_session: u64,
-}
-
-impl ConversationConfig {
-    /// Reads the conversation's variables.
-    pub fn read(settings: &mut Settings) -> Option<Self> {
-        let context_window_turns = settings.with_default(
-            "CONTEXT_WINDOW_TURNS",
-            10,
-            "a number of exchanges from 1 to 1000",
-            |turns| (1..=1_000).contains(turns),
-        );
-        let max_tokens_per_session = settings.with_default(
-            "MAX_TOKENS_PER_SESSION",
-            16_000,
-            "a number of tokens from 1 to 1000000000",
-            |tokens| (1..=1_000_000_000).contains(tokens),
-        );
-        Some(Self {
-            context_window_turns,
-            max_tokens_per_session,
         })
     }
 }

@@ -1,9 +1,9 @@
 //! What a process that works is put together from.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use jobs::{Runtime, catalog::TurnProcess};
-use store::{bus::Bus, db::Database, expiry, settings::Settings};
+use store::{bus::Bus, db::Database, expiry, ids::SystemEntropy, settings::Settings};
 
 use crate::{
     budget::Budget,
@@ -94,7 +94,9 @@ impl Deps {
             model_name: config.model.model.clone(),
             max_output_tokens: config.model.max_output_tokens,
             model: Anthropic::new(config.model, http),
-            window: config.conversation.context_window_turns,
+            conversation: config.conversation,
+            budget: budget.clone(),
+            entropy: Arc::new(SystemEntropy),
             knowledge: knowledge.clone(),
         };
         Ok(Self {

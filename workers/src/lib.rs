@@ -6,6 +6,7 @@
 pub mod budget;
 pub mod clients;
 pub mod config;
+pub mod conversation;
 mod deps;
 pub mod handlers;
 pub mod knowledge;

@@ -41,6 +41,13 @@ pub(crate) struct Request {
     /// The request's length, for the usage.
     pub(crate) bytes: usize,
     question: String,
+    /// The instructions.
+    pub(crate) system: String,
+    /// The tools that may be called now.
+    pub(crate) tools: Vec<String>,
+    /// Whether the model has said something to the question already: a tool's result or a pause
+    /// comes back.
+    pub(crate) has_begun: bool,
     /// All of the request, in order: a citation's index counts over all of them.
     search_results: Vec<SearchResult>,
     /// The first search result that came with the question or after it.
@@ -94,6 +101,9 @@ impl Request {
             stream,
             bytes: body.len(),
             question: String::new(),
+            system: system_text(&fields),
+            tools: callable_tools(&fields),
+            has_begun: false,
             search_results: Vec::new(),
             relevant_from: 0,
         };
@@ -161,6 +171,9 @@ impl Request {
             if role == "user" && !said.trim().is_empty() {
                 self.question = said;
                 self.relevant_from = results_before;
+                self.has_begun = false;
+            } else {
+                self.has_begun = true;
             }
         }
         let citable: HashSet<bool> = self.search_results.iter().map(|it| it.citable).collect();
@@ -272,6 +285,31 @@ fn check_system(fields: &Map<String, Value>) -> Result<(), ApiError> {
         }
         Some(_) => Err(ApiError::invalid("system: Input should be a valid list")),
     }
+}
+
+/// The instructions as one text.
+fn system_text(fields: &Map<String, Value>) -> String {
+    match fields.get("system") {
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Array(blocks)) => {
+            let texts = blocks.iter().filter_map(|block| block["text"].as_str());
+            texts.collect::<Vec<_>>().join("\n")
+        }
+        _ => String::new(),
+    }
+}
+
+/// The names of the tools, if the model may choose to call them.
+fn callable_tools(fields: &Map<String, Value>) -> Vec<String> {
+    let choice = fields.get("tool_choice");
+    if choice.is_some_and(|choice| choice["type"] == "none") {
+        return Vec::new();
+    }
+    let tools = fields.get("tools").and_then(Value::as_array);
+    let names = tools.into_iter().flatten();
+    names
+        .filter_map(|tool| Some(tool["name"].as_str()?.to_owned()))
+        .collect()
 }
 
 fn check_tools(fields: &Map<String, Value>) -> Result<(), ApiError> {

@@ -47,6 +47,7 @@ fn everything_but_the_keys_and_the_threshold_has_a_default() {
         read(KnowledgeConfig::read, KNOWLEDGE).unwrap(),
         KnowledgeConfig {
             relevance_threshold: 0.7,
+            proactive_threshold: 0.7 + 0.10,
             top_k: 5,
             ef_search: 40,
             chunk_size: 512,
@@ -59,6 +60,8 @@ fn everything_but_the_keys_and_the_threshold_has_a_default() {
         ConversationConfig {
             context_window_turns: 10,
             max_tokens_per_session: 16_000,
+            max_tool_calls_per_turn: 1,
+            stall_turn_threshold: 6,
         }
     );
 }
@@ -113,7 +116,8 @@ fn every_value_out_of_range_is_refused_by_name() {
         );
     }
     for (name, values) in [
-        ("RAG_TOP_K", &["0", "101"][..]),
+        ("RAG_PROACTIVE_THRESHOLD", &["-0.1", "1.1", "x"][..]),
+        ("RAG_TOP_K", &["0", "101"]),
         ("RAG_HNSW_EF_SEARCH", &["0", "1001"]),
         ("CHUNK_SIZE", &["0", "31", "4097"]),
         ("CHUNK_OVERLAP", &["512", "-1"]),
@@ -142,6 +146,9 @@ fn every_value_out_of_range_is_refused_by_name() {
         ("CONTEXT_WINDOW_TURNS", "0"),
         ("CONTEXT_WINDOW_TURNS", "-3"),
         ("MAX_TOKENS_PER_SESSION", "0"),
+        ("MAX_TOOL_CALLS_PER_TURN", "11"),
+        ("MAX_TOOL_CALLS_PER_TURN", "-1"),
+        ("STALL_TURN_THRESHOLD", "0"),
     ] {
         assert_eq!(
             complaints(ConversationConfig::read, &[], (name, value)),

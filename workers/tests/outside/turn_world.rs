@@ -75,6 +75,7 @@ impl TurnWorld {
             },
             knowledge: KnowledgeConfig {
                 relevance_threshold: RELEVANCE_THRESHOLD.into(),
+                proactive_threshold: f64::from(RELEVANCE_THRESHOLD) + 0.1,
                 top_k: 5,
                 ef_search: 40,
                 chunk_size: 32,
@@ -83,7 +84,9 @@ impl TurnWorld {
             },
             conversation: ConversationConfig {
                 context_window_turns: 2,
-                max_tokens_per_session: 16_000,
+                max_tokens_per_session: 1_000_000,
+                max_tool_calls_per_turn: 1,
+                stall_turn_threshold: 6,
             },
             spend: SpendConfig::default(),
             session_ttl: Duration::from_hours(24),
