@@ -77,10 +77,10 @@ impl WorkConfig {
 /// Prepares the knowledge base, and has the sessions be looked after that are open. A knowledge base that
 /// does not fit the configuration fails: no job could be done.
 async fn prepare(knowledge: KnowledgeDeps, sweep: SweepDeps) -> anyhow::Result<()> {
-    once_there(async || knowledge.prepare().await)
+    once_there(|| knowledge.prepare())
         .await
         .context("the knowledge base can't be used")?;
-    once_there(async || {
+    once_there(|| async {
         sweep.plan().await?;
         Ok(())
     })
@@ -89,7 +89,9 @@ async fn prepare(knowledge: KnowledgeDeps, sweep: SweepDeps) -> anyhow::Result<(
 }
 
 /// Does it, however long the database is away.
-async fn once_there(prepare: impl AsyncFn() -> Result<(), KnowledgeError>) -> Result<(), KnowledgeError> {
+async fn once_there<F: Future<Output = Result<(), KnowledgeError>>>(
+    prepare: impl Fn() -> F,
+) -> Result<(), KnowledgeError> {
     let mut waits = reconnect_waits();
     loop {
         match prepare().await {

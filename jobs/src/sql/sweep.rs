@@ -1,7 +1,5 @@
 //! When the next sweep of the sessions is due.
 
-use std::time::Duration;
-
 use sqlx::PgConnection;
 
 use super::{Terms, interval};
