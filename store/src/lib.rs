@@ -16,6 +16,7 @@ pub mod ids;
 pub mod knowledge;
 pub mod phrases;
 pub mod protocol;
+pub mod replays;
 pub mod session_report;
 pub mod sessions;
 pub mod settings;

@@ -8,32 +8,32 @@ use sha2::{Digest, Sha256};
 use store::checkpoints::ConversationState;
 
 /// The step's name.
-pub const ASKED: &str = "asked";
+pub(super) const ASKED: &str = "asked";
 
 /// The output of the step `asked`. Its JSON is kept stable: later versions replay the turns of earlier ones.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Asked {
+pub(super) struct Asked {
     /// The conversation's state before the turn.
-    pub state: ConversationState,
+    pub(super) state: ConversationState,
     /// The ids of the messages that the model saw of the conversation, the oldest first.
-    pub window: Vec<String>,
+    pub(super) window: Vec<String>,
     /// The page that the visitor was on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub page_url: Option<String>,
+    pub(super) page_url: Option<String>,
     /// The visitor's language, as BCP 47.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub locale: Option<String>,
+    pub(super) locale: Option<String>,
     /// The model that was asked for.
-    pub model: String,
+    pub(super) model: String,
     /// Which rules the model was given: [`version`] of their text.
-    pub rules: String,
+    pub(super) rules: String,
     /// What the model was told for this turn alone, by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub directives: Vec<String>,
+    pub(super) directives: Vec<String>,
 }
 
 /// A short name of a version of the rules: the first 16 hex digits of the text's SHA-256.
-pub fn version(rules: &str) -> String {
+pub(super) fn version(rules: &str) -> String {
     let hash = Sha256::digest(rules.as_bytes());
     hash[..8].iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -27,6 +27,7 @@ mod measure;
 mod outbox;
 mod progress;
 mod prompt;
+pub mod replay;
 mod steps;
 mod summary;
 mod tools;
@@ -37,7 +38,6 @@ use sqlx::PgPool;
 use store::{bus::Bus, checkpoints::JobLease, ids::SharedEntropy};
 
 pub use self::{
-    asked::{ASKED, Asked},
     attempt::process,
     writer::{Emitter, EventWriter, WriterEnded},
 };
