@@ -6,7 +6,9 @@ use clap::{Parser, Subcommand};
 
 #[cfg(feature = "sandbox")]
 use crate::commands::dev::DevArgs;
-use crate::commands::{index::IndexArgs, jobs::JobsArgs, sessions::SessionsArgs};
+use crate::commands::{
+    index::IndexArgs, jobs::JobsArgs, replay::ReplayArgs, sessions::SessionsArgs,
+};
 
 /// An embeddable AI website chat that never loses a message.
 ///
@@ -34,6 +36,8 @@ pub(crate) enum Command {
     Index(IndexArgs),
     /// Look at the queue's jobs, add, retry and cancel them, pause queues; needs the database only
     Jobs(JobsArgs),
+    /// Ask another model, or with other rules, what a finished turn was asked
+    Replay(ReplayArgs),
     /// Look at conversations: how they went, what they cost; needs the database only
     Sessions(SessionsArgs),
     /// Print the API's OpenAPI document
@@ -178,6 +182,24 @@ mod tests {
             "growth-chat sessions list --limit 0",
             "growth-chat sessions show",
             "growth-chat sessions show s/1",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_turn_is_replayed_by_its_name() {
+        for line in [
+            "growth-chat replay s-1/3",
+            "growth-chat replay s-1/3 --model claude-sonnet-4-5 --prompt rules.md --json",
+        ] {
+            assert!(matches!(parse(line), Ok(Command::Replay(_))), "{line}");
+        }
+        for line in [
+            "growth-chat replay",
+            "growth-chat replay s-1",
+            "growth-chat replay s-1/0",
+            "growth-chat replay s-1/3 --model",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }

@@ -96,7 +96,11 @@ pub(crate) async fn accept(
     };
     // Of a new session only, and last: whoever adds the same sweep waits for the commit.
     let sweep = match found {
-        None => jobs::sweep_after(&mut transaction, state.config().session_ttl).await?.new,
+        None => {
+            jobs::sweep_after(&mut transaction, state.config().session_ttl)
+                .await?
+                .new
+        }
         Some(_) => false,
     };
     transaction.commit().await?;

@@ -69,7 +69,12 @@ macro_rules! catalog {
     };
 }
 
-catalog!(TurnProcess, KnowledgeIndexDocument, SessionSweep, QueuePrune);
+catalog!(
+    TurnProcess,
+    KnowledgeIndexDocument,
+    SessionSweep,
+    QueuePrune
+);
 
 /// Kinds that are no more: jobs of theirs that are still there die, with this reason.
 pub const RETIRED: &[&str] = &[];

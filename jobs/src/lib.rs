@@ -73,8 +73,7 @@ pub use depth::QueueFigures;
 pub use end::end;
 pub use enqueue::{
     EnqueueOptions, Enqueued, MAX_DELAY, MAX_KEY, MAX_PAYLOAD, MAX_SERIAL_KEYS, QueueError,
-    enqueue, enqueue_all, enqueue_locked, enqueue_with, lock_serial_key,
-    try_lock_serial_keys,
+    enqueue, enqueue_all, enqueue_locked, enqueue_with, lock_serial_key, try_lock_serial_keys,
 };
 pub use fence::{Fence, JobId};
 pub use kind::{JobKind, UniqueFor};

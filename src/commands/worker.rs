@@ -11,9 +11,7 @@ use store::{
     settings::Settings,
 };
 use tokio::time::sleep;
-use workers::{
-    Deps, WorkerConfig, handlers::session_sweep::SweepDeps, knowledge::KnowledgeDeps,
-};
+use workers::{Deps, WorkerConfig, handlers::session_sweep::SweepDeps, knowledge::KnowledgeDeps};
 
 use crate::{
     cli::WorkerArgs,

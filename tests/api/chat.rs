@@ -3,9 +3,7 @@
 use reqwest::{StatusCode, header};
 use serde_json::json;
 
-use super::support::{
-    App, End, Frame, Next, SECRET, TOKEN, TURN_JOBS, assert_problem, body_of,
-};
+use super::support::{App, End, Frame, Next, SECRET, TOKEN, TURN_JOBS, assert_problem, body_of};
 
 #[tokio::test]
 async fn a_message_is_stored_before_it_is_answered() {

@@ -170,9 +170,13 @@ async fn ten_thousand_sessions_are_closed_in_transactions_of_five_hundred() {
     sweep(&queue).await;
     let open = "select count(*) from sessions where status = 'open'";
     assert_eq!(queue.count(open).await, 0);
-    let largest = "select max(sum)::bigint from (select sum(size) from batches group by transaction) t";
+    let largest =
+        "select max(sum)::bigint from (select sum(size) from batches group by transaction) t";
     assert_eq!(queue.count(largest).await, 500);
-    assert_eq!(queue.count("select sum(size)::bigint from batches").await, 10_000);
+    assert_eq!(
+        queue.count("select sum(size)::bigint from batches").await,
+        10_000
+    );
     // No session is open: nobody has to look again.
     assert_eq!(queue.count(SWEEPS).await, 0);
     process.stop().await;

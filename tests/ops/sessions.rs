@@ -113,7 +113,16 @@ async fn a_list_shows_the_sessions_that_the_filters_let_through() {
     let table = desk.says("list").await;
     let rows: Vec<Vec<&str>> = table.lines().map(words).collect();
     assert_eq!(rows[0][..3], ["SESSION", "STATUS", "STAGE"]);
-    let done = ["done", "open", "3", "1", "1340", "0.00125", "pending", "2026-01-01T00:00:09Z"];
+    let done = [
+        "done",
+        "open",
+        "3",
+        "1",
+        "1340",
+        "0.00125",
+        "pending",
+        "2026-01-01T00:00:09Z",
+    ];
     assert_eq!(rows[2], done);
     assert_eq!(rows[3][1], "stalled");
     assert_eq!(desk.says("list --stage 4").await, "no sessions\n");
@@ -140,7 +149,10 @@ async fn a_page_tells_how_a_conversation_went_and_nothing_that_was_said() {
     }
     let told = desk.says("show done --json").await;
     for text in [&page, &told] {
-        assert!(!text.contains("hidden") && !text.contains("cost it"), "{text}");
+        assert!(
+            !text.contains("hidden") && !text.contains("cost it"),
+            "{text}"
+        );
         assert!(!text.contains("Nine thousand"), "{text}");
     }
 }
@@ -201,7 +213,10 @@ impl Follower {
     async fn until(&mut self, what: &str) {
         loop {
             let line = self.json().await;
-            if line["what"].as_str().is_some_and(|said| said.contains(what)) {
+            if line["what"]
+                .as_str()
+                .is_some_and(|said| said.contains(what))
+            {
                 return;
             }
         }
@@ -295,11 +310,13 @@ async fn a_follower_asks_the_database_nothing_while_nothing_happens() {
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(quiet().await, last);
     // The server hangs up, as one does that goes to sleep: the follower leaves it alone.
-    query("select pg_terminate_backend(pid) from pg_stat_activity
-           where datname = current_database() and application_name = 'growth-chat'")
-        .execute(&desk.pool)
-        .await
-        .unwrap();
+    query(
+        "select pg_terminate_backend(pid) from pg_stat_activity
+           where datname = current_database() and application_name = 'growth-chat'",
+    )
+    .execute(&desk.pool)
+    .await
+    .unwrap();
     let ended = timeout(PATIENCE, follower.process.wait()).await;
     assert!(ended.expect("it does not end").unwrap().success());
 }
@@ -329,10 +346,16 @@ async fn the_views_say_what_a_turn_came_to() {
     // The outcome is the first of: limit, finish reason, status.
     for (change, outcome) in [
         ("limit_reached = 'cost_cap'", "cost_cap"),
-        ("limit_reached = null, finish_reason = null, status = 'failed'", "failed"),
+        (
+            "limit_reached = null, finish_reason = null, status = 'failed'",
+            "failed",
+        ),
     ] {
         let sql = format!("update turns set {change} where session_id = 'done'");
-        query(sqlx::AssertSqlSafe(sql)).execute(&desk.pool).await.unwrap();
+        query(sqlx::AssertSqlSafe(sql))
+            .execute(&desk.pool)
+            .await
+            .unwrap();
         let said: String = query_scalar("select outcome from ops.turns where session_id = 'done'")
             .fetch_one(&desk.pool)
             .await

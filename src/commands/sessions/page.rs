@@ -51,7 +51,10 @@ pub(super) fn page(report: &SessionReport, timeline: &[Entry]) -> String {
         let _ = write!(text, "\nturn {} {status}", turn.turn);
         text.truncate(text.trim_end().len());
         text.push('\n');
-        for entry in timeline.iter().filter(|entry| entry.turn == Some(turn.turn)) {
+        for entry in timeline
+            .iter()
+            .filter(|entry| entry.turn == Some(turn.turn))
+        {
             let _ = writeln!(text, "  {}  {}", entry.at, printable(&entry.what));
         }
         for (who, words) in [("question", &turn.question), ("answer", &turn.answer)] {
@@ -63,7 +66,9 @@ pub(super) fn page(report: &SessionReport, timeline: &[Entry]) -> String {
 
 /// An entry as a line of its own.
 pub(super) fn line(entry: &Entry) -> String {
-    let of = entry.turn.map_or("session".to_owned(), |turn| format!("turn {turn}"));
+    let of = entry
+        .turn
+        .map_or("session".to_owned(), |turn| format!("turn {turn}"));
     format!("{}  {of}: {}\n", entry.at, printable(&entry.what))
 }
 

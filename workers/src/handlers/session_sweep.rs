@@ -81,10 +81,7 @@ impl SweepDeps {
         if found.is_empty() {
             return Ok(0);
         }
-        let keys: Vec<String> = found
-            .iter()
-            .map(session_serial_key)
-            .collect();
+        let keys: Vec<String> = found.iter().map(session_serial_key).collect();
         let mut transaction = self.pool.begin().await?;
         let locked = jobs::try_lock_serial_keys(&mut transaction, &keys)
             .await

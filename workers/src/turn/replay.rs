@@ -15,6 +15,7 @@ use futures::StreamExt;
 use store::{
     ids::TurnKey,
     knowledge::KnowledgeError,
+    phrases::{Language, Phrase},
     protocol::FinishReason,
     replays::{self, REPLAY_ATTEMPT, RecordedTurn},
     spend::{self, ModelCall, Purpose, Usd},
@@ -251,6 +252,7 @@ impl Replaying<'_> {
             self.progress.model = Some(called.model.clone());
             let plan = self.progress.plan(&called, &self.deps.conversation);
             if !plan.again {
+                self.finish_speaking();
                 return Ok(());
             }
             let mut results = Vec::new();
@@ -273,6 +275,18 @@ impl Replaying<'_> {
                 results,
             });
         }
+    }
+
+    /// What a visitor would have read instead of nothing.
+    fn finish_speaking(&mut self) {
+        let phrase = match self.progress.finish_reason {
+            FinishReason::ContentFilter => Phrase::Declined,
+            FinishReason::Length if !self.progress.answer.is_spoken() => Phrase::TooLong,
+            _ => return,
+        };
+        let language = Language::of(self.asked.locale.as_deref());
+        self.progress.answer.begin_paragraph();
+        let _ = self.progress.answer.say(phrase.text(language));
     }
 
     fn request(&self) -> MessageRequest {
@@ -318,7 +332,11 @@ impl Replaying<'_> {
         })
     }
 
-    async fn hear(&mut self, request: &MessageRequest, call: &mut Call) -> Result<(), ProviderError> {
+    async fn hear(
+        &mut self,
+        request: &MessageRequest,
+        call: &mut Call,
+    ) -> Result<(), ProviderError> {
         let mut stream = self.deps.model.stream(request).await?;
         while call.stop_reason().is_none() {
             let Some(event) = stream.next().await else {
@@ -405,14 +423,10 @@ impl Replaying<'_> {
 
     fn side(self) -> Side {
         let answer = &self.progress.answer;
-        let text = match self.progress.finish_reason {
-            FinishReason::ContentFilter => format!("{}\n\n(The model declined.)", answer.text()),
-            _ => answer.text().to_owned(),
-        };
         Side {
             model: self.progress.model.clone(),
             rules: asked::version(&self.rules),
-            text: text.trim().to_owned(),
+            text: answer.text().trim().to_owned(),
             sources: answer.sources(&self.progress.passages),
             tools: self.tools,
             usage: self.usage,
