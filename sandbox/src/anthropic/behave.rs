@@ -7,40 +7,14 @@ use super::{Content, compose::compose, request::Request};
 
 /// Words by which a visitor asks for a person.
 const PERSON: &[&str] = &[
-    "agent",
-    "colleague",
-    "human",
-    "person",
-    "representative",
-    "salesperson",
-    "mensch",
-    "menschen",
-    "mitarbeiter",
-    "persona",
-    "personne",
-    "quelqu",
+    "agent", "colleague", "human", "person", "representative", "salesperson", "mensch", "menschen",
+    "mitarbeiter", "persona", "personne", "quelqu",
 ];
 
 /// Words by which a visitor shows that there may be business.
 const BUSINESS: &[&str] = &[
-    "budget",
-    "offer",
-    "price",
-    "prices",
-    "pricing",
-    "project",
-    "proposal",
-    "quote",
-    "angebot",
-    "preis",
-    "preise",
-    "projekt",
-    "precio",
-    "precios",
-    "presupuesto",
-    "proyecto",
-    "devis",
-    "prix",
+    "budget", "offer", "price", "prices", "pricing", "project", "proposal", "quote", "angebot",
+    "preis", "preise", "projekt", "precio", "precios", "presupuesto", "proyecto", "devis", "prix",
     "projet",
 ];
 
@@ -175,11 +149,7 @@ mod tests {
 
     #[test]
     fn a_visitor_who_asks_for_a_person_is_handed_off() {
-        let content = answered(
-            "May I talk to a person? ada@example.org",
-            "discover",
-            &json!({}),
-        );
+        let content = answered("May I talk to a person? ada@example.org", "discover", &json!({}));
         let wish = json!({"reason": "explicit_wish", "email": "ada@example.org"});
         assert_eq!(called(&content), Some(("request_handoff", &wish)));
         assert!(matches!(content[0], Content::Text { .. }));
@@ -189,10 +159,7 @@ mod tests {
     fn a_visitor_who_asks_for_prices_is_led_on() {
         for (stage, next) in [("discover", "qualify"), ("qualify", "propose")] {
             let content = answered("What is the price?", stage, &json!({}));
-            assert_eq!(
-                called(&content),
-                Some(("set_stage", &json!({"stage": next})))
-            );
+            assert_eq!(called(&content), Some(("set_stage", &json!({"stage": next}))));
         }
         let content = answered("What is the price?", "propose", &json!({}));
         assert_eq!(called(&content), None);
@@ -202,10 +169,7 @@ mod tests {
 
     #[test]
     fn no_tool_is_called_that_is_not_offered() {
-        for more in [
-            json!({"tools": []}),
-            json!({"tool_choice": {"type": "none"}}),
-        ] {
+        for more in [json!({"tools": []}), json!({"tool_choice": {"type": "none"}})] {
             let content = answered("What is the price? I want a person.", "discover", &more);
             assert_eq!(called(&content), None);
         }
@@ -220,9 +184,6 @@ mod tests {
         let Content::Text { text, .. } = &content[0] else {
             panic!("a tool call");
         };
-        assert_eq!(
-            text,
-            "The visitor said: Do you sell bicycles? The assistant said: No."
-        );
+        assert_eq!(text, "The visitor said: Do you sell bicycles? The assistant said: No.");
     }
 }

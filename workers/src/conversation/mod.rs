@@ -129,10 +129,9 @@ impl Conversation {
     /// this turn nor, as far as the stage tells, an earlier one knows.
     pub fn lacks_contact(&self) -> bool {
         self.before.stage != Stage::HandedOff.number()
-            && self
-                .handoff
-                .as_ref()
-                .is_some_and(|handoff| handoff.lead.email.is_none() && handoff.lead.phone.is_none())
+            && self.handoff.as_ref().is_some_and(|handoff| {
+                handoff.lead.email.is_none() && handoff.lead.phone.is_none()
+            })
     }
 
     /// The handoff that was asked for in this turn.
@@ -173,9 +172,7 @@ impl Conversation {
     /// The model wants people to take over. Asked again, it adds what is new.
     pub fn request_handoff(&mut self, request: HandoffRequest) -> Verdict {
         let trigger = match request.reason {
-            HandoffReason::QualifiedLead
-                if request.lead.need.is_none() && self.handoff.is_none() =>
-            {
+            HandoffReason::QualifiedLead if request.lead.need.is_none() && self.handoff.is_none() => {
                 return Verdict::refused(
                     "Refused: a qualified lead has a `need`. Ask the visitor what they need.",
                 );

@@ -223,9 +223,7 @@ impl Attempt<'_> {
                 .await
                 .map_err(|error| match error {
                     KnowledgeError::Database(error) => error.into(),
-                    other => {
-                        JobError::fatal(format!("the knowledge base was not searched: {other}"))
-                    }
+                    other => JobError::fatal(format!("the knowledge base was not searched: {other}")),
                 })?,
             None => knowledge::Retrieved::default(),
         };

@@ -206,8 +206,7 @@ impl Attempt<'_> {
             }
         }
         let is_empty = call.said().is_empty();
-        self.bill
-            .close(number, if is_empty { "empty" } else { "ok" });
+        self.bill.close(number, if is_empty { "empty" } else { "ok" });
         Ok(())
     }
 
@@ -254,7 +253,10 @@ impl Attempt<'_> {
     }
 
     /// Records steps, and the calls that are over.
-    pub(super) async fn record_with_bill(&self, steps: Vec<StepOutput>) -> Result<(), JobError> {
+    pub(super) async fn record_with_bill(
+        &self,
+        steps: Vec<StepOutput>,
+    ) -> Result<(), JobError> {
         let calls: Arc<[ModelCall]> = self.bill.unsettled().into();
         self.recorder
             .record_with_bill(steps, Arc::clone(&calls))
@@ -285,7 +287,11 @@ impl Attempt<'_> {
     }
 
     /// The passages of a search that the model asked for, without those that it has.
-    async fn look_up(&self, query: &str, progress: &mut Progress) -> Result<ToolAnswer, JobError> {
+    async fn look_up(
+        &self,
+        query: &str,
+        progress: &mut Progress,
+    ) -> Result<ToolAnswer, JobError> {
         progress.looked_up += 1;
         let name = steps::found(progress.looked_up);
         let found: Vec<Passage> = match self.begun.steps.output(&name) {

@@ -186,7 +186,13 @@ async fn once(pool: PgPool, end: Arc<End>) -> sqlx::Result<Option<Wake>> {
         handoffs::open_or_update(&mut transaction, &new).await?;
     }
     if !finish.calls.is_empty() {
-        spend::record(&mut transaction, &end.key, finish.attempt, &finish.calls).await?;
+        spend::record(
+            &mut transaction,
+            &end.key,
+            finish.attempt,
+            &finish.calls,
+        )
+        .await?;
     }
     transaction.commit().await?;
     after.turns.insert(end.key.clone());

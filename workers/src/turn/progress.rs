@@ -68,7 +68,10 @@ pub(super) struct Plan {
 /// What is to be done about a call of a tool.
 pub(super) enum Task {
     /// The model is told.
-    Tell { text: String, is_error: bool },
+    Tell {
+        text: String,
+        is_error: bool,
+    },
     /// The knowledge base is searched.
     Search(String),
 }

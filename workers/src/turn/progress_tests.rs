@@ -72,11 +72,7 @@ fn one_call_is_enough_when_the_model_has_spoken() {
     let wish = handoff(json!({"reason": "explicit_wish"}));
     assert!(!again("Hello.", &[], "end_turn"));
     assert!(!again("Hello.", &[stage("qualify")], "tool_use"));
-    assert!(!again(
-        "Hello.",
-        &[stage("qualify"), wish.clone()],
-        "tool_use"
-    ));
+    assert!(!again("Hello.", &[stage("qualify"), wish.clone()], "tool_use"));
     // A stage that can't be moved to is no reason to speak again.
     assert!(!again("Hello.", &[stage("handed_off")], "tool_use"));
     assert!(again("", &[stage("qualify")], "tool_use"));
@@ -107,7 +103,10 @@ fn searches_beyond_the_limit_are_answered_with_an_error_and_counted() {
         .map(|(_, task)| matches!(task, Task::Search(_)))
         .collect();
     assert_eq!(searched, [true, false, false]);
-    assert!(matches!(plan.tasks[1].1, Task::Tell { is_error: true, .. }));
+    assert!(matches!(
+        plan.tasks[1].1,
+        Task::Tell { is_error: true, .. }
+    ));
 }
 
 #[test]
