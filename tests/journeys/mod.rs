@@ -3,5 +3,7 @@
 mod answer;
 mod browser;
 mod dev;
+mod replay;
 mod sdk_clients;
+mod silent;
 mod trace;
