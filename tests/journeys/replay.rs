@@ -19,7 +19,9 @@ const QUESTION: &str = "What does a discovery week cost?";
 async fn two_turns() -> (TestSystem, ApiProcess, PgPool) {
     let system = TestSystem::new().await;
     system.index(&[("prices.md", PRICES)]).await;
-    system.anthropic.on("Good day", Reply::text("Good morning."));
+    system
+        .anthropic
+        .on("Good day", Reply::text("Good morning."));
     let app = system.serve().await;
     app.ask("s1", "m1", "Good day").await.rest().await;
     app.ask("s1", "m2", QUESTION).await.rest().await;
@@ -45,7 +47,7 @@ async fn refused(system: &TestSystem, arguments: &[&str]) -> String {
 }
 
 /// What the model was asked with, without what a replay changes.
-fn asked(exchange: &Exchange) -> Value {
+fn without_model(exchange: &Exchange) -> Value {
     let mut body = exchange.body.clone();
     body.as_object_mut().unwrap().remove("model");
     body
@@ -76,34 +78,35 @@ async fn visible(pool: &PgPool) -> Value {
 #[tokio::test]
 async fn another_model_is_asked_exactly_what_the_turn_was_and_nobody_notices_but_the_bill() {
     let (system, _app, pool) = two_turns().await;
-    let first = asked(requests(&system).last().unwrap());
+    let first = without_model(requests(&system).last().unwrap());
     let before = visible(&pool).await;
     // Another model would move the conversation, and hand it over.
-    system.anthropic.push(
-        Reply::tool_call(
-            "request_handoff",
-            json!({"reason": "explicit_wish", "email": "a@b.example"}),
-        ),
-    );
+    system.anthropic.push(Reply::tool_call(
+        "request_handoff",
+        json!({"reason": "explicit_wish", "email": "a@b.example"}),
+    ));
     system
         .anthropic
         .push(Reply::text("A discovery week costs about 9,000 euros."));
     let spent = "select coalesce(sum(cost_usd), 0)::float8 from spend_days";
     let spent_before: f64 = query_scalar(spent).fetch_one(&pool).await.unwrap();
 
-    let replayed = replay(&system, &["s1/2", "--model", "claude-sonnet-4-5", "--json"]).await;
+    let compared = replay(&system, &["s1/2", "--model", "claude-sonnet-4-5", "--json"]).await;
 
     let sent = requests(&system);
     let again = &sent[sent.len() - 2];
     assert_eq!(again.body["model"], "claude-sonnet-4-5");
-    assert_eq!(asked(again), first);
-    assert_eq!(replayed["then"]["model"], "claude-haiku-4-5");
-    assert_eq!(replayed["now"]["model"], "claude-sonnet-4-5");
-    assert_eq!(replayed["then"]["text"], "A discovery week costs 9,000 euros.");
-    assert_eq!(replayed["then"]["sources"][0]["url"], "/prices");
-    assert_eq!(replayed["now"]["tools"][0]["name"], "request_handoff");
+    assert_eq!(without_model(again), first);
+    assert_eq!(compared["then"]["model"], "claude-haiku-4-5");
+    assert_eq!(compared["now"]["model"], "claude-sonnet-4-5");
     assert_eq!(
-        replayed["diff"],
+        compared["then"]["text"],
+        "A discovery week costs 9,000 euros."
+    );
+    assert_eq!(compared["then"]["sources"][0]["url"], "/prices");
+    assert_eq!(compared["now"]["tools"][0]["name"], "request_handoff");
+    assert_eq!(
+        compared["diff"],
         json!([
             {"in": "both", "text": "A discovery week costs "},
             {"in": "now", "text": "about "},
@@ -120,7 +123,11 @@ async fn another_model_is_asked_exactly_what_the_turn_was_and_nobody_notices_but
     let call = |number| (0, number, "claude-sonnet-4-5".to_owned());
     assert_eq!(calls, [call(1), call(2)]);
     let spent_now: f64 = query_scalar(spent).fetch_one(&pool).await.unwrap();
-    let cost: f64 = replayed["now"]["cost_usd"].as_str().unwrap().parse().unwrap();
+    let cost: f64 = compared["now"]["cost_usd"]
+        .as_str()
+        .unwrap()
+        .parse()
+        .unwrap();
     assert!(cost > 0.0 && (spent_now - spent_before - cost).abs() < 1e-9);
 
     // A second one is counted as well.

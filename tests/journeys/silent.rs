@@ -91,7 +91,8 @@ async fn a_visitor_who_comes_back_in_time_goes_on() {
 }
 
 #[tokio::test]
-async fn a_worker_that_starts_looks_after_sessions_that_are_open_and_after_none_if_there_are_none() {
+async fn a_worker_that_starts_looks_after_sessions_that_are_open_and_after_none_if_there_are_none()
+{
     let system = TestSystem::new().await;
     let pool = system.pool().await;
     let mut worker = system.worker().await;

@@ -98,7 +98,10 @@ async fn with_only_psql_a_person_finds_why_a_conversation_ended_and_what_it_cost
         panic!("the document has other steps than the test");
     };
     let closed = rows(&mut operator, closed).await;
-    assert_eq!(closed[0].get::<String, _>("termination_type"), "token_limit");
+    assert_eq!(
+        closed[0].get::<String, _>("termination_type"),
+        "token_limit"
+    );
     for (sql, dearest) in [(expensive, 2), (slow, 1)] {
         let turns = rows(&mut operator, sql).await;
         assert_eq!(turns.len(), 2);

@@ -54,7 +54,7 @@ pub(super) async fn run(
         listened: false,
     };
     tokio::select! {
-        followed = follower.follow(subscription) => followed,
+        ended = follower.follow(subscription) => ended,
         () = bus.run(database, CancellationToken::new()) => Ok(()),
         _ = signals.next() => Ok(()),
         () = unread() => Ok(()),

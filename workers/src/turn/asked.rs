@@ -35,7 +35,9 @@ pub(super) struct Asked {
 /// A short name of a version of the rules: the first 16 hex digits of the text's SHA-256.
 pub(super) fn version(rules: &str) -> String {
     let hash = Sha256::digest(rules.as_bytes());
-    hash[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+    let first = hash.iter().take(8);
+    let number = first.fold(0_u64, |number, byte| (number << 8) | u64::from(*byte));
+    format!("{number:016x}")
 }
 
 #[cfg(test)]

@@ -399,16 +399,13 @@ impl Replaying<'_> {
         self.progress.looked_up += 1;
         let name = steps::found(self.progress.looked_up);
         let recorded: Option<Vec<Passage>> = self.turn.steps.output(&name);
-        let mut found = match recorded {
-            Some(found) => found,
-            None => {
-                self.new_searches += 1;
-                let locale = self.asked.locale.as_deref();
-                retrieve(&self.deps.knowledge, query, locale)
-                    .await
-                    .map_err(search_failed)?
-                    .passages
-            }
+        let mut found = if let Some(found) = recorded {
+            found
+        } else {
+            self.new_searches += 1;
+            let locale = self.asked.locale.as_deref();
+            let searched = retrieve(&self.deps.knowledge, query, locale).await;
+            searched.map_err(search_failed)?.passages
         };
         found.retain(|passage| {
             let known = |other: &Passage| other.chunk_id == passage.chunk_id;
