@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 #[cfg(feature = "sandbox")]
 use crate::commands::dev::DevArgs;
 use crate::commands::{
-    index::IndexArgs, jobs::JobsArgs, replay::ReplayArgs, sessions::SessionsArgs,
+    index::IndexArgs, jobs::JobsArgs, replay::ReplayArgs, search::SearchArgs, sessions::SessionsArgs,
 };
 
 /// An embeddable AI website chat that never loses a message.
@@ -34,6 +34,8 @@ pub(crate) enum Command {
     Migrate,
     /// Bring files and folders into the knowledge base; needs no worker
     Index(IndexArgs),
+    /// Show what a question finds in the knowledge base, and why
+    Search(SearchArgs),
     /// Look at the queue's jobs, add, retry and cancel them, pause queues; needs the database only
     Jobs(JobsArgs),
     /// Ask another model, or with other rules, what a finished turn was asked
@@ -121,6 +123,24 @@ mod tests {
         };
         assert_eq!(args.paths.len(), 2);
         assert!(parse("growth-chat index").is_err());
+    }
+
+    #[test]
+    fn search_takes_a_question_of_several_words() {
+        let Ok(Command::Search(args)) =
+            parse("growth-chat search what is it --mode text --locale de -k 3 --json")
+        else {
+            panic!("not understood");
+        };
+        assert_eq!(args.question(), "what is it");
+        for line in [
+            "growth-chat search",
+            "growth-chat search x --mode fuzzy",
+            "growth-chat search x -k 0",
+            "growth-chat search x -k 101",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
     }
 
     #[test]

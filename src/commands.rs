@@ -8,6 +8,7 @@ pub(crate) mod jobs;
 mod migrate;
 mod openapi;
 pub(crate) mod replay;
+pub(crate) mod search;
 mod serve;
 pub(crate) mod sessions;
 mod terminal;
@@ -25,6 +26,7 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Serve(args) => serve::run(args).await,
         Command::Migrate => migrate::run().await,
         Command::Index(args) => index::command::run(args).await,
+        Command::Search(args) => search::command::run(args).await,
         Command::Jobs(args) => jobs::run(args).await,
         Command::Replay(args) => replay::run(args).await,
         Command::Sessions(args) => sessions::run(args).await,

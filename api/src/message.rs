@@ -168,14 +168,7 @@ pub(crate) fn read(
     headers: &HeaderMap,
     entropy: &dyn Entropy,
 ) -> Result<Message, Problem> {
-    // A list would be read as the fields in their order.
-    if body.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
-        return Err(match serde_json::from_slice::<IgnoredAny>(body) {
-            Ok(_) => Problem::with_detail(Code::InvalidBody, "The body must be an object"),
-            Err(error) => unreadable(&error),
-        });
-    }
-    let probe: Probe = parse(body)?;
+    let probe: Probe = parse_object(body)?;
     let message = if probe.messages.is_some() {
         read_sdk(parse(body)?, headers, entropy)?
     } else if body.len() > MAX_BODY {
@@ -306,6 +299,17 @@ fn check_text(text: &str) -> Result<(), Problem> {
         ));
     }
     Ok(())
+}
+
+/// Reads a body that must be an object: a list would be read as the fields in their order.
+pub(crate) fn parse_object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Problem> {
+    if body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{') {
+        return parse(body);
+    }
+    Err(match serde_json::from_slice::<IgnoredAny>(body) {
+        Ok(_) => Problem::with_detail(Code::InvalidBody, "The body must be an object"),
+        Err(error) => unreadable(&error),
+    })
 }
 
 fn parse<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, Problem> {

@@ -116,6 +116,8 @@ fn chat_routes() -> OpenApiRouter<State> {
         .routes(routes!(routes::transcript::get))
         .routes(routes!(routes::stream::get))
         .routes(routes!(routes::cancel::post))
+        .routes(routes!(routes::contact::post))
+        .routes(routes!(routes::feedback::post))
         .routes(routes!(routes::close::post))
 }
 

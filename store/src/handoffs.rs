@@ -125,22 +125,6 @@ pub async fn open_or_update(
     Ok((handoff_id, status(&row.status)?))
 }
 
-/// How far the session's newest handoff is; `None`: there is none.
-pub async fn newest_status(
-    conn: &mut PgConnection,
-    session_id: &SessionId,
-) -> sqlx::Result<Option<HandoffStatus>> {
-    sqlx::query_scalar!(
-        "select status from handoff_records where session_id = $1
-         order by created_at desc, handoff_id limit 1",
-        session_id.as_str(),
-    )
-    .fetch_optional(conn)
-    .await?
-    .map(|name| status(&name))
-    .transpose()
-}
-
 /// The status by its name in the database, which is its name in JSON, too.
 fn status(name: &str) -> sqlx::Result<HandoffStatus> {
     serde_json::from_value(name.into()).map_err(|error| sqlx::Error::Decode(Box::new(error)))

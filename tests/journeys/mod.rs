@@ -2,6 +2,7 @@
 
 mod answer;
 mod browser;
+mod conversation;
 mod dev;
 mod replay;
 mod sdk_clients;

@@ -151,6 +151,8 @@ impl TestSystem {
                 "RAG_RELEVANCE_THRESHOLD",
                 &openai::RELEVANCE_THRESHOLD.to_string(),
             ),
+            // The limit has tests of its own; in others a conversation may be long.
+            ("MAX_TOKENS_PER_SESSION", "1000000"),
             ("RUST_LOG", "info"),
             ("LOG_FORMAT", "text"),
         ] {

@@ -5,6 +5,7 @@
 //! a value that must be there is missing. Secrets are [`SecretString`]s, which `Debug` hides.
 
 mod conversation;
+mod links;
 mod spend;
 
 use std::time::Duration;
@@ -15,6 +16,7 @@ use url::Url;
 
 pub use self::{
     conversation::ConversationConfig,
+    links::LinkHosts,
     spend::{CostCapAction, SpendConfig},
 };
 

@@ -8,7 +8,9 @@ use store::{bus::Bus, db::Database, expiry, ids::SystemEntropy, settings::Settin
 use crate::{
     budget::Budget,
     clients::{anthropic::Anthropic, embeddings::Embedder, http_client},
-    config::{ConversationConfig, EmbeddingsConfig, KnowledgeConfig, ModelConfig, SpendConfig},
+    config::{
+        ConversationConfig, EmbeddingsConfig, KnowledgeConfig, LinkHosts, ModelConfig, SpendConfig,
+    },
     handlers::{
         index_document,
         session_sweep::{self, SweepDeps},
@@ -31,6 +33,8 @@ pub struct WorkerConfig {
     pub conversation: ConversationConfig,
     /// The money.
     pub spend: SpendConfig,
+    /// Where links of answers may lead, besides what the knowledge names.
+    pub links: LinkHosts,
     /// `SESSION_TTL_HOURS`: after how long without a message a session is closed.
     pub session_ttl: Duration,
 }
@@ -43,6 +47,7 @@ impl WorkerConfig {
         let knowledge = KnowledgeConfig::read(settings);
         let conversation = ConversationConfig::read(settings);
         let spend = SpendConfig::read(settings);
+        let links = LinkHosts::read(settings);
         let session_ttl = expiry::read_ttl(settings);
         Some(Self {
             model: model?,
@@ -50,6 +55,7 @@ impl WorkerConfig {
             knowledge: knowledge?,
             conversation: conversation?,
             spend: spend?,
+            links: links?,
             session_ttl,
         })
     }
@@ -96,6 +102,7 @@ impl Deps {
             model: Anthropic::new(config.model, http),
             conversation: config.conversation,
             budget: budget.clone(),
+            links: config.links,
             entropy: Arc::new(SystemEntropy),
             knowledge: knowledge.clone(),
         };

@@ -7,19 +7,45 @@ use super::{Content, compose::compose, request::Request};
 
 /// Words by which a visitor asks for a person.
 const PERSON: &[&str] = &[
-    "agent", "colleague", "human", "person", "representative", "salesperson", "mensch", "menschen",
-    "mitarbeiter", "persona", "personne", "quelqu",
+    "agent",
+    "colleague",
+    "human",
+    "person",
+    "representative",
+    "salesperson",
+    "mensch",
+    "menschen",
+    "mitarbeiter",
+    "persona",
+    "personne",
+    "quelqu",
 ];
 
 /// Words by which a visitor shows that there may be business.
 const BUSINESS: &[&str] = &[
-    "budget", "offer", "price", "prices", "pricing", "project", "proposal", "quote", "angebot",
-    "preis", "preise", "projekt", "precio", "precios", "presupuesto", "proyecto", "devis", "prix",
+    "budget",
+    "offer",
+    "price",
+    "prices",
+    "pricing",
+    "project",
+    "proposal",
+    "quote",
+    "angebot",
+    "preis",
+    "preise",
+    "projekt",
+    "precio",
+    "precios",
+    "presupuesto",
+    "proyecto",
+    "devis",
+    "prix",
     "projet",
 ];
 
 /// The most words of a summary.
-const SUMMARY_WORDS: usize = 100;
+const SUMMARY_WORDS: usize = 200;
 
 /// Whether the request is for a summary of a conversation.
 pub(super) fn is_summary(request: &Request) -> bool {
@@ -88,23 +114,25 @@ fn next_stage(system: &str) -> Option<&'static str> {
     }
 }
 
-/// The words of the messages, without the JSON around them.
+/// What was known, and the words of the messages, without the JSON around them.
 fn summary(asked: &str) -> String {
-    let messages = asked
-        .find('[')
-        .and_then(|begin| serde_json::from_str::<Value>(&asked[begin..]).ok());
-    let said: Vec<String> = messages
-        .as_ref()
-        .and_then(Value::as_array)
+    let (so_far, messages) = asked.split_once('[').unwrap_or((asked, ""));
+    let so_far = so_far
+        .find('"')
+        .zip(so_far.rfind('"'))
+        .and_then(|(begin, end)| serde_json::from_str::<String>(so_far.get(begin..=end)?).ok());
+    let messages: Value = serde_json::from_str(&format!("[{messages}")).unwrap_or_default();
+    let said = messages
+        .as_array()
         .into_iter()
         .flatten()
         .filter_map(Value::as_object)
         .flatten()
-        .filter_map(|(who, words)| Some(format!("The {who} said: {}", words.as_str()?)))
-        .collect();
-    let words: Vec<&str> = said
+        .filter_map(|(who, words)| Some(format!("The {who} said: {}", words.as_str()?)));
+    let parts: Vec<String> = so_far.into_iter().chain(said).collect();
+    let words: Vec<&str> = parts
         .iter()
-        .flat_map(|said| said.split_whitespace())
+        .flat_map(|part| part.split_whitespace())
         .take(SUMMARY_WORDS)
         .collect();
     if words.is_empty() {
@@ -149,7 +177,11 @@ mod tests {
 
     #[test]
     fn a_visitor_who_asks_for_a_person_is_handed_off() {
-        let content = answered("May I talk to a person? ada@example.org", "discover", &json!({}));
+        let content = answered(
+            "May I talk to a person? ada@example.org",
+            "discover",
+            &json!({}),
+        );
         let wish = json!({"reason": "explicit_wish", "email": "ada@example.org"});
         assert_eq!(called(&content), Some(("request_handoff", &wish)));
         assert!(matches!(content[0], Content::Text { .. }));
@@ -159,7 +191,10 @@ mod tests {
     fn a_visitor_who_asks_for_prices_is_led_on() {
         for (stage, next) in [("discover", "qualify"), ("qualify", "propose")] {
             let content = answered("What is the price?", stage, &json!({}));
-            assert_eq!(called(&content), Some(("set_stage", &json!({"stage": next}))));
+            assert_eq!(
+                called(&content),
+                Some(("set_stage", &json!({"stage": next})))
+            );
         }
         let content = answered("What is the price?", "propose", &json!({}));
         assert_eq!(called(&content), None);
@@ -169,7 +204,10 @@ mod tests {
 
     #[test]
     fn no_tool_is_called_that_is_not_offered() {
-        for more in [json!({"tools": []}), json!({"tool_choice": {"type": "none"}})] {
+        for more in [
+            json!({"tools": []}),
+            json!({"tool_choice": {"type": "none"}}),
+        ] {
             let content = answered("What is the price? I want a person.", "discover", &more);
             assert_eq!(called(&content), None);
         }
@@ -177,13 +215,16 @@ mod tests {
 
     #[test]
     fn a_summary_is_made_of_what_was_said() {
-        let asked = "The summary so far: \"\"\nThe messages to add: \
+        let asked = "The summary so far: \"They ask.\"\nThe messages to add: \
             [{\"visitor\":\"Do you sell bicycles?\"},{\"assistant\":\"No.\"}]";
         let system = json!({"system": "You keep the running summary of a conversation."});
         let content = answered(asked, "discover", &system);
         let Content::Text { text, .. } = &content[0] else {
             panic!("a tool call");
         };
-        assert_eq!(text, "The visitor said: Do you sell bicycles? The assistant said: No.");
+        assert_eq!(
+            text,
+            "They ask. The visitor said: Do you sell bicycles? The assistant said: No."
+        );
     }
 }

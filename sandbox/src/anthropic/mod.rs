@@ -107,10 +107,10 @@ impl Anthropic {
         self.mark(marker, Marked::InTurn(replies.into_iter().collect()));
     }
 
-    fn mark(&self, marker: &str, marked: Marked) {
+    fn mark(&self, marker: &str, replies: Marked) {
         let mut script = self.state.script.lock();
         script.marked.retain(|(known, _)| known != marker);
-        script.marked.push((marker.to_owned(), marked));
+        script.marked.push((marker.to_owned(), replies));
     }
 
     /// Every request for a summary of a conversation is answered so, from now on. Nothing else that

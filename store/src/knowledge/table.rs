@@ -164,6 +164,40 @@ async fn look_at(
     }
 }
 
+/// What a table of chunks has for a search by a model's vectors.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Contents {
+    /// Chunks.
+    Chunks,
+    /// Chunks of another model only, this one among others.
+    OfAnotherModel(String),
+    /// No chunks at all.
+    Nothing,
+}
+
+/// Looks what there is to search.
+pub async fn contents(
+    conn: &mut PgConnection,
+    table: &KnowledgeTable,
+    model: &str,
+) -> sqlx::Result<Contents> {
+    let sql = format!(
+        r#"(select embedding_model from "{table}" where embedding_model = $1 limit 1)
+           union all
+           (select embedding_model from "{table}" limit 1)
+           limit 1"#
+    );
+    let found: Option<String> = sqlx::query_scalar(AssertSqlSafe(sql))
+        .bind(model)
+        .fetch_optional(conn)
+        .await?;
+    Ok(match found {
+        None => Contents::Nothing,
+        Some(found) if found == model => Contents::Chunks,
+        Some(other) => Contents::OfAnotherModel(other),
+    })
+}
+
 /// The same table as the migration's `knowledge_chunks`, under another name.
 async fn create(
     conn: &mut PgConnection,

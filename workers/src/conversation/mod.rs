@@ -90,18 +90,18 @@ pub struct Conversation {
 
 impl Conversation {
     /// Begins a turn. `stall_threshold` is `STALL_TURN_THRESHOLD`.
-    pub fn begin(state: ConversationState, turn: i32, stall_threshold: u32) -> Self {
-        let stage = Stage::from_number(state.stage);
+    pub fn begin(before: ConversationState, turn: i32, stall_threshold: u32) -> Self {
+        let stage = Stage::from_number(before.stage);
         Self {
             turn,
             stage,
             stall_due: stage < Stage::Propose
-                && state.stall_offered_turn.is_none()
-                && state.turns_without_proposal >= stall_threshold,
+                && before.stall_offered_turn.is_none()
+                && before.turns_without_proposal >= stall_threshold,
             handoff: None,
             told: None,
             summary: None,
-            before: state,
+            before,
         }
     }
 
@@ -129,9 +129,10 @@ impl Conversation {
     /// this turn nor, as far as the stage tells, an earlier one knows.
     pub fn lacks_contact(&self) -> bool {
         self.before.stage != Stage::HandedOff.number()
-            && self.handoff.as_ref().is_some_and(|handoff| {
-                handoff.lead.email.is_none() && handoff.lead.phone.is_none()
-            })
+            && self
+                .handoff
+                .as_ref()
+                .is_some_and(|handoff| handoff.lead.email.is_none() && handoff.lead.phone.is_none())
     }
 
     /// The handoff that was asked for in this turn.
@@ -172,7 +173,9 @@ impl Conversation {
     /// The model wants people to take over. Asked again, it adds what is new.
     pub fn request_handoff(&mut self, request: HandoffRequest) -> Verdict {
         let trigger = match request.reason {
-            HandoffReason::QualifiedLead if request.lead.need.is_none() && self.handoff.is_none() => {
+            HandoffReason::QualifiedLead
+                if request.lead.need.is_none() && self.handoff.is_none() =>
+            {
                 return Verdict::refused(
                     "Refused: a qualified lead has a `need`. Ask the visitor what they need.",
                 );
@@ -196,16 +199,12 @@ impl Conversation {
         };
         self.handoff = Some(handoff);
         self.stage = Stage::HandedOff;
-        if !self.lacks_contact() {
-            Verdict::accepted(
-                "Recorded: a colleague will get in touch. Tell the visitor so, and promise no time.",
-            )
+        Verdict::accepted(if self.lacks_contact() {
+            "Recorded. How to reach the visitor is not known: the contact form is shown below your \
+             answer. Ask the visitor to fill it in."
         } else {
-            Verdict::accepted(
-                "Recorded. How to reach the visitor is not known: the contact form is shown below \
-                 your answer. Ask the visitor to fill it in.",
-            )
-        }
+            "Recorded: a colleague will get in touch. Tell the visitor so, and promise no time."
+        })
     }
 
     /// Ends the turn; gives the state in which the next one finds the conversation.

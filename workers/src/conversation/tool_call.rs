@@ -8,7 +8,7 @@ use store::handoffs::{Lead, is_email, is_phone};
 use super::WantedStage;
 
 /// The longest query of `retrieve_knowledge`, in characters.
-pub const LONGEST_QUERY: usize = 500;
+const LONGEST_QUERY: usize = 500;
 /// The longest name, company or telephone number.
 const LONGEST_NAME: usize = 200;
 /// The longest text on need, timeline or budget.
@@ -190,7 +190,10 @@ mod tests {
     fn calls_are_read_by_their_schemas() {
         let stage = ToolCall::read("set_stage", &json!({"stage": "qualify"}));
         assert!(stage == Ok(ToolCall::SetStage(WantedStage::Qualify)));
-        let query = ToolCall::read("retrieve_knowledge", &json!({"query": " audit\u{0}prices "}));
+        let query = ToolCall::read(
+            "retrieve_knowledge",
+            &json!({"query": " audit\u{0}prices "}),
+        );
         assert!(query == Ok(ToolCall::RetrieveKnowledge("audit prices".to_owned())));
         let arguments = json!({
             "reason": "qualified_lead", "name": "Ada", "email": "ada@example.org", "company": " ",
@@ -220,14 +223,30 @@ mod tests {
             ("set_stage", json!({"stage": "handed_off"})),
             ("set_stage", json!({"stage": 4})),
             ("set_stage", json!({})),
-            ("set_stage", json!({"stage": "qualify", "session_id": "other"})),
+            (
+                "set_stage",
+                json!({"stage": "qualify", "session_id": "other"}),
+            ),
             ("request_handoff", json!({"reason": "because"})),
-            ("request_handoff", json!({"reason": "explicit_wish", "session_id": "other"})),
-            ("request_handoff", json!({"reason": "explicit_wish", "name": ["Ada"]})),
+            (
+                "request_handoff",
+                json!({"reason": "explicit_wish", "session_id": "other"}),
+            ),
+            (
+                "request_handoff",
+                json!({"reason": "explicit_wish", "name": ["Ada"]}),
+            ),
             ("retrieve_knowledge", json!({"query": 1})),
-            ("retrieve_knowledge", json!({"query": "x", "table": "sessions"})),
+            (
+                "retrieve_knowledge",
+                json!({"query": "x", "table": "sessions"}),
+            ),
         ] {
-            assert_eq!(refused(name, &arguments), BadCall::BadArguments, "{arguments}");
+            assert_eq!(
+                refused(name, &arguments),
+                BadCall::BadArguments,
+                "{arguments}"
+            );
         }
         assert_eq!(refused("drop_table", &json!({})), BadCall::UnknownTool);
     }
@@ -244,7 +263,7 @@ mod tests {
             assert_eq!(refused("request_handoff", &arguments), bad);
         }
         let query = |text: &str| refused("retrieve_knowledge", &json!({"query": text}));
-        assert_eq!(query(&long[..LONGEST_QUERY + 1]), BadCall::TooLong);
+        assert_eq!(query(&long[..=LONGEST_QUERY]), BadCall::TooLong);
         assert_eq!(query(" \n"), BadCall::BlankQuery);
     }
 

@@ -16,7 +16,10 @@ use store::{
     turn_control::CANCELLED,
 };
 
-use super::prompt;
+use super::{
+    links::{Allowed, LinkFilter},
+    prompt,
+};
 use crate::knowledge::Passage;
 
 /// The one text part of an answer. Citations cut the model's text into blocks in the middle of
@@ -110,6 +113,8 @@ impl Consequences {
 /// The answer so far. It has no `Debug`, because it holds text.
 pub(super) struct Answer {
     opening: Opening,
+    /// Everything that is shown passes it.
+    links: LinkFilter,
     text: String,
     /// Whether what comes next is a paragraph of its own.
     new_paragraph: bool,
@@ -118,12 +123,21 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    pub(super) fn new(opening: Opening) -> Self {
+    /// An answer whose links lead only to what is `allowed`, and to what passages name.
+    pub(super) fn new(opening: Opening, allowed: &Allowed) -> Self {
         Self {
             opening,
+            links: LinkFilter::new(allowed),
             text: String::new(),
             new_paragraph: false,
             cited: Vec::new(),
+        }
+    }
+
+    /// The answer may lead to what these passages name.
+    pub(super) fn allow(&mut self, passages: &[Passage]) {
+        for passage in passages {
+            self.links.allow_passage(&passage.url, &passage.content);
         }
     }
 
@@ -132,9 +146,23 @@ impl Answer {
         if delta.is_empty() {
             return Vec::new();
         }
-        let mut delta = delta.to_owned();
+        let mut shown = String::new();
         if std::mem::take(&mut self.new_paragraph) && self.has_text() {
-            delta.insert_str(0, "\n\n");
+            shown = self.links.push("\n\n");
+        }
+        shown.push_str(&self.links.push(delta));
+        self.show(shown)
+    }
+
+    /// The model has come to an end for now: gives what was held back of its text.
+    pub(super) fn settle(&mut self) -> Vec<Chunk> {
+        let rest = self.links.finish();
+        self.show(rest)
+    }
+
+    fn show(&mut self, delta: String) -> Vec<Chunk> {
+        if delta.is_empty() {
+            return Vec::new();
         }
         let mut chunks = Vec::new();
         if !self.has_text() {
@@ -198,7 +226,6 @@ impl Answer {
 
     /// The last frames of an answer that is whole.
     pub(super) fn tail(
-        &self,
         sources: &[Source],
         consequences: Consequences,
         finish_reason: FinishReason,

@@ -3,7 +3,7 @@ use store::knowledge::DocumentKind;
 use super::*;
 
 fn answer(reset: bool) -> Answer {
-    Answer::new(Opening {
+    let opening = Opening {
         key: TurnKey {
             session_id: "s".parse().unwrap(),
             turn: 3,
@@ -12,7 +12,8 @@ fn answer(reset: bool) -> Answer {
         stage: 1,
         attempt: 2,
         reset,
-    })
+    };
+    Answer::new(opening, &Allowed::default())
 }
 
 fn passage(url: &str) -> Passage {
@@ -80,6 +81,26 @@ fn what_is_said_after_a_search_is_a_paragraph_of_its_own() {
 }
 
 #[test]
+fn a_link_is_held_back_until_it_is_known_where_it_leads() {
+    let mut answer = answer(false);
+    answer.allow(&[passage("https://good.example/a")]);
+    for delta in [
+        "See [this](https://good",
+        ".example/a) and [that](https://evil",
+        ".example).",
+    ] {
+        answer.say(delta);
+    }
+    answer.settle();
+    assert_eq!(
+        answer.text(),
+        "See [this](https://good.example/a) and that."
+    );
+    answer.say("And [");
+    assert_eq!(kinds(&answer.settle()), ["text-delta"]);
+}
+
+#[test]
 fn each_address_is_one_source_in_the_order_of_the_first_citation() {
     let mut answer = answer(false);
     answer.cite(&[2, 0]);
@@ -94,8 +115,6 @@ fn each_address_is_one_source_in_the_order_of_the_first_citation() {
 
 #[test]
 fn what_follows_from_an_answer_is_told_at_its_end() {
-    let mut answer = answer(false);
-    answer.say("Hi");
     let consequences = Consequences {
         stage: Some(4),
         handoff: true,
@@ -108,7 +127,7 @@ fn what_follows_from_an_answer_is_told_at_its_end() {
         title: None,
     };
     assert_eq!(
-        kinds(&answer.tail(&[source], consequences, FinishReason::Stop)),
+        kinds(&Answer::tail(&[source], consequences, FinishReason::Stop)),
         [
             "text-end",
             "source-url",

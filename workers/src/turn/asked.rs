@@ -3,6 +3,8 @@
 //! Nothing is written down twice: the words of the conversation stay in `messages`, the passages in the
 //! steps `retrieved` and `found.N`, and the rules in the program, known by their hash.
 
+use std::fmt::Write;
+
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use store::checkpoints::ConversationState;
@@ -35,9 +37,10 @@ pub(super) struct Asked {
 /// A short name of a version of the rules: the first 16 hex digits of the text's SHA-256.
 pub(super) fn version(rules: &str) -> String {
     let hash = Sha256::digest(rules.as_bytes());
-    let first = hash.iter().take(8);
-    let number = first.fold(0_u64, |number, byte| (number << 8) | u64::from(*byte));
-    format!("{number:016x}")
+    hash.iter().take(8).fold(String::new(), |mut name, byte| {
+        let _ = write!(name, "{byte:02x}");
+        name
+    })
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! One attempt to answer a turn: what it finds, what it does, and what is left of it when it fails.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use jobs::{Ended, Fence, HandlerResult, JobError, Outcome};
 use serde_json::Value;
@@ -10,7 +10,7 @@ use store::{
     knowledge::KnowledgeError,
     phrases::{Language, Phrase},
     protocol::{Chunk, FinishReason},
-    turns::{self, Beginning, Begun, LimitReached},
+    turns::{self, Beginning, Begun, LimitReached, PastMessage, Speaker},
 };
 use tokio::time::{Instant, timeout};
 
@@ -19,7 +19,9 @@ use super::{
     answer::{Answer, Opening},
     asked::{self, ASKED, Asked},
     bill::Bill,
-    lease, lease_lost, measure,
+    lease, lease_lost,
+    links::Allowed,
+    measure,
     progress::Progress,
     prompt::{Directive, RULES},
     provider_failed,
@@ -27,7 +29,7 @@ use super::{
     writer::Emitter,
 };
 use crate::{
-    conversation::Conversation,
+    conversation::{Conversation, window::Fold},
     knowledge::{self, embed_question, nearest},
 };
 
@@ -124,7 +126,8 @@ impl Attempt<'_> {
             self.key.turn,
             self.deps.conversation.stall_turn_threshold,
         );
-        Progress::new(conversation, Answer::new(opening))
+        let allowed = allowed_links(self.deps, &begun.message, &begun.window);
+        Progress::new(conversation, Answer::new(opening, &allowed))
     }
 
     /// From the message to the end of the answer. May be dropped at any point.
@@ -134,19 +137,25 @@ impl Attempt<'_> {
             return Ok(());
         }
         self.retrieve(progress).await?;
-        let summary = self.beside_summary(self.converse(progress)).await?;
-        if let Some(summary) = summary {
-            progress.conversation.summarised(summary);
+        if let Some(fold) = self.fold_due() {
+            let summary = self.converse_and_fold(progress, fold).await?;
+            if let Some(summary) = summary {
+                progress.conversation.summarised(summary);
+            }
+            Ok(())
+        } else {
+            self.converse(progress).await
         }
-        Ok(())
     }
 
     /// Makes the answer, and the summary beside it.
-    async fn beside_summary(
+    async fn converse_and_fold(
         &self,
-        answer: impl Future<Output = Result<(), JobError>>,
+        progress: &mut Progress,
+        fold: Fold,
     ) -> Result<Option<Summary>, JobError> {
-        let (mut answer, mut summary) = (pin!(answer), pin!(self.summarise()));
+        let mut answer = Box::pin(self.converse(progress));
+        let mut summary = Box::pin(self.summarise(fold));
         let mut made = None;
         loop {
             tokio::select! {
@@ -163,13 +172,13 @@ impl Attempt<'_> {
     /// Finds the passages for the visitor's message, and decides what the model is told besides.
     async fn retrieve(&self, progress: &mut Progress) -> Result<(), JobError> {
         let steps = &self.begun.steps;
-        let retrieved: Retrieved = match steps.output(RETRIEVED) {
-            Some(retrieved) => retrieved,
-            None => {
-                let retrieved = self.search(&self.begun.message, progress).await?;
-                progress.unrecorded.push(step(RETRIEVED, &retrieved)?);
-                retrieved
-            }
+        let recorded: Option<Retrieved> = steps.output(RETRIEVED);
+        let retrieved = if let Some(retrieved) = recorded {
+            retrieved
+        } else {
+            let retrieved = self.search(&self.begun.message, progress).await?;
+            progress.unrecorded.push(step(RETRIEVED, &retrieved)?);
+            retrieved
         };
         progress.passages = retrieved.passages;
         let conversation = &mut progress.conversation;
@@ -184,6 +193,7 @@ impl Attempt<'_> {
             }
         }
         progress.with_message = progress.passages.len();
+        progress.answer.allow(&progress.passages);
         if steps.output::<Value>(ASKED).is_none() {
             let asked = self.asked(&progress.directives);
             progress.unrecorded.push(step(ASKED, &asked)?);
@@ -223,7 +233,9 @@ impl Attempt<'_> {
                 .await
                 .map_err(|error| match error {
                     KnowledgeError::Database(error) => error.into(),
-                    other => JobError::fatal(format!("the knowledge base was not searched: {other}")),
+                    other => {
+                        JobError::fatal(format!("the knowledge base was not searched: {other}"))
+                    }
                 })?,
             None => knowledge::Retrieved::default(),
         };
@@ -256,6 +268,7 @@ impl Attempt<'_> {
     pub(super) fn say_phrase(&self, phrase: Phrase, progress: &mut Progress) {
         progress.answer.begin_paragraph();
         self.show(progress.answer.say(phrase.text(self.language())));
+        self.show(progress.answer.settle());
         progress.first_token.get_or_insert_with(Instant::now);
     }
 
@@ -294,4 +307,15 @@ impl Attempt<'_> {
         let overhead = self.taken.elapsed().saturating_sub(waited);
         measure::first_token(self.since_accepted(), overhead);
     }
+}
+
+/// Where links of an answer may lead before any passage names something.
+pub(super) fn allowed_links(deps: &TurnDeps, message: &str, window: &[PastMessage]) -> Allowed {
+    // What the visitor wrote to be reached by may be repeated to be sure.
+    let mut allowed = Allowed::new(deps.links.clone());
+    allowed.allow_mail(message);
+    for past in window.iter().filter(|past| past.role == Speaker::User) {
+        allowed.allow_mail(&past.body);
+    }
+    allowed
 }

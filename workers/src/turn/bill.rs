@@ -67,7 +67,7 @@ impl Bill {
             .iter_mut()
             .find(|line| line.call == call && line.outcome.is_none());
         if let Some(line) = open {
-            line.end(outcome);
+            line.end(outcome, &self.budget);
         }
     }
 
@@ -75,7 +75,7 @@ impl Bill {
     pub(super) fn close_all(&self) {
         let mut lines = self.lines.lock();
         for line in lines.iter_mut().filter(|line| line.outcome.is_none()) {
-            line.end("cancelled");
+            line.end("cancelled", &self.budget);
         }
     }
 
@@ -91,17 +91,7 @@ impl Bill {
         lines
             .iter()
             .filter(|line| !line.settled)
-            .filter_map(|line| {
-                let model = line.model.clone()?;
-                Some(ModelCall {
-                    call: line.call,
-                    purpose: line.purpose,
-                    outcome: line.outcome?,
-                    usage: line.usage,
-                    cost: self.budget.cost(&model, line.usage),
-                    model,
-                })
-            })
+            .filter_map(|line| line.bill(&self.budget))
             .collect()
     }
 
@@ -115,8 +105,24 @@ impl Bill {
 }
 
 impl Line {
-    fn end(&mut self, outcome: &'static str) {
+    fn end(&mut self, outcome: &'static str, budget: &Budget) {
         self.outcome = Some(outcome);
-        measure::model_call(outcome, self.usage);
+        match self.bill(budget) {
+            Some(call) => measure::billed(&call),
+            None => measure::model_call(outcome, self.usage),
+        }
+    }
+
+    /// What the provider bills; `None`: nothing, or it is not known yet.
+    fn bill(&self, budget: &Budget) -> Option<ModelCall> {
+        let model = self.model.clone()?;
+        Some(ModelCall {
+            call: self.call,
+            purpose: self.purpose,
+            outcome: self.outcome?,
+            usage: self.usage,
+            cost: budget.cost(&model, self.usage),
+            model,
+        })
     }
 }

@@ -96,6 +96,7 @@ impl Attempt<'_> {
                 self.show(progress.answer.say(text));
             }
         }
+        self.show(progress.answer.settle());
     }
 
     /// Calls the model once. `None`: a limit was reached, and answered.
@@ -205,8 +206,10 @@ impl Attempt<'_> {
                 }
             }
         }
+        self.show(progress.answer.settle());
         let is_empty = call.said().is_empty();
-        self.bill.close(number, if is_empty { "empty" } else { "ok" });
+        self.bill
+            .close(number, if is_empty { "empty" } else { "ok" });
         Ok(())
     }
 
@@ -253,10 +256,7 @@ impl Attempt<'_> {
     }
 
     /// Records steps, and the calls that are over.
-    pub(super) async fn record_with_bill(
-        &self,
-        steps: Vec<StepOutput>,
-    ) -> Result<(), JobError> {
+    pub(super) async fn record_with_bill(&self, steps: Vec<StepOutput>) -> Result<(), JobError> {
         let calls: Arc<[ModelCall]> = self.bill.unsettled().into();
         self.recorder
             .record_with_bill(steps, Arc::clone(&calls))
@@ -287,28 +287,25 @@ impl Attempt<'_> {
     }
 
     /// The passages of a search that the model asked for, without those that it has.
-    async fn look_up(
-        &self,
-        query: &str,
-        progress: &mut Progress,
-    ) -> Result<ToolAnswer, JobError> {
+    async fn look_up(&self, query: &str, progress: &mut Progress) -> Result<ToolAnswer, JobError> {
         progress.looked_up += 1;
         let name = steps::found(progress.looked_up);
-        let found: Vec<Passage> = match self.begun.steps.output(&name) {
-            Some(found) => found,
-            None => {
-                let mut found = self.search(query, progress).await?.passages;
-                found.retain(|passage| {
-                    let known = |other: &Passage| other.chunk_id == passage.chunk_id;
-                    !progress.passages.iter().any(known)
-                });
-                progress.unrecorded.push(step(name, &found)?);
-                found
-            }
+        let recorded: Option<Vec<Passage>> = self.begun.steps.output(&name);
+        let found = if let Some(found) = recorded {
+            found
+        } else {
+            let mut found = self.search(query, progress).await?.passages;
+            found.retain(|passage| {
+                let known = |other: &Passage| other.chunk_id == passage.chunk_id;
+                !progress.passages.iter().any(known)
+            });
+            progress.unrecorded.push(step(name, &found)?);
+            found
         };
         if found.is_empty() {
             return Ok(ToolAnswer::Text(NOTHING_FOUND.to_owned()));
         }
+        progress.answer.allow(&found);
         progress.passages.extend(found.iter().cloned());
         Ok(ToolAnswer::Passages(found))
     }

@@ -21,7 +21,10 @@ use tokio::time::Instant;
 use tracing::Instrument;
 
 use super::{
-    answer::Consequences, attempt::Attempt, lease, lease_lost, measure, progress::Progress,
+    answer::{Answer, Consequences},
+    attempt::Attempt,
+    lease, lease_lost, measure,
+    progress::Progress,
 };
 use crate::conversation::{Handoff, Stage, TurnEnd};
 
@@ -50,7 +53,7 @@ impl Attempt<'_> {
                 None => TurnEnd::Answered,
             };
             let consequences = self.consequences(&progress);
-            let tail = answer.tail(&sources, consequences, progress.finish_reason);
+            let tail = Answer::tail(&sources, consequences, progress.finish_reason);
             let ending = Ending::Answered(progress.finish_reason);
             ("answered", turn_end, ending, tail)
         };
@@ -186,13 +189,7 @@ async fn once(pool: PgPool, end: Arc<End>) -> sqlx::Result<Option<Wake>> {
         handoffs::open_or_update(&mut transaction, &new).await?;
     }
     if !finish.calls.is_empty() {
-        spend::record(
-            &mut transaction,
-            &end.key,
-            finish.attempt,
-            &finish.calls,
-        )
-        .await?;
+        spend::record(&mut transaction, &end.key, finish.attempt, &finish.calls).await?;
     }
     transaction.commit().await?;
     after.turns.insert(end.key.clone());

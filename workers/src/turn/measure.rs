@@ -38,7 +38,6 @@ pub(super) fn model_call(outcome: &'static str, usage: TurnUsage) {
 
 /// The same of a call whose cost is known, and `growth_chat_llm_cost_usd_total`. That is a gauge that
 /// only grows, because a counter holds whole numbers only.
-#[expect(dead_code, reason = "called where a turn settles its calls")]
 pub(super) fn billed(call: &ModelCall) {
     model_call(call.outcome, call.usage);
     metrics::gauge!("growth_chat_llm_cost_usd_total").increment(call.cost.as_f64());

@@ -23,6 +23,7 @@ mod bill;
 mod call;
 mod converse;
 mod ending;
+pub mod links;
 mod measure;
 mod outbox;
 mod progress;
@@ -44,7 +45,7 @@ pub use self::{
 use crate::{
     budget::Budget,
     clients::{ProviderError, anthropic::Anthropic},
-    config::ConversationConfig,
+    config::{ConversationConfig, LinkHosts},
     knowledge::KnowledgeDeps,
 };
 
@@ -67,6 +68,8 @@ pub struct TurnDeps {
     pub conversation: ConversationConfig,
     /// What the model may cost.
     pub budget: Budget,
+    /// Where links of answers may lead, besides what the knowledge names.
+    pub links: LinkHosts,
     /// For the ids of handoffs.
     pub entropy: SharedEntropy,
     /// The knowledge base.

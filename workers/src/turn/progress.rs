@@ -68,16 +68,13 @@ pub(super) struct Plan {
 /// What is to be done about a call of a tool.
 pub(super) enum Task {
     /// The model is told.
-    Tell {
-        text: String,
-        is_error: bool,
-    },
+    Tell { text: String, is_error: bool },
     /// The knowledge base is searched.
     Search(String),
 }
 
 impl Task {
-    fn error(text: impl ToString) -> Self {
+    fn error(text: &impl ToString) -> Self {
         Self::Tell {
             text: text.to_string(),
             is_error: true,
@@ -159,12 +156,12 @@ impl Progress {
                         Task::Search(query)
                     } else {
                         plan.ignored += 1;
-                        Task::error(NO_MORE_SEARCHES)
+                        Task::error(&NO_MORE_SEARCHES)
                     }
                 }
                 Err(bad) => {
                     waits_for_result |= name != ToolCall::SET_STAGE;
-                    Task::error(bad)
+                    Task::error(&bad)
                 }
             };
             plan.tasks.push((id.clone(), task));

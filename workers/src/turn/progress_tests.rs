@@ -1,8 +1,12 @@
+use proptest::prelude::*;
 use serde_json::{Value, json};
 use store::{checkpoints::ConversationState, ids::TurnKey, turns::TurnUsage};
 
 use super::*;
-use crate::{conversation::Stage, turn::answer::Opening};
+use crate::{
+    conversation::Stage,
+    turn::{answer::Opening, links::Allowed},
+};
 
 const LIMITS: ConversationConfig = ConversationConfig {
     context_window_turns: 10,
@@ -24,7 +28,7 @@ fn progress() -> Progress {
     };
     Progress::new(
         Conversation::begin(ConversationState::default(), 1, 6),
-        Answer::new(opening),
+        Answer::new(opening, &Allowed::default()),
     )
 }
 
@@ -72,7 +76,11 @@ fn one_call_is_enough_when_the_model_has_spoken() {
     let wish = handoff(json!({"reason": "explicit_wish"}));
     assert!(!again("Hello.", &[], "end_turn"));
     assert!(!again("Hello.", &[stage("qualify")], "tool_use"));
-    assert!(!again("Hello.", &[stage("qualify"), wish.clone()], "tool_use"));
+    assert!(!again(
+        "Hello.",
+        &[stage("qualify"), wish.clone()],
+        "tool_use"
+    ));
     // A stage that can't be moved to is no reason to speak again.
     assert!(!again("Hello.", &[stage("handed_off")], "tool_use"));
     assert!(again("", &[stage("qualify")], "tool_use"));
@@ -103,10 +111,7 @@ fn searches_beyond_the_limit_are_answered_with_an_error_and_counted() {
         .map(|(_, task)| matches!(task, Task::Search(_)))
         .collect();
     assert_eq!(searched, [true, false, false]);
-    assert!(matches!(
-        plan.tasks[1].1,
-        Task::Tell { is_error: true, .. }
-    ));
+    assert!(matches!(plan.tasks[1].1, Task::Tell { is_error: true, .. }));
 }
 
 #[test]
@@ -158,5 +163,65 @@ fn what_was_cut_off_is_not_gone_on_with_and_what_was_refused_moves_nothing() {
         assert!(!progress.plan(&called, &LIMITS).again, "{stop}");
         assert_eq!(progress.finish_reason, finish_reason, "{stop}");
         assert_eq!(progress.conversation.stage(), moved, "{stop}");
+    }
+}
+
+/// What a model may do in a call.
+fn any_call() -> impl Strategy<Value = (String, Vec<(&'static str, Value)>, &'static str)> {
+    let tool = prop_oneof![
+        Just(search("x")),
+        Just(stage("qualify")),
+        Just(stage("nonsense")),
+        Just(handoff(json!({"reason": "explicit_wish"}))),
+        Just(handoff(
+            json!({"reason": "explicit_wish", "session_id": "s2"})
+        )),
+        Just(("unknown", Value::Null)),
+    ];
+    let stop = prop_oneof![
+        4 => Just("tool_use"),
+        1 => Just("pause_turn"),
+        1 => Just("end_turn"),
+        1 => Just("something_new"),
+    ];
+    (
+        prop_oneof![Just(String::new()), Just("Well. ".to_owned())],
+        prop::collection::vec(tool, 0..4),
+        stop,
+    )
+}
+
+proptest! {
+    #[test]
+    fn whatever_a_model_does_a_turn_ends(
+        most in 0_u16..4,
+        calls in prop::collection::vec(any_call(), 20),
+    ) {
+        let limits = ConversationConfig { max_tool_calls_per_turn: most, ..LIMITS };
+        let mut progress = progress();
+        let (mut made, mut searched, mut refused) = (0, 0, 0);
+        for (text, tools, stop) in calls {
+            made += 1;
+            let may_call = progress.may_call(&limits);
+            let wanted = tools.iter().filter(|(name, _)| *name == "retrieve_knowledge").count();
+            let called = called(&mut progress, &text, &tools, stop);
+            let plan = progress.plan(&called, &limits);
+            // Every call of a tool has a result.
+            prop_assert_eq!(plan.tasks.len(), tools.len());
+            let searches = |(_, task): &&(String, Task)| matches!(task, Task::Search(_));
+            let allowed = plan.tasks.iter().filter(searches).count();
+            prop_assert_eq!(allowed + usize::from(plan.ignored), wanted);
+            searched += allowed;
+            refused += usize::from(plan.ignored);
+            // A model that may not call any more is not waited for.
+            prop_assert!(may_call || !plan.again || tools.is_empty());
+            if !plan.again {
+                break;
+            }
+        }
+        // The answer, the rounds of tools, and the pauses.
+        prop_assert!(made <= 1 + usize::from(most) + 1 + 3, "{} calls", made);
+        prop_assert!(searched <= usize::from(most));
+        prop_assert!(refused == 0 || searched == usize::from(most));
     }
 }

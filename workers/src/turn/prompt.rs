@@ -142,7 +142,10 @@ pub(super) fn request(question: &Question<'_>) -> MessageRequest {
         })
         .collect();
     // A window may begin with an answer whose question was blank; the provider wants a user first.
-    while messages.first().is_some_and(|first| first.role == Role::Assistant) {
+    while messages
+        .first()
+        .is_some_and(|first| first.role == Role::Assistant)
+    {
         messages.remove(0);
     }
     if let Some(ContentBlock::Text { cache_control, .. }) =

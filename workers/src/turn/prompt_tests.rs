@@ -103,7 +103,9 @@ fn a_round_is_what_the_model_said_and_what_its_calls_gave() {
     let rounds = [
         Round {
             said: vec![
-                Said::Text { text: "Let me look. ".to_owned() },
+                Said::Text {
+                    text: "Let me look. ".to_owned(),
+                },
                 Said::Call {
                     id: "t1".to_owned(),
                     name: "retrieve_knowledge".to_owned(),
@@ -117,7 +119,9 @@ fn a_round_is_what_the_model_said_and_what_its_calls_gave() {
             }],
         },
         Round {
-            said: vec![Said::Text { text: "It costs \n".to_owned() }],
+            said: vec![Said::Text {
+                text: "It costs \n".to_owned(),
+            }],
             results: Vec::new(),
         },
     ];

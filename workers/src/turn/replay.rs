@@ -28,6 +28,7 @@ use super::{
     TurnDeps,
     answer::{Answer, Opening},
     asked::{self, ASKED, Asked},
+    attempt::allowed_links,
     call::{Call, Round, Said, ToolAnswer, ToolResult},
     progress::{Progress, Task},
     prompt::{self, Directive, Question, RULES},
@@ -136,7 +137,8 @@ pub async fn replay(
         attempt: REPLAY_ATTEMPT,
         reset: false,
     };
-    let mut progress = Progress::new(conversation, Answer::new(opening));
+    let allowed = allowed_links(deps, &turn.message, &window);
+    let mut progress = Progress::new(conversation, Answer::new(opening, &allowed));
     give_passages(&turn, &asked, &mut progress);
     let mut replaying = Replaying {
         deps,
@@ -198,6 +200,7 @@ fn give_passages(turn: &RecordedTurn, asked: &Asked, progress: &mut Progress) {
         }
     }
     progress.with_message = progress.passages.len();
+    progress.answer.allow(&progress.passages);
 }
 
 fn then(turn: &RecordedTurn, asked: &Asked) -> Side {
@@ -287,6 +290,7 @@ impl Replaying<'_> {
         let language = Language::of(self.asked.locale.as_deref());
         self.progress.answer.begin_paragraph();
         let _ = self.progress.answer.say(phrase.text(language));
+        let _ = self.progress.answer.settle();
     }
 
     fn request(&self) -> MessageRequest {
@@ -345,10 +349,13 @@ impl Replaying<'_> {
             if let Some(delta) = call.take(event?) {
                 // The frames are for a visitor.
                 let _ = self.progress.answer.say(&delta);
-                self.to_first_token
-                    .get_or_insert_with(|| self.begun.elapsed());
+                if self.progress.answer.has_text() {
+                    self.to_first_token
+                        .get_or_insert_with(|| self.begun.elapsed());
+                }
             }
         }
+        let _ = self.progress.answer.settle();
         Ok(())
     }
 
@@ -414,6 +421,7 @@ impl Replaying<'_> {
         if found.is_empty() {
             return Ok(ToolAnswer::Text(super::converse::NOTHING_FOUND.to_owned()));
         }
+        self.progress.answer.allow(&found);
         self.progress.passages.extend(found.iter().cloned());
         Ok(ToolAnswer::Passages(found))
     }

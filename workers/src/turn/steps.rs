@@ -113,7 +113,10 @@ impl From<TurnUsage> for Billed {
 }
 
 /// The record of a finished step.
-pub(super) fn step(name: impl Into<String>, output: &impl Serialize) -> Result<StepOutput, JobError> {
+pub(super) fn step(
+    name: impl Into<String>,
+    output: &impl Serialize,
+) -> Result<StepOutput, JobError> {
     let step = name.into();
     let output: Value = serde_json::to_value(output)
         .map_err(|_| JobError::fatal(format!("the output of `{step}` has no JSON form")))?;
@@ -195,7 +198,10 @@ mod tests {
             "score": 0.5, "kind": "page",
         });
         let earlier: Retrieved = serde_json::from_value(json!([passage])).unwrap();
-        assert_eq!((earlier.passages.len(), earlier.proactive.is_none()), (1, true));
+        assert_eq!(
+            (earlier.passages.len(), earlier.proactive.is_none()),
+            (1, true)
+        );
         let now = serde_json::to_value(Retrieved {
             proactive: Some(earlier.passages[0].clone()),
             ..earlier

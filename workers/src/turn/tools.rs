@@ -36,10 +36,11 @@ fn request_handoff() -> Tool {
     let text = |description: &str| json!({"type": "string", "description": description});
     Tool {
         name: ToolCall::REQUEST_HANDOFF.to_owned(),
-        description: "Asks people of the company to take over. Call it together with your answer when \
+        description:
+            "Asks people of the company to take over. Call it together with your answer when \
             the visitor asks for a person, accepts one, or wants to go ahead. Give only what the \
             visitor said; make nothing up."
-            .to_owned(),
+                .to_owned(),
         input_schema: json!({
             "type": "object",
             "properties": {

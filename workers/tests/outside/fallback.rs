@@ -59,11 +59,8 @@ fn answer(model: &str) -> Vec<u8> {
         json!({"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 2}}),
         json!({"type": "message_stop"}),
     ];
-    let text: String = events
-        .iter()
-        .map(|event| format!("data: {event}\n\n"))
-        .collect();
-    text.into_bytes()
+    let events = events.map(|event| format!("data: {event}\n\n"));
+    events.concat().into_bytes()
 }
 
 fn refusal(status: u16, kind: &str) -> Response {
@@ -181,15 +178,18 @@ async fn what_another_model_can_not_help_is_not_asked_of_it() {
             "details": {"error_code": "enforced_spend_limit_reached"}}});
         plain(429, &[("retry-after", "1")], body.to_string())
     };
-    let failing: [(&str, fn() -> Response); 6] = [
-        ("invalid_request", || refusal(400, "invalid_request_error")),
-        ("authentication", || refusal(401, "authentication_error")),
-        ("permission", || refusal(403, "permission_error")),
-        ("not_found", || refusal(404, "not_found_error")),
-        ("too_large", || refusal(413, "request_too_large")),
-        ("spend_limit", spent),
-    ];
-    for (code, fails) in failing {
+    for (code, status) in [
+        ("invalid_request", 400),
+        ("authentication", 401),
+        ("permission", 403),
+        ("not_found", 404),
+        ("too_large", 413),
+        ("spend_limit", 429),
+    ] {
+        let fails = move || match status {
+            429 => spent(),
+            _ => refusal(status, "an_error"),
+        };
         let provider = provider(fails, answers(FALLBACK)).await;
         let error = events(&provider).await.unwrap_err();
         assert_eq!((error.code(), error.retry()), (code, RetryClass::Never));

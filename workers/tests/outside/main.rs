@@ -3,9 +3,13 @@
 #[cfg(test)]
 mod anthropic;
 #[cfg(test)]
+mod conversation;
+#[cfg(test)]
 mod embeddings;
 #[cfg(test)]
 mod fallback;
+#[cfg(test)]
+mod full_text;
 #[cfg(test)]
 mod indexing;
 #[cfg(test)]

@@ -17,11 +17,15 @@ use store::{
     chat::{self, NewTurn},
     db::{Database, DatabaseConfig},
     ids::{MessageId, TurnKey},
+    spend::Usd,
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 use workers::{
     Deps, WorkerConfig,
-    config::{ConversationConfig, EmbeddingsConfig, KnowledgeConfig, ModelConfig, SpendConfig},
+    budget::Budget,
+    config::{
+        ConversationConfig, EmbeddingsConfig, KnowledgeConfig, LinkHosts, ModelConfig, SpendConfig,
+    },
     handlers::index_document::index_document,
     knowledge::ingest::stage_paths,
     turn,
@@ -40,6 +44,7 @@ pub(crate) struct TurnWorld {
     pub(crate) openai: OpenAi,
     pub(crate) outside: OutsideWorld,
     pub(crate) bus: Bus,
+    model: ModelConfig,
     pub(crate) database: Database,
     _writer: DropGuard,
     // Dropped last.
@@ -89,8 +94,10 @@ impl TurnWorld {
                 stall_turn_threshold: 6,
             },
             spend: SpendConfig::default(),
+            links: LinkHosts::default(),
             session_ttl: Duration::from_hours(24),
         };
+        let model = config.model.clone();
         let deps = Deps::build(config, &database, bus.clone()).unwrap();
         let stop = CancellationToken::new();
         let (writer, stopped) = (deps.events.clone(), stop.clone());
@@ -101,17 +108,19 @@ impl TurnWorld {
             openai,
             outside,
             bus,
+            model,
             database,
             _writer: stop.drop_guard(),
             _test_database: test_database,
         };
-        world.index().await;
+        world.index("pricing.md", PRICING).await;
         world
     }
 
-    async fn index(&self) {
+    /// Indexes a document.
+    pub(crate) async fn index(&self, name: &str, text: &str) {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("pricing.md"), PRICING).unwrap();
+        std::fs::write(folder.path().join(name), text).unwrap();
         let knowledge = &self.deps.knowledge;
         knowledge.prepare().await.unwrap();
         let paths = [folder.path().to_owned()];
@@ -224,6 +233,45 @@ impl TurnWorld {
             }
         }
         frames
+    }
+
+    /// Accepts a message and answers it; gives the frames.
+    pub(crate) async fn answer(&self, turn: i32, message: &str) -> Vec<Value> {
+        let (key, job) = self.accept(turn, message).await;
+        let outcome = self.attempt(&key, job).await.unwrap();
+        assert_eq!(outcome, jobs::Outcome::Committed);
+        self.frames(&key, 1).await
+    }
+
+    /// Enforces a daily cap in this process.
+    pub(crate) fn cap(&mut self, daily: Usd) {
+        let spend = SpendConfig {
+            daily_cap: Some(daily),
+            ..SpendConfig::default()
+        };
+        self.deps.turn.budget = Budget::new(spend, &self.model, self.pool().clone());
+    }
+
+    /// What turns, sessions and days were billed is what the calls were.
+    pub(crate) async fn assert_bill_is_complete(&self) {
+        const SUMS: &str = "jsonb_build_array(sum(input_tokens), sum(output_tokens),
+            sum(cache_write_tokens), sum(cache_read_tokens), sum(cost_usd))";
+        let of = async |table: &str| self.json(&format!("select {SUMS} from {table}")).await;
+        let calls = of("model_calls").await;
+        assert_eq!(of("turns").await, calls);
+        assert_eq!(of("spend_days").await, calls);
+        let tokens: i64 = (0..4).filter_map(|kind| calls[kind].as_i64()).sum();
+        assert_eq!(
+            self.json("select sum(tokens_used) from sessions").await,
+            tokens
+        );
+        assert!(calls[4].as_f64() > Some(0.0), "{calls}");
+    }
+
+    /// The bodies of all requests to the model, the oldest first.
+    pub(crate) fn requests(&self) -> Vec<Value> {
+        let asked = self.outside.received_by(Service::Anthropic);
+        asked.into_iter().map(|exchange| exchange.body).collect()
     }
 
     /// Waits until the attempt has shown some text.
