@@ -126,3 +126,19 @@ impl Settings {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_that_two_roles_find_is_told_once() {
+        let mut settings = Settings::new([("HOURS".to_owned(), "many".to_owned())]);
+        for _ in 0..2 {
+            let hours = settings.with_default("HOURS", 24, "a number of hours", |_| true);
+            assert_eq!(hours, 24);
+        }
+        let error = settings.finish(Some(())).unwrap_err();
+        assert_eq!(error.problems.len(), 1);
+    }
+}

@@ -198,3 +198,60 @@ async fn a_turn_that_can_not_be_replayed_is_refused_with_the_reason_and_without_
     let said = refused(&system, &["s3/1"]).await;
     assert!(said.contains("not finished"), "{said}");
 }
+
+/// How often the knowledge base was searched, or something was put into it.
+fn embeddings(system: &TestSystem) -> usize {
+    system.world.received_by(Service::OpenAi).len()
+}
+
+#[tokio::test]
+async fn a_search_that_the_turn_made_is_not_made_again_and_another_one_is_told_of() {
+    let system = TestSystem::new().await;
+    system.index(&[("prices.md", PRICES)]).await;
+    let app = system.serve().await;
+    let search = || Reply::tool_call("retrieve_knowledge", json!({"query": "discovery week"}));
+    let answer = || Reply::text("Nine thousand euros.");
+    system.anthropic.push(search());
+    system.anthropic.push(answer());
+    app.ask("s1", "m1", "Good day").await.rest().await;
+    system.anthropic.push(answer());
+    app.ask("s1", "m2", "Thanks").await.rest().await;
+
+    let before = embeddings(&system);
+    let model = system.anthropic.calls();
+    system.anthropic.push(search());
+    system.anthropic.push(answer());
+    let again = replay(&system, &["s1/1", "--json"]).await;
+    assert_eq!(embeddings(&system), before);
+    assert_eq!(system.anthropic.calls(), model + 2);
+    assert_eq!(again["new_searches"], 0);
+    assert_eq!(again["then"]["tools"], again["now"]["tools"]);
+    // What was found stands in the second request, as it did in the turn's.
+    let sent = requests(&system);
+    let found = |exchange: &Exchange| {
+        exchange.body["messages"]
+            .as_array()
+            .unwrap()
+            .last()
+            .cloned()
+    };
+    assert_eq!(found(&sent[1]), found(sent.last().unwrap()));
+
+    // The other turn had not searched.
+    system.anthropic.push(search());
+    system.anthropic.push(answer());
+    let other = replay(&system, &["s1/2", "--json"]).await;
+    assert_eq!(embeddings(&system), before + 1);
+    assert_eq!(other["new_searches"], 1);
+}
+
+#[tokio::test]
+async fn a_replay_is_held_to_the_caps_like_any_other_call() {
+    let (mut system, _app, _pool) = two_turns().await;
+    let calls = system.anthropic.calls();
+    // Two turns have cost more than that.
+    system.set("DAILY_COST_CAP_USD", "0.00000001");
+    let said = refused(&system, &["s1/2"]).await;
+    assert!(said.contains("daily cap"), "{said}");
+    assert_eq!(system.anthropic.calls(), calls);
+}
