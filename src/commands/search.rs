@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use store::knowledge::{Contents, contents};
 use workers::knowledge::{KnowledgeDeps, Ranked, SearchMode, Verdict, embed_question, rank};
 
-use super::jobs::terminal::printable;
+use super::terminal::printable;
 
 /// How many candidates are printed for a person.
 const PRINTED: usize = 20;
