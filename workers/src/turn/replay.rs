@@ -134,6 +134,7 @@ pub async fn replay(
         // Nobody is shown the frames that it is for.
         answer_id: store::ids::new_message_id(deps.entropy.as_ref()),
         stage: asked.state.stage,
+        notice: None,
         attempt: REPLAY_ATTEMPT,
         reset: false,
     };
