@@ -11,6 +11,7 @@ use store::{
     db::{Database, DatabaseConfig},
     ids::{Entropy, SystemEntropy},
     settings::Settings,
+    spend::SpendFigures,
 };
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -63,6 +64,7 @@ pub(crate) struct Process {
     database: Database,
     bus: Bus,
     figures: QueueFigures,
+    spend: SpendFigures,
     /// Cancelled once the schema is as this build needs it.
     migrated: CancellationToken,
     drain: Duration,
@@ -102,10 +104,12 @@ impl Process {
             Ok(())
         });
         let figures = QueueFigures::new(database.pool().clone(), &bus);
+        let spend = SpendFigures::new(database.pool().clone(), &bus);
         Ok(Self {
             database,
             bus,
             figures,
+            spend,
             migrated,
             drain: config.drain,
             supervisor,
@@ -120,6 +124,11 @@ impl Process {
 
     pub(crate) fn bus(&self) -> &Bus {
         &self.bus
+    }
+
+    /// What was spent, as the metrics show it.
+    pub(crate) fn spend(&self) -> &SpendFigures {
+        &self.spend
     }
 
     /// Serves the API.
@@ -152,7 +161,8 @@ impl Process {
         self.metrics = Some(listener.local_addr().context("the port is not known")?);
         let handle = telemetry::start_metrics()?;
         let bus = self.bus.clone();
-        let router = api::metrics_router(handle.clone(), self.figures.clone(), bus);
+        let (queues, spend) = (self.figures.clone(), self.spend.clone());
+        let router = api::metrics_router(handle.clone(), queues, spend, bus);
         let upkeep = telemetry::keep_up(handle);
         self.supervisor
             .spawn("metrics upkeep", Stage::Support, |stop| async move {

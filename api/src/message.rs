@@ -4,7 +4,7 @@
 
 use axum::http::HeaderMap;
 use serde::{Deserialize, Serialize, de::IgnoredAny};
-use serde_json::{error::Category, value::RawValue};
+use serde_json::{Value, error::Category, value::RawValue};
 use store::ids::{Entropy, MessageId, SessionId, new_message_id, new_session_id};
 use utoipa::ToSchema;
 
@@ -168,14 +168,7 @@ pub(crate) fn read(
     headers: &HeaderMap,
     entropy: &dyn Entropy,
 ) -> Result<Message, Problem> {
-    // A list would be read as the fields in their order.
-    if body.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
-        return Err(match serde_json::from_slice::<IgnoredAny>(body) {
-            Ok(_) => Problem::with_detail(Code::InvalidBody, "The body must be an object"),
-            Err(error) => unreadable(&error),
-        });
-    }
-    let probe: Probe = parse(body)?;
+    let probe: Probe = parse_object(body)?;
     let message = if probe.messages.is_some() {
         read_sdk(parse(body)?, headers, entropy)?
     } else if body.len() > MAX_BODY {
@@ -308,8 +301,28 @@ fn check_text(text: &str) -> Result<(), Problem> {
     Ok(())
 }
 
+/// Reads a body that must be an object: a list would be read as the fields in their order.
+pub(crate) fn parse_object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Problem> {
+    if body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{') {
+        return parse(body);
+    }
+    Err(match serde_json::from_slice::<IgnoredAny>(body) {
+        Ok(_) => Problem::with_detail(Code::InvalidBody, "The body must be an object"),
+        Err(error) => unreadable(&error),
+    })
+}
+
 fn parse<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, Problem> {
-    serde_json::from_slice(json).map_err(|error| unreadable(&error))
+    serde_json::from_slice(json).map_err(|error| {
+        let problem = unreadable(&error);
+        // Some values of another type than the documented one are called bad syntax.
+        match problem.code() {
+            Code::InvalidJson if serde_json::from_slice::<Value>(json).is_ok() => {
+                problem.with_code(Code::InvalidBody)
+            }
+            _ => problem,
+        }
+    })
 }
 
 /// Says where, but not what: the parser's own words repeat the input.

@@ -44,6 +44,8 @@ pub enum Code {
     SessionClosed,
     /// A turn is running and the message was not to wait.
     TurnRunning,
+    /// The turn is not finished.
+    TurnUnfinished,
     /// The body is larger than its form may be.
     BodyTooLarge,
     /// The body is not announced as JSON.
@@ -60,6 +62,10 @@ pub enum Code {
     MessageIdReused,
     /// What is to be answered again is not the session's last message.
     NothingToRegenerate,
+    /// The e-mail address is not one that mail can be sent to.
+    InvalidEmail,
+    /// The visitor has not agreed to be contacted.
+    ConsentRequired,
     /// Too many messages of the session wait for an answer.
     TooManyTurns,
     /// The service made a mistake.
@@ -80,7 +86,7 @@ impl Code {
             Self::SessionNotFound | Self::TurnNotFound | Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::SessionClosed | Self::TurnRunning => StatusCode::CONFLICT,
+            Self::SessionClosed | Self::TurnRunning | Self::TurnUnfinished => StatusCode::CONFLICT,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::InvalidBody
@@ -88,7 +94,9 @@ impl Code {
             | Self::EmptyMessage
             | Self::MessageTooLong
             | Self::MessageIdReused
-            | Self::NothingToRegenerate => StatusCode::UNPROCESSABLE_ENTITY,
+            | Self::NothingToRegenerate
+            | Self::InvalidEmail
+            | Self::ConsentRequired => StatusCode::UNPROCESSABLE_ENTITY,
             Self::TooManyTurns => StatusCode::TOO_MANY_REQUESTS,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
@@ -110,6 +118,7 @@ impl Code {
             Self::RequestTimeout => "The request did not arrive in time",
             Self::SessionClosed => "The session is closed",
             Self::TurnRunning => "A turn is running",
+            Self::TurnUnfinished => "The turn is not finished",
             Self::BodyTooLarge => "The body is too large",
             Self::UnsupportedMediaType => "The body must be JSON",
             Self::InvalidBody => "The body is not of the documented form",
@@ -118,6 +127,8 @@ impl Code {
             Self::MessageTooLong => "The message is too long",
             Self::MessageIdReused => "The message id names another message",
             Self::NothingToRegenerate => "There is nothing to answer again",
+            Self::InvalidEmail => "The e-mail address is not valid",
+            Self::ConsentRequired => "Contact details need the visitor's consent",
             Self::TooManyTurns => "Too many messages wait for an answer",
             Self::Internal => "The service made a mistake",
             Self::Unavailable => "The service can't answer now",
@@ -185,6 +196,12 @@ impl Problem {
         }
         tracing::error!(operation, error = chain(error), "a request failed");
         Self::new(Code::Internal)
+    }
+
+    /// The same about another code.
+    #[must_use]
+    pub(crate) fn with_code(self, code: Code) -> Self {
+        Self { code, ..self }
     }
 
     /// The problem's code.

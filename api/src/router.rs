@@ -10,7 +10,7 @@ use axum::{
 };
 use jobs::QueueFigures;
 use metrics_exporter_prometheus::PrometheusHandle;
-use store::bus::Bus;
+use store::{bus::Bus, spend::SpendFigures};
 use tower_http::{
     catch_panic::CatchPanicLayer,
     cors::{AllowOrigin, CorsLayer},
@@ -68,10 +68,20 @@ pub fn router(state: State) -> Router {
 }
 
 /// What is served on the metrics port.
-pub fn metrics_router(recorder: PrometheusHandle, queues: QueueFigures, bus: Bus) -> Router {
+pub fn metrics_router(
+    recorder: PrometheusHandle,
+    queues: QueueFigures,
+    spend: SpendFigures,
+    bus: Bus,
+) -> Router {
+    let figures = routes::metrics::Figures {
+        recorder,
+        queues,
+        spend,
+    };
     Router::new()
         .route("/metrics", get(routes::metrics::get))
-        .with_state(routes::metrics::Figures { recorder, queues })
+        .with_state(figures)
         .route("/wake", post(routes::wake::post).with_state(bus))
         .route("/health", get(routes::health::get))
         .fallback(not_found)
@@ -106,6 +116,8 @@ fn chat_routes() -> OpenApiRouter<State> {
         .routes(routes!(routes::transcript::get))
         .routes(routes!(routes::stream::get))
         .routes(routes!(routes::cancel::post))
+        .routes(routes!(routes::contact::post))
+        .routes(routes!(routes::feedback::post))
         .routes(routes!(routes::close::post))
 }
 

@@ -3,7 +3,9 @@
 pub(crate) mod cancel;
 pub(crate) mod chat;
 pub(crate) mod close;
+pub(crate) mod contact;
 pub(crate) mod demo;
+pub(crate) mod feedback;
 pub(crate) mod health;
 pub(crate) mod metrics;
 pub(crate) mod ready;

@@ -72,6 +72,10 @@ where
         )?;
         outcomes
     };
+    // Which words are rare is known best when all of them are there.
+    deps.refresh_terms()
+        .await
+        .context("counting the words of the chunks")?;
     report(&staged, &worked, out)?;
     let failed = staged.has_errors() || !worked.failed.is_empty() || worked.waiting > 0;
     Ok(ExitCode::from(u8::from(failed)))
@@ -198,6 +202,7 @@ mod tests {
             embedder: Embedder::new(embeddings, http_client().unwrap()),
             config: KnowledgeConfig {
                 relevance_threshold: 0.5,
+                proactive_threshold: 0.6,
                 top_k: 5,
                 ef_search: 40,
                 chunk_size: 512,

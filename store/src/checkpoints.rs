@@ -4,7 +4,7 @@
 //! A step's output is recorded as the step completes, so that whoever takes the turn over repeats no
 //! finished step (nor its bill).
 
-use std::collections::HashMap;
+use std::{collections::HashMap, fmt};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -21,11 +21,55 @@ pub struct JobLease {
     pub lease: i32,
 }
 
-/// The state of a conversation, as the next turn finds it.
+/// The state of a conversation, as the next turn finds it. Fields that came later have defaults, so
+/// that a state of an earlier version can be read; what they mean is decided in `workers`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConversationState {
     /// The stage of the conversation, 1–4.
     pub stage: i16,
+    /// Turns that were answered since the conversation was last at stage 3.
+    #[serde(default)]
+    pub turns_without_proposal: u32,
+    /// The turn in which a person was offered because the conversation led nowhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stall_offered_turn: Option<i32>,
+    /// What was said before the newest exchanges.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary: Option<Summary>,
+    /// Addresses of the case studies that the visitor was told of unasked, the newest last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub case_studies_told: Vec<String>,
+}
+
+impl Default for ConversationState {
+    /// Before the first turn.
+    fn default() -> Self {
+        Self {
+            stage: 1,
+            turns_without_proposal: 0,
+            stall_offered_turn: None,
+            summary: None,
+            case_studies_told: Vec::new(),
+        }
+    }
+}
+
+/// The running summary of a conversation.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Summary {
+    /// What was said.
+    pub text: String,
+    /// The newest turn that it covers; it covers all before.
+    pub through: i32,
+}
+
+impl fmt::Debug for Summary {
+    /// Without the words: they don't belong in a log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Summary")
+            .field("through", &self.through)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The outputs of a turn's finished steps, by their names.
@@ -43,7 +87,16 @@ impl Steps {
     }
 }
 
-/// Records the output of a step that was finished. The first record stands.
+/// A step that was finished.
+#[derive(Clone, PartialEq)]
+pub struct StepOutput {
+    /// The step's name, unique in its turn.
+    pub step: String,
+    /// What whoever takes the turn over needs to go on behind it.
+    pub output: Value,
+}
+
+/// Records steps that were finished. The first record of each stands.
 ///
 /// Returns whether the lease is still held; if not, nothing was written.
 pub async fn record(
@@ -51,9 +104,12 @@ pub async fn record(
     lease: JobLease,
     key: &TurnKey,
     attempt: i32,
-    step: &str,
-    output: &Value,
+    finished: &[StepOutput],
 ) -> sqlx::Result<bool> {
+    let (steps, outputs): (Vec<&str>, Vec<&Value>) = finished
+        .iter()
+        .map(|finished| (finished.step.as_str(), &finished.output))
+        .unzip();
     // The row lock makes the fence hold until the commit: whoever claims the job waits for it.
     sqlx::query_scalar!(
         r#"with fence as (
@@ -62,7 +118,8 @@ pub async fn record(
                for share
            ), written as (
                insert into checkpoint_writes (session_id, turn, attempt, step, output)
-               select $3, $4, $5, $6, $7 from fence
+               select $3, $4, $5, s.step, s.output
+               from fence, unnest($6::text[], $7::jsonb[]) as s (step, output)
                on conflict on constraint checkpoint_writes_pkey do nothing
            )
            select exists (select 1 from fence) as "held!""#,
@@ -71,24 +128,35 @@ pub async fn record(
         key.session_id.as_str(),
         key.turn,
         attempt,
-        step,
-        output,
+        &steps as _,
+        &outputs as _,
     )
     .fetch_one(conn)
     .await
 }
 
-/// The conversation's state after its newest finished turn; `None`: no turn was finished.
-pub async fn load(
-    conn: &mut PgConnection,
-    key: &TurnKey,
-) -> sqlx::Result<Option<ConversationState>> {
-    let state = sqlx::query_scalar!(
-        r#"select state as "state: sqlx::types::Json<ConversationState>"
-           from checkpoints where session_id = $1"#,
-        key.session_id.as_str(),
-    )
-    .fetch_optional(conn)
-    .await?;
-    Ok(state.map(|state| state.0))
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_state_of_the_first_version_is_read() {
+        let state: ConversationState = serde_json::from_value(json!({"stage": 2})).unwrap();
+        let expected = ConversationState {
+            stage: 2,
+            ..ConversationState::default()
+        };
+        assert_eq!(state, expected);
+    }
+
+    #[test]
+    fn a_summary_keeps_its_words_out_of_logs() {
+        let summary = Summary {
+            text: "secret".to_owned(),
+            through: 3,
+        };
+        assert!(!format!("{summary:?}").contains("secret"));
+    }
 }

@@ -75,6 +75,11 @@ opaque_id!(
     MessageId
 );
 
+opaque_id!(
+    /// A handoff's id, minted by us.
+    HandoffId
+);
+
 /// A turn: the session and the turn's number in it (1, 2, …).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct TurnKey {
@@ -87,6 +92,26 @@ pub struct TurnKey {
 impl fmt::Display for TurnKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.session_id, self.turn)
+    }
+}
+
+/// A turn is not named as one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a turn is named by its session's id and its number in it, such as SESSION/3")]
+pub struct BadTurn;
+
+impl FromStr for TurnKey {
+    type Err = BadTurn;
+
+    /// Reads what [`Display`](fmt::Display) writes.
+    fn from_str(text: &str) -> Result<Self, BadTurn> {
+        let (session_id, turn) = text.rsplit_once('/').ok_or(BadTurn)?;
+        let digits = turn.bytes().all(|byte| byte.is_ascii_digit());
+        let turn = turn.parse().ok().filter(|turn| digits && *turn > 0);
+        Ok(Self {
+            session_id: session_id.parse().map_err(|_| BadTurn)?,
+            turn: turn.ok_or(BadTurn)?,
+        })
     }
 }
 
@@ -121,4 +146,35 @@ pub fn new_session_id(entropy: &dyn Entropy) -> SessionId {
 /// A new message id of 122 random bits.
 pub fn new_message_id(entropy: &dyn Entropy) -> MessageId {
     MessageId(URL_SAFE_NO_PAD.encode(entropy.bytes()))
+}
+
+/// A new handoff id of 122 random bits.
+pub fn new_handoff_id(entropy: &dyn Entropy) -> HandoffId {
+    HandoffId(URL_SAFE_NO_PAD.encode(entropy.bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_turn_is_read_as_it_is_written() {
+        let key: TurnKey = "s-1_A/12".parse().unwrap();
+        assert_eq!((key.session_id.as_str(), key.turn), ("s-1_A", 12));
+        assert_eq!(key.to_string(), "s-1_A/12");
+        for wrong in [
+            "",
+            "s",
+            "/1",
+            "s/",
+            "s/0",
+            "s/-1",
+            "s/+1",
+            "s/x",
+            "s/1/2",
+            "s/99999999999",
+        ] {
+            assert_eq!(wrong.parse::<TurnKey>(), Err(BadTurn), "{wrong}");
+        }
+    }
 }

@@ -21,7 +21,7 @@ pub enum Chunk {
         /// The id of the answer's message.
         message_id: MessageId,
     },
-    /// One call of the model begins.
+    /// The answer begins, of however many calls of the model.
     StartStep,
     /// A text part begins.
     TextStart {
@@ -50,7 +50,7 @@ pub enum Chunk {
         #[serde(skip_serializing_if = "Option::is_none")]
         title: Option<String>,
     },
-    /// One call of the model is over.
+    /// The answer is over.
     FinishStep,
     /// The answer is whole.
     Finish {
@@ -85,6 +85,33 @@ pub enum Chunk {
     DataLimit {
         /// The limit.
         data: LimitData,
+        /// Not kept in the client's history.
+        transient: True,
+    },
+    /// The conversation's stage has changed.
+    DataStage {
+        /// The new one.
+        data: StageData,
+    },
+    /// The visitor is offered the contact form.
+    DataContactForm {
+        /// Why.
+        data: ContactFormData,
+    },
+    /// A person is to talk to the visitor.
+    DataHandoff {
+        /// How far it is.
+        data: HandoffData,
+    },
+    /// What a visitor has to be told: that this is an AI, what becomes of the data.
+    DataNotice {
+        /// The text.
+        data: NoticeData,
+    },
+    /// A person of the company speaks in the conversation, or types.
+    DataAgent {
+        /// Who.
+        data: AgentData,
         /// Not kept in the client's history.
         transient: True,
     },
@@ -147,6 +174,112 @@ pub struct LimitData {
     pub scope: String,
     /// What the visitor reads.
     pub text: String,
+}
+
+/// Where the conversation is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StageData {
+    /// The stage of the conversation, 1–4.
+    pub stage: i16,
+}
+
+/// The contact form, as the widget needs it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContactFormData {
+    /// Why it is offered.
+    pub reason: ContactReason,
+    /// What the visitor reads above it, when the answer does not say it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+}
+
+/// Why the contact form is offered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ContactReason {
+    /// The conversation leads nowhere.
+    Stall,
+    /// A person is to take over, who needs to know how to reach the visitor.
+    Handoff,
+    /// A limit was reached.
+    Limit,
+    /// The turn failed for good.
+    Failure,
+}
+
+/// A handoff, as the visitor may know it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HandoffData {
+    /// How far it is.
+    pub status: HandoffStatus,
+    /// When the visitor can expect a reply; absent while business hours are unknown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub promise: Option<ReplyPromise>,
+}
+
+/// How far a handoff is. The names are those of `handoff_records.status`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HandoffStatus {
+    /// It is recorded and on its way to people.
+    Pending,
+    /// Everybody has it who should.
+    Delivered,
+    /// Some have it.
+    Degraded,
+    /// It went by e-mail, because every other way failed.
+    Mailed,
+    /// It reached nobody.
+    Dead,
+}
+
+/// When somebody will reply.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplyPromise {
+    /// What the visitor reads.
+    pub text: String,
+    /// The latest time, as RFC 3339.
+    pub by: String,
+}
+
+/// A text that a visitor has to be told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NoticeData {
+    /// What it is about.
+    pub kind: NoticeKind,
+    /// What the visitor reads.
+    pub text: String,
+}
+
+/// What a notice is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NoticeKind {
+    /// What becomes of the visitor's data.
+    Privacy,
+    /// That an AI answers.
+    Ai,
+}
+
+/// A person of the company in the conversation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentData {
+    /// The name that the visitor reads.
+    pub name: String,
+    /// What the person does.
+    pub status: AgentStatus,
+}
+
+/// What a person of the company does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AgentStatus {
+    /// Takes part in the conversation.
+    Joined,
+    /// Types.
+    Typing,
+    /// Has left.
+    Left,
 }
 
 /// The JSON value `true`: parts that carry it are transient.

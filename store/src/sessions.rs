@@ -65,6 +65,17 @@ pub async fn close_by_visitor(conn: &mut PgConnection, session_id: &SessionId) -
     Ok(())
 }
 
+/// Moves a session to the last stage: people take over. A closed session stays closed.
+pub async fn hand_off(conn: &mut PgConnection, session_id: &SessionId) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update sessions set stage = 4, last_activity_at = now() where session_id = $1",
+        session_id.as_str(),
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
 /// What a client that (re)joins a session's stream can be given.
 #[derive(Debug)]
 pub struct StreamTargets {

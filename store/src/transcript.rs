@@ -35,6 +35,8 @@ pub struct TranscriptMessage {
     pub sources: Vec<Source>,
     /// `complete` or `cancelled`.
     pub status: String,
+    /// What the visitor thinks of it.
+    pub rating: Option<String>,
     /// When it was accepted or finished.
     pub created_at: DateTime<Utc>,
 }
@@ -48,6 +50,8 @@ pub struct Transcript {
     pub status: String,
     /// Why it was closed.
     pub termination_type: Option<String>,
+    /// How far the newest handoff is; `None`: there is none.
+    pub handoff: Option<String>,
     /// The oldest turn that is not finished.
     pub active_turn: Option<i32>,
     /// The messages in order, without the answers that were replaced.
@@ -64,11 +68,16 @@ pub async fn read(
         r#"select s.stage, s.status, s.termination_type,
                   (select min(turn) from turns where session_id = $1 and finished_at is null)
                       as active_turn,
+                  (select status from handoff_records where session_id = $1
+                   order by created_at desc, handoff_id limit 1) as handoff,
                   m.message_id as "message_id?", m.turn as "turn?", m.role as "role?", m.author,
                   m.body as "body?", m.sources as "sources?: Json<Vec<Source>>",
-                  m.status as "message_status?", m.created_at as "created_at?"
+                  m.status as "message_status?", m.created_at as "created_at?",
+                  f.rating as "rating?"
            from sessions s
            left join messages m on m.session_id = s.session_id and m.status <> 'superseded'
+           left join feedback f on f.session_id = m.session_id and f.turn = m.turn
+             and m.role = 'assistant'
            where s.session_id = $1
            order by m.turn, m.role desc, m.created_at, m.message_id"#,
         session_id.as_str(),
@@ -81,6 +90,7 @@ pub async fn read(
             stage: row.stage,
             status: row.status,
             termination_type: row.termination_type,
+            handoff: row.handoff,
             active_turn: row.active_turn,
             messages: Vec::new(),
         });
@@ -107,6 +117,7 @@ pub async fn read(
                 body,
                 sources: row.sources.map(|sources| sources.0).unwrap_or_default(),
                 status,
+                rating: row.rating,
                 created_at,
             });
         }

@@ -8,7 +8,8 @@ use sqlx::PgConnection;
 use crate::{
     events,
     ids::{MessageId, SessionId, TurnKey},
-    protocol::{Chunk, ResetData, True},
+    phrases::{Language, Phrase},
+    protocol::{Chunk, ContactFormData, ContactReason, ResetData, True},
 };
 
 /// A turn as somebody who wants to stop it finds it.
@@ -58,32 +59,57 @@ pub const CANCELLED: &str = "cancelled";
 
 /// How a turn ends that no worker has in hand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unattended<'a> {
+pub enum Unattended {
     /// Somebody stopped it.
     Cancelled,
-    /// Its job is dead; the text is what the visitor reads, without internals.
-    Failed(&'a str),
+    /// Its job is dead. The visitor reads so, without internals, and is offered the contact form.
+    Failed,
 }
 
 /// Ends a turn that no worker has in hand: its stream begins and stops under an attempt of its own,
-/// so that frames of a worker that lost the turn are fenced off. A finished turn stays as it is.
+/// so that frames of a worker that lost the turn are fenced off. What its attempts were billed for is
+/// the session's. A finished turn stays as it is.
 ///
 /// Returns whether the turn was ended by this call; then its clients are to be told after the commit.
 pub async fn end_unattended(
     conn: &mut PgConnection,
     key: &TurnKey,
-    how: Unattended<'_>,
+    how: Unattended,
 ) -> sqlx::Result<bool> {
     let status = match how {
         Unattended::Cancelled => "cancelled",
-        Unattended::Failed(_) => "failed",
+        Unattended::Failed => "failed",
     };
     let Some(turn) = sqlx::query!(
-        r#"update turns set status = $3, attempt = attempt + 1, finished_at = now()
-         where session_id = $1 and turn = $2 and finished_at is null
-         returning attempt, answer_id,
-                   exists (select 1 from turn_events where session_id = $1 and turn = $2)
-                       as "earlier_frames!""#,
+        r#"with billed as (
+               select coalesce(sum(input_tokens), 0)::bigint as input,
+                      coalesce(sum(output_tokens), 0)::bigint as output,
+                      coalesce(sum(cache_write_tokens), 0)::bigint as cache_write,
+                      coalesce(sum(cache_read_tokens), 0)::bigint as cache_read,
+                      coalesce(sum(cost_usd), 0) as cost
+               from model_calls where session_id = $1 and turn = $2
+           ), ended as (
+               update turns
+               set status = $3, attempt = attempt + 1, finished_at = now(),
+                   input_tokens = b.input, output_tokens = b.output,
+                   cache_write_tokens = b.cache_write, cache_read_tokens = b.cache_read,
+                   cost_usd = b.cost
+               from billed b
+               where session_id = $1 and turn = $2 and finished_at is null
+               returning attempt, answer_id,
+                         input_tokens + output_tokens + cache_write_tokens + cache_read_tokens as tokens
+           ), session as (
+               update sessions set tokens_used = tokens_used + (select tokens from ended)
+               where session_id = $1 and exists (select 1 from ended where tokens > 0)
+           ), freed as (
+               delete from spend_reservations
+               where session_id = $1 and turn = $2 and exists (select 1 from ended)
+           )
+           select e.attempt, e.answer_id, s.locale,
+                  exists (select 1 from turn_events where session_id = $1 and turn = $2)
+                      as "earlier_frames!"
+           from ended e
+           join sessions s on s.session_id = $1"#,
         key.session_id.as_str(),
         key.turn,
         status,
@@ -106,14 +132,24 @@ pub async fn end_unattended(
             transient: True,
         });
     }
-    chunks.push(match how {
-        Unattended::Cancelled => Chunk::Abort {
+    match how {
+        Unattended::Cancelled => chunks.push(Chunk::Abort {
             reason: CANCELLED.to_owned(),
-        },
-        Unattended::Failed(text) => Chunk::Error {
-            error_text: text.to_owned(),
-        },
-    });
+        }),
+        Unattended::Failed => chunks.extend([
+            Chunk::DataContactForm {
+                data: ContactFormData {
+                    reason: ContactReason::Failure,
+                    text: None,
+                },
+            },
+            Chunk::Error {
+                error_text: Phrase::Failed
+                    .text(Language::of(turn.locale.as_deref()))
+                    .to_owned(),
+            },
+        ]),
+    }
     events::append(conn, &events::number(key, turn.attempt, 1, &chunks)).await?;
     Ok(true)
 }

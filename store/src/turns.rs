@@ -7,18 +7,18 @@
 //! ```
 //! Turns that no worker has in hand end in [`crate::turn_control::end_unattended`].
 
-use std::{collections::HashMap, fmt, time::Duration};
+mod finish;
+
+use std::{collections::HashMap, fmt, ops::AddAssign, time::Duration};
 
 use serde::Deserialize;
 use serde_json::Value;
 use sqlx::{PgConnection, types::Json};
 
+pub use self::finish::{Ending, Finish, LimitReached, finish};
 use crate::{
     checkpoints::{ConversationState, JobLease, Steps},
-    events::{self, NewEvent},
     ids::{MessageId, TurnKey},
-    protocol::FinishReason,
-    transcript::Source,
 };
 
 /// Who said something.
@@ -34,6 +34,11 @@ pub enum Speaker {
 /// A message of the conversation so far.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 pub struct PastMessage {
+    /// Its id.
+    pub id: String,
+    /// The turn that it belongs to. An answer that was asked for again belongs to a later one than its
+    /// question.
+    pub turn: i32,
     /// Who said it.
     pub role: Speaker,
     /// What.
@@ -44,6 +49,8 @@ impl fmt::Debug for PastMessage {
     /// Without the words: they don't belong in a log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PastMessage")
+            .field("id", &self.id)
+            .field("turn", &self.turn)
             .field("role", &self.role)
             .finish_non_exhaustive()
     }
@@ -61,8 +68,10 @@ pub struct Begun {
     /// The newest exchanges before it, the oldest first. Answers that were replaced are left out;
     /// what was said of an answer that the visitor stopped is in.
     pub window: Vec<PastMessage>,
-    /// The stage of the conversation, 1–4.
-    pub stage: i16,
+    /// The conversation's state. Its stage is the session's, which the contact form moves as well.
+    pub state: ConversationState,
+    /// What the session was billed for, in tokens: its finished turns, and earlier attempts of this one.
+    pub tokens_used: i64,
     /// The visitor's language, as BCP 47.
     pub locale: Option<String>,
     /// The page that the visitor is on.
@@ -97,7 +106,8 @@ pub async fn begin_attempt(
 ) -> sqlx::Result<Beginning> {
     // One statement, because the visitor waits for it. The row lock on the job makes the fence hold
     // until the commit. A message that is answered again belongs to an earlier turn than the
-    // answer; the window is what was said before the message.
+    // answer; the window is what was said before the message. A state that can't be read is the
+    // beginning's.
     let row = sqlx::query!(
         r#"with fence as (
                select cancel_requested from queue.jobs
@@ -112,13 +122,19 @@ pub async fn begin_attempt(
                returning t.attempt, t.answer_id, t.message_id, t.created_at, fence.cancel_requested
            )
            select b.attempt, b.answer_id, b.cancel_requested, m.body, s.stage, s.locale, s.page_url,
+                  (select state from checkpoints where session_id = $3) as "state: Json<Value>",
+                  s.tokens_used + (select coalesce(sum(input_tokens + output_tokens
+                                                       + cache_write_tokens + cache_read_tokens), 0)
+                                   from model_calls where session_id = $3 and turn = $4)::bigint
+                      as "tokens_used!",
                   exists (select 1 from turn_events where session_id = $3 and turn = $4)
                       as "earlier_frames!",
                   extract(epoch from clock_timestamp() - b.created_at)::float8 as "age!",
                   (select coalesce(jsonb_object_agg(step, output), '{}')
                    from checkpoint_writes where session_id = $3 and turn = $4)
                       as "steps!: Json<HashMap<String, Value>>",
-                  (select coalesce(json_agg(json_build_object('role', w.role, 'body', w.body)
+                  (select coalesce(json_agg(json_build_object('id', w.message_id, 'turn', w.turn,
+                                                              'role', w.role, 'body', w.body)
                                             order by w.turn, w.role desc, w.created_at), '[]')
                    from messages w
                    where w.session_id = $3 and w.turn < m.turn and w.status <> 'superseded'
@@ -145,12 +161,20 @@ pub async fn begin_attempt(
         .answer_id
         .parse()
         .map_err(|bad| sqlx::Error::Decode(Box::new(bad)))?;
+    let state = row
+        .state
+        .and_then(|state| ConversationState::deserialize(state.0).ok())
+        .unwrap_or_default();
     Ok(Beginning::Begun(Box::new(Begun {
         attempt: row.attempt,
         answer_id,
         message: row.body,
         window: row.window.0,
-        stage: row.stage,
+        state: ConversationState {
+            stage: row.stage,
+            ..state
+        },
+        tokens_used: row.tokens_used,
         locale: row.locale,
         page_url: row.page_url,
         earlier_frames: row.earlier_frames,
@@ -176,6 +200,40 @@ async fn not_begun(conn: &mut PgConnection, key: &TurnKey) -> sqlx::Result<Begin
     })
 }
 
+/// What was said behind turn `after` and before turn `before`, the oldest first, at most `limit`
+/// messages. Answers that were replaced are left out.
+pub async fn said_between(
+    conn: &mut PgConnection,
+    key: &TurnKey,
+    after: i32,
+    before: i32,
+    limit: i64,
+) -> sqlx::Result<Vec<PastMessage>> {
+    let rows = sqlx::query!(
+        r#"select message_id, turn, role = 'user' as "by_visitor!", body
+           from messages
+           where session_id = $1 and turn > $2 and turn < $3 and status <> 'superseded'
+           order by turn, role desc, created_at limit $4"#,
+        key.session_id.as_str(),
+        after,
+        before,
+        limit,
+    )
+    .fetch_all(conn)
+    .await?;
+    let said = rows.into_iter().map(|row| PastMessage {
+        id: row.message_id,
+        turn: row.turn,
+        role: if row.by_visitor {
+            Speaker::User
+        } else {
+            Speaker::Assistant
+        },
+        body: row.body,
+    });
+    Ok(said.collect())
+}
+
 /// What a turn is billed for, in tokens.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TurnUsage {
@@ -196,120 +254,11 @@ impl TurnUsage {
     }
 }
 
-/// How a turn ended in its worker's hands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
-    /// There is an answer.
-    Answered(FinishReason),
-    /// The visitor stopped it; what was said stands.
-    Cancelled,
-}
-
-/// The end of a turn. It has no `Debug`, because it holds the answer.
-#[derive(Clone)]
-pub struct Finish {
-    /// The attempt that ends the turn.
-    pub attempt: i32,
-    /// How it ended.
-    pub ending: Ending,
-    /// The answer's id.
-    pub answer_id: MessageId,
-    /// The answer; empty: nothing was said, and no message is kept.
-    pub text: String,
-    /// What it cites.
-    pub sources: Vec<Source>,
-    /// The model that answered, as the provider names it.
-    pub model: Option<String>,
-    /// What all attempts together are billed for.
-    pub usage: TurnUsage,
-    /// How long ago the first text came.
-    pub since_first_token: Option<Duration>,
-    /// The conversation's state from now on.
-    pub state: ConversationState,
-    /// The last frames of the turn's stream.
-    pub tail: Vec<NewEvent>,
-}
-
-impl FinishReason {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Stop => "stop",
-            Self::Length => "length",
-            Self::ContentFilter => "content-filter",
-            Self::Error => "error",
-            Self::Other => "other",
-        }
+impl AddAssign for TurnUsage {
+    fn add_assign(&mut self, other: Self) {
+        self.input += other.input;
+        self.output += other.output;
+        self.cache_write += other.cache_write;
+        self.cache_read += other.cache_read;
     }
-}
-
-/// Finishes a turn in the transaction that ends its job, before the job: one that ends while its turn
-/// is unfinished ends the turn as well. Returns false when the lease was lost or the turn is not this
-/// attempt's any more: then the caller rolls back.
-pub async fn finish(
-    conn: &mut PgConnection,
-    lease: JobLease,
-    key: &TurnKey,
-    finish: &Finish,
-) -> sqlx::Result<bool> {
-    let (status, reason, message_status) = match finish.ending {
-        Ending::Answered(reason) => ("answered", Some(reason.as_str()), "complete"),
-        Ending::Cancelled => ("cancelled", None, "cancelled"),
-    };
-    // The first token's time is told as an age, so that all times are the database's.
-    let finished = sqlx::query_scalar!(
-        r#"with fence as (
-               select 1 from queue.jobs
-               where id = $16 and lease = $17 and state = 'running'
-               for update
-           ), finished as (
-               update turns
-               set status = $4, finish_reason = $5, model = $6, input_tokens = $7,
-                   output_tokens = $8, cache_write_tokens = $9, cache_read_tokens = $10,
-                   first_token_at = now() - make_interval(secs => $11), finished_at = now()
-               from fence
-               where session_id = $1 and turn = $2 and attempt = $3 and finished_at is null
-               returning answer_id
-           ), message as (
-               insert into messages (session_id, message_id, turn, role, body, sources, status)
-               select $1, answer_id, $2, 'assistant', $12, $13, $14 from finished where $12 <> ''
-           ), session as (
-               update sessions
-               set tokens_used = tokens_used + $7 + $8 + $9 + $10, last_activity_at = now()
-               where session_id = $1 and exists (select 1 from finished)
-           ), checkpoint as (
-               insert into checkpoints (session_id, turn, state)
-               select $1, $2, $15 from finished
-               on conflict on constraint checkpoints_pkey do update
-               set turn = excluded.turn, state = excluded.state, updated_at = now()
-               where checkpoints.turn < excluded.turn
-           ), step as (
-               insert into checkpoint_writes (session_id, turn, attempt, step, output)
-               select $1, $2, $3, 'answered', jsonb_build_object('status', $4::text) from finished
-               on conflict on constraint checkpoint_writes_pkey do nothing
-           )
-           select exists (select 1 from finished) as "is!""#,
-        key.session_id.as_str(),
-        key.turn,
-        finish.attempt,
-        status,
-        reason,
-        finish.model,
-        finish.usage.input,
-        finish.usage.output,
-        finish.usage.cache_write,
-        finish.usage.cache_read,
-        finish.since_first_token.map(|since| since.as_secs_f64()),
-        finish.text,
-        Json(&finish.sources) as _,
-        message_status,
-        Json(&finish.state) as _,
-        lease.job_id,
-        lease.lease,
-    )
-    .fetch_one(&mut *conn)
-    .await?;
-    if finished {
-        events::append(conn, &finish.tail).await?;
-    }
-    Ok(finished)
 }

@@ -2,11 +2,14 @@
 //! away, providers that fail, visitors who mean no good. Real processes, a real Postgres.
 
 mod api;
+mod budget;
+mod fallback;
 mod hostile_input;
 mod idempotency;
 mod notify;
 mod postgres;
 mod providers;
 mod sleep;
+mod steps;
 mod stop;
 mod worker;

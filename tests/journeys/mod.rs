@@ -2,6 +2,10 @@
 
 mod answer;
 mod browser;
+mod canary;
+mod conversation;
 mod dev;
+mod replay;
 mod sdk_clients;
+mod silent;
 mod trace;

@@ -16,7 +16,12 @@ pub(crate) mod stillness;
 pub(crate) mod tools;
 pub(crate) mod wire;
 
-use std::{fs, sync::Arc, time::Duration};
+use std::{
+    fs,
+    process::{Output, Stdio},
+    sync::Arc,
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use reqwest::Client;
@@ -147,6 +152,8 @@ impl TestSystem {
                 "RAG_RELEVANCE_THRESHOLD",
                 &openai::RELEVANCE_THRESHOLD.to_string(),
             ),
+            // The limit has tests of its own; in others a conversation may be long.
+            ("MAX_TOKENS_PER_SESSION", "1000000"),
             ("RUST_LOG", "info"),
             ("LOG_FORMAT", "text"),
         ] {
@@ -246,6 +253,21 @@ impl TestSystem {
             .expect("the index takes too long")
             .unwrap();
         assert!(status.success(), "{}", process.log());
+    }
+
+    /// Runs a command to its end.
+    pub(crate) async fn run(&self, arguments: &[&str]) -> Output {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_growth-chat"));
+        command
+            .args(arguments)
+            .env_clear()
+            .envs(self.environment.iter().cloned())
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
+        tokio::time::timeout(PATIENCE, command.output())
+            .await
+            .expect("the command takes too long")
+            .unwrap()
     }
 
     fn program(&self, name: &str, arguments: &[&str]) -> Program {

@@ -4,11 +4,29 @@
 //! Each `read` notes every problem by the variable's name and never its value; it gives `None` when
 //! a value that must be there is missing. Secrets are [`SecretString`]s, which `Debug` hides.
 
+mod conversation;
+mod links;
+mod notice;
+mod spend;
+
 use std::time::Duration;
 
 use secrecy::SecretString;
 use store::{knowledge::KnowledgeTable, settings::Settings};
 use url::Url;
+
+pub use self::{
+    conversation::ConversationConfig,
+    links::LinkHosts,
+    notice::NoticeConfig,
+    spend::{CostCapAction, SpendConfig},
+};
+
+/// A current small model: quick to its first token, which a visitor waits for.
+const DEFAULT_MODEL: &str = "claude-haiku-4-5";
+
+/// How much nearer than a passage a case study is by default before it is told of unasked (seed 000).
+const PROACTIVE_MARGIN: f64 = 0.10;
 
 /// The language model.
 #[derive(Debug, Clone)]
@@ -19,9 +37,11 @@ pub struct ModelConfig {
     pub base_url: String,
     /// `LLM_MODEL`.
     pub model: String,
+    /// `LLM_FALLBACK_MODEL`: asked when the model is overloaded, fails or does not begin in time.
+    pub fallback_model: Option<String>,
     /// `LLM_MAX_OUTPUT_TOKENS`: the most tokens of one answer.
     pub max_output_tokens: u32,
-    /// `LLM_STREAM_TIMEOUT_MS`: the longest wait for the first token.
+    /// `LLM_STREAM_TIMEOUT_MS`: the longest wait for the first token, of the fallback as well.
     pub stream_timeout: Duration,
 }
 
@@ -30,8 +50,8 @@ impl ModelConfig {
     pub fn read(settings: &mut Settings) -> Option<Self> {
         let api_key = settings.secret("ANTHROPIC_API_KEY", "the Anthropic API key");
         let base_url = base_url(settings, "ANTHROPIC_BASE_URL", "https://api.anthropic.com");
-        // A current small model: quick to its first token, which a visitor waits for.
-        let model = name(settings, "LLM_MODEL", "claude-haiku-4-5");
+        let model = name(settings, "LLM_MODEL", DEFAULT_MODEL);
+        let fallback_model = fallback(settings, &model);
         let max_output_tokens = settings.with_default(
             "LLM_MAX_OUTPUT_TOKENS",
             1_024,
@@ -48,6 +68,7 @@ impl ModelConfig {
             api_key: api_key?,
             base_url,
             model,
+            fallback_model,
             max_output_tokens,
             stream_timeout: Duration::from_millis(stream_timeout),
         })
@@ -94,6 +115,9 @@ pub struct KnowledgeConfig {
     /// `RAG_RELEVANCE_THRESHOLD`: the least cosine similarity of a passage, 0 to 1. It has no
     /// default, because it is right for one model and one corpus only (EC-05, seed 000).
     pub relevance_threshold: f64,
+    /// `RAG_PROACTIVE_THRESHOLD`: the least cosine similarity of a case study that is told of unasked
+    /// (FR-18, seed 000), 0 to 1. By default 0.10 more than the relevance threshold.
+    pub proactive_threshold: f64,
     /// `RAG_TOP_K`: the most passages of a search.
     pub top_k: u16,
     /// `RAG_HNSW_EF_SEARCH`: how many neighbours the index looks at, its recall against its time.
@@ -118,6 +142,12 @@ impl KnowledgeConfig {
             );
             threshold = None;
         }
+        let proactive_threshold = settings.with_default(
+            "RAG_PROACTIVE_THRESHOLD",
+            (threshold.unwrap_or(1.0) + PROACTIVE_MARGIN).min(1.0),
+            "a cosine similarity from 0 to 1",
+            |threshold| (0.0..=1.0).contains(threshold),
+        );
         let top_k = settings.with_default("RAG_TOP_K", 5, "a number from 1 to 100", |top_k| {
             (1..=100).contains(top_k)
         });
@@ -146,42 +176,12 @@ impl KnowledgeConfig {
             .unwrap_or_default();
         Some(Self {
             relevance_threshold: threshold?,
+            proactive_threshold,
             top_k,
             ef_search,
             chunk_size,
             chunk_overlap,
             table,
-        })
-    }
-}
-
-/// The limits of a conversation.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConversationConfig {
-    /// `CONTEXT_WINDOW_TURNS`: how many of the newest exchanges the model sees (EC-13, seed 000).
-    pub context_window_turns: u16,
-    /// `MAX_TOKENS_PER_SESSION`: what a session may be billed for, all in all (EC-12, seed 000).
-    pub max_tokens_per_session: u64,
-}
-
-impl ConversationConfig {
-    /// Reads the conversation's variables.
-    pub fn read(settings: &mut Settings) -> Option<Self> {
-        let context_window_turns = settings.with_default(
-            "CONTEXT_WINDOW_TURNS",
-            10,
-            "a number of exchanges from 1 to 1000",
-            |turns| (1..=1_000).contains(turns),
-        );
-        let max_tokens_per_session = settings.with_default(
-            "MAX_TOKENS_PER_SESSION",
-            16_000,
-            "a number of tokens from 1 to 1000000000",
-            |tokens| (1..=1_000_000_000).contains(tokens),
-        );
-        Some(Self {
-            context_window_turns,
-            max_tokens_per_session,
         })
     }
 }
@@ -204,19 +204,36 @@ fn base_url(settings: &mut Settings, variable: &str, default: &str) -> String {
     url.as_str().trim_end_matches('/').to_owned()
 }
 
-/// A model's name, as a provider writes it.
+const NAME_RULE: &str = "1 to 128 letters, digits and '-', '_', '.', ':', '/', '@'";
+
+/// Whether it may be a model's name, as a provider writes it.
+fn is_name(name: &str) -> bool {
+    name.len() <= 128
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/@".contains(&byte))
+}
+
+/// A model's name.
 fn name(settings: &mut Settings, variable: &str, default: &str) -> String {
-    settings.with_default(
-        variable,
-        default.to_owned(),
-        "1 to 128 letters, digits and '-', '_', '.', ':', '/', '@'",
-        |name| {
-            name.len() <= 128
-                && name
-                    .bytes()
-                    .all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/@".contains(&byte))
-        },
-    )
+    settings.with_default(variable, default.to_owned(), NAME_RULE, |name| {
+        is_name(name)
+    })
+}
+
+/// The model that is asked when `model` fails.
+fn fallback(settings: &mut Settings, model: &str) -> Option<String> {
+    const VARIABLE: &str = "LLM_FALLBACK_MODEL";
+    let fallback: String = settings.optional(VARIABLE, NAME_RULE)?;
+    if !is_name(&fallback) {
+        settings.problem(VARIABLE, format!("is out of range: {NAME_RULE}"));
+        return None;
+    }
+    if fallback == model {
+        settings.problem(VARIABLE, "is LLM_MODEL: another model is needed, or none");
+        return None;
+    }
+    Some(fallback)
 }
 
 #[cfg(test)]

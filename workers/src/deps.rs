@@ -1,12 +1,22 @@
 //! What a process that works is put together from.
 
+use std::{sync::Arc, time::Duration};
+
 use jobs::{Runtime, catalog::TurnProcess};
-use store::{bus::Bus, db::Database, settings::Settings};
+use store::{bus::Bus, db::Database, expiry, ids::SystemEntropy, settings::Settings};
 
 use crate::{
+    budget::Budget,
     clients::{anthropic::Anthropic, embeddings::Embedder, http_client},
-    config::{ConversationConfig, EmbeddingsConfig, KnowledgeConfig, ModelConfig},
-    handlers::{index_document, turn_process::turn_process},
+    config::{
+        ConversationConfig, EmbeddingsConfig, KnowledgeConfig, LinkHosts, ModelConfig, NoticeConfig,
+        SpendConfig,
+    },
+    handlers::{
+        index_document,
+        session_sweep::{self, SweepDeps},
+        turn_process::turn_process,
+    },
     knowledge::KnowledgeDeps,
     turn::{EventWriter, TurnDeps},
 };
@@ -22,6 +32,14 @@ pub struct WorkerConfig {
     pub knowledge: KnowledgeConfig,
     /// The limits of a conversation.
     pub conversation: ConversationConfig,
+    /// The money.
+    pub spend: SpendConfig,
+    /// Where links of answers may lead, besides what the knowledge names.
+    pub links: LinkHosts,
+    /// What every visitor is told.
+    pub notice: NoticeConfig,
+    /// `SESSION_TTL_HOURS`: after how long without a message a session is closed.
+    pub session_ttl: Duration,
 }
 
 impl WorkerConfig {
@@ -31,11 +49,19 @@ impl WorkerConfig {
         let embeddings = EmbeddingsConfig::read(settings);
         let knowledge = KnowledgeConfig::read(settings);
         let conversation = ConversationConfig::read(settings);
+        let spend = SpendConfig::read(settings);
+        let links = LinkHosts::read(settings);
+        let notice = NoticeConfig::read(settings);
+        let session_ttl = expiry::read_ttl(settings);
         Some(Self {
             model: model?,
             embeddings: embeddings?,
             knowledge: knowledge?,
             conversation: conversation?,
+            spend: spend?,
+            links: links?,
+            notice,
+            session_ttl,
         })
     }
 }
@@ -47,6 +73,10 @@ pub struct Deps {
     pub turn: TurnDeps,
     /// For indexing. Its [`KnowledgeDeps::prepare`] is to be called before anything is searched.
     pub knowledge: KnowledgeDeps,
+    /// What the model may cost.
+    pub budget: Budget,
+    /// For closing idle sessions.
+    pub sweep: SweepDeps,
     /// Writes the frames of the turns, while its `run` runs: longer than the handlers.
     pub events: EventWriter,
 }
@@ -61,7 +91,13 @@ impl Deps {
             embedder: Embedder::new(config.embeddings, http.clone()),
             config: config.knowledge,
         };
+        let budget = Budget::new(config.spend, &config.model, pool.clone());
         let events = EventWriter::new(pool.clone(), bus.clone());
+        let sweep = SweepDeps {
+            pool: pool.clone(),
+            bus: bus.clone(),
+            ttl: config.session_ttl,
+        };
         let turn = TurnDeps {
             pool,
             bus,
@@ -69,12 +105,18 @@ impl Deps {
             model_name: config.model.model.clone(),
             max_output_tokens: config.model.max_output_tokens,
             model: Anthropic::new(config.model, http),
-            window: config.conversation.context_window_turns,
+            conversation: config.conversation,
+            budget: budget.clone(),
+            links: config.links,
+            notice: config.notice,
+            entropy: Arc::new(SystemEntropy),
             knowledge: knowledge.clone(),
         };
         Ok(Self {
             turn,
             knowledge,
+            budget,
+            sweep,
             events,
         })
     }
@@ -85,5 +127,6 @@ impl Deps {
 pub fn register(runtime: Runtime, deps: &Deps) -> Runtime {
     let turn = deps.turn.clone();
     let runtime = index_document::register(runtime, &deps.knowledge);
+    let runtime = session_sweep::register(runtime, &deps.sweep);
     runtime.register(move |job: TurnProcess, context| turn_process(turn.clone(), job, context))
 }

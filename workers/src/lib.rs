@@ -3,11 +3,14 @@
 //! A process that works reads a [`WorkerConfig`], builds [`Deps`] from it, and has [`register`] tell
 //! the queue which handler runs what. It also runs [`Deps::events`] for as long as handlers run.
 
+pub mod budget;
 pub mod clients;
 pub mod config;
+pub mod conversation;
 mod deps;
 pub mod handlers;
 pub mod knowledge;
+pub mod prices;
 pub mod turn;
 
 pub use deps::{Deps, WorkerConfig, register};

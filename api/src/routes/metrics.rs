@@ -7,16 +7,19 @@ use axum::{
 };
 use jobs::QueueFigures;
 use metrics_exporter_prometheus::PrometheusHandle;
+use store::spend::SpendFigures;
 
 /// What a scrape is answered from.
 #[derive(Debug, Clone)]
 pub(crate) struct Figures {
     pub(crate) recorder: PrometheusHandle,
     pub(crate) queues: QueueFigures,
+    pub(crate) spend: SpendFigures,
 }
 
 pub(crate) async fn get(StateOf(figures): StateOf<Figures>) -> Response {
-    figures.queues.refresh().await;
+    // Each waits for the database for a while at most: both at once.
+    tokio::join!(figures.queues.refresh(), figures.spend.refresh());
     (
         [(
             header::CONTENT_TYPE,

@@ -38,6 +38,9 @@ pub(crate) struct SessionView {
     status: String,
     /// Why it was closed.
     termination_type: Option<String>,
+    /// How far the newest handoff is: `pending`, `delivered`, `degraded`, `mailed` or `dead`; `null`:
+    /// there is none.
+    handoff: Option<String>,
     /// The person who has taken over the conversation.
     agent: Option<String>,
 }
@@ -91,6 +94,9 @@ pub(crate) struct UiMetadata {
     created_at: DateTime<Utc>,
     /// `complete` or `cancelled`.
     status: String,
+    /// What the visitor thinks of it: `up` or `down`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rating: Option<String>,
 }
 
 /// The transcript
@@ -136,6 +142,7 @@ fn show(id: String, found: Transcript) -> SessionTranscript {
             stage: found.stage,
             status: found.status,
             termination_type: found.termination_type,
+            handoff: found.handoff,
             agent: None,
         },
         messages: found.messages.into_iter().map(show_message).collect(),
@@ -167,6 +174,7 @@ fn show_message(message: TranscriptMessage) -> UiMessage {
             author,
             created_at: message.created_at,
             status: message.status,
+            rating: message.rating,
         },
     }
 }

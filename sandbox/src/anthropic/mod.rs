@@ -6,9 +6,12 @@
 //!                             └── Reply: scripted, or composed from the request's search results
 //!                                   └── plan of frames ── streamed at its pace, cut, stalled, …
 //! ```
-//! A test scripts replies in order ([`Anthropic::push`]) or for messages that contain a marker
-//! ([`Anthropic::on`]), and reads in the [`OutsideWorld`] what was received and who hung up when.
+//! A test scripts replies in order ([`Anthropic::push`]), for messages that contain a marker
+//! ([`Anthropic::on`], [`Anthropic::in_turn`]) or for summaries ([`Anthropic::on_summary`]), and reads
+//! in the [`OutsideWorld`] what was received and who hung up when. Without a script the model behaves
+//! sensibly: it answers from the search results, and calls the tools that it is offered.
 
+mod behave;
 mod compose;
 mod reply;
 mod request;
@@ -37,6 +40,15 @@ use crate::{
 /// The largest request, in bytes: 32 MB as documented.
 const LARGEST_REQUEST: usize = 32 * 1024 * 1024;
 
+/// How messages with a marker are answered.
+#[derive(Debug)]
+enum Marked {
+    /// Always so.
+    Always(Reply),
+    /// One after the other; then as if there were no marker.
+    InTurn(VecDeque<Reply>),
+}
+
 /// The stand-in, served until it is dropped.
 #[derive(Debug)]
 pub struct Anthropic {
@@ -53,7 +65,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Script {
     next: VecDeque<Reply>,
-    marked: Vec<(String, Reply)>,
+    marked: Vec<(String, Marked)>,
+    summary: Option<Reply>,
     pace: Pace,
 }
 
@@ -85,9 +98,25 @@ impl Anthropic {
     /// Every request whose last question contains `marker` is answered so, from now on; it goes
     /// before what was pushed. A marker that is set again is changed.
     pub fn on(&self, marker: &str, reply: Reply) {
+        self.mark(marker, Marked::Always(reply));
+    }
+
+    /// The requests whose last question contains `marker` are answered so, one after the other: the
+    /// calls that one turn makes, for example. Afterwards they are answered as without the marker.
+    pub fn in_turn(&self, marker: &str, replies: impl IntoIterator<Item = Reply>) {
+        self.mark(marker, Marked::InTurn(replies.into_iter().collect()));
+    }
+
+    fn mark(&self, marker: &str, replies: Marked) {
         let mut script = self.state.script.lock();
         script.marked.retain(|(known, _)| known != marker);
-        script.marked.push((marker.to_owned(), reply));
+        script.marked.push((marker.to_owned(), replies));
+    }
+
+    /// Every request for a summary of a conversation is answered so, from now on. Nothing else that
+    /// was scripted is for them.
+    pub fn on_summary(&self, reply: Reply) {
+        self.state.script.lock().summary = Some(reply);
     }
 
     /// How fast a reply without a pace of its own comes. At first: at once.
@@ -101,18 +130,30 @@ impl Anthropic {
     }
 }
 
+impl Script {
+    /// The reply for the first marker that the question has.
+    fn marked(&mut self, question: &str) -> Option<Reply> {
+        self.marked
+            .iter_mut()
+            .filter(|(marker, _)| question.contains(marker.as_str()))
+            .find_map(|(_, marked)| match marked {
+                Marked::Always(reply) => Some(reply.clone()),
+                Marked::InTurn(replies) => replies.pop_front(),
+            })
+    }
+}
+
 impl Shared {
     fn reply_to(&self, request: &Request) -> (Reply, Pace) {
         let mut script = self.script.lock();
-        let question = request.question();
-        let marked = script
-            .marked
-            .iter()
-            .find(|(marker, _)| question.contains(marker.as_str()))
-            .map(|(_, reply)| reply.clone());
-        let reply = marked
-            .or_else(|| script.next.pop_front())
-            .unwrap_or_default();
+        let reply = if behave::is_summary(request) {
+            script.summary.clone().unwrap_or_default()
+        } else {
+            let marked = script.marked(request.question());
+            marked
+                .or_else(|| script.next.pop_front())
+                .unwrap_or_default()
+        };
         let pace = reply.pace.unwrap_or(script.pace);
         (reply, pace)
     }

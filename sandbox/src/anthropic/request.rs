@@ -41,6 +41,13 @@ pub(crate) struct Request {
     /// The request's length, for the usage.
     pub(crate) bytes: usize,
     question: String,
+    /// The instructions.
+    pub(crate) system: String,
+    /// The tools that may be called now.
+    pub(crate) tools: Vec<String>,
+    /// Whether the model has said something to the question already: a tool's result or a pause
+    /// comes back.
+    pub(crate) has_begun: bool,
     /// All of the request, in order: a citation's index counts over all of them.
     search_results: Vec<SearchResult>,
     /// The first search result that came with the question or after it.
@@ -94,6 +101,9 @@ impl Request {
             stream,
             bytes: body.len(),
             question: String::new(),
+            system: system_text(&fields),
+            tools: callable_tools(&fields),
+            has_begun: false,
             search_results: Vec::new(),
             relevant_from: 0,
         };
@@ -126,9 +136,13 @@ impl Request {
             ));
         }
         let mut called_tools = HashSet::new();
+        let mut unanswered = Vec::new();
         for (number, message) in messages.iter().enumerate() {
             let path = format!("messages.{number}.");
             let message = object(message, &path)?;
+            let answered = ids(message, "tool_result", "tool_use_id");
+            check_answered(&unanswered, &answered, &path)?;
+            unanswered = ids(message, "tool_use", "id");
             let role = string(message, "role", &path)?;
             if role != "user" && role != "assistant" {
                 return Err(ApiError::invalid(format!(
@@ -161,8 +175,15 @@ impl Request {
             if role == "user" && !said.trim().is_empty() {
                 self.question = said;
                 self.relevant_from = results_before;
+                self.has_begun = false;
+            } else {
+                self.has_begun = true;
+            }
+            if role == "assistant" && number + 1 == messages.len() {
+                check_continuable(message)?;
             }
         }
+        check_answered(&unanswered, &[], "messages.")?;
         let citable: HashSet<bool> = self.search_results.iter().map(|it| it.citable).collect();
         if citable.len() > 1 {
             return Err(ApiError::invalid(
@@ -212,6 +233,41 @@ impl Request {
         }
         Ok(said.join("\n"))
     }
+}
+
+/// The ids in a message's blocks of a type.
+fn ids<'m>(message: &'m Map<String, Value>, kind: &str, field: &str) -> Vec<&'m str> {
+    let blocks = message.get("content").and_then(Value::as_array);
+    let of_kind = blocks
+        .into_iter()
+        .flatten()
+        .filter(|block| block["type"] == kind);
+    of_kind.filter_map(|block| block[field].as_str()).collect()
+}
+
+/// Every call of a tool is answered by the next message.
+fn check_answered(called: &[&str], answered: &[&str], path: &str) -> Result<(), ApiError> {
+    match called.iter().find(|id| !answered.contains(id)) {
+        None => Ok(()),
+        Some(id) => Err(ApiError::invalid(format!(
+            "{path} `tool_use` ids were found without `tool_result` blocks immediately after: {id}"
+        ))),
+    }
+}
+
+/// An answer that is to be continued ends with a word.
+fn check_continuable(message: &Map<String, Value>) -> Result<(), ApiError> {
+    let text = match message.get("content") {
+        Some(Value::String(text)) => Some(text.as_str()),
+        Some(Value::Array(blocks)) => blocks.last().and_then(|block| block["text"].as_str()),
+        _ => None,
+    };
+    if text.is_some_and(|text| text.ends_with(char::is_whitespace)) {
+        return Err(ApiError::invalid(
+            "messages: final assistant content cannot end with trailing whitespace",
+        ));
+    }
+    Ok(())
 }
 
 fn search_result(block: &Map<String, Value>, path: &str) -> Result<SearchResult, ApiError> {
@@ -274,6 +330,31 @@ fn check_system(fields: &Map<String, Value>) -> Result<(), ApiError> {
     }
 }
 
+/// The instructions as one text.
+fn system_text(fields: &Map<String, Value>) -> String {
+    match fields.get("system") {
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Array(blocks)) => {
+            let texts = blocks.iter().filter_map(|block| block["text"].as_str());
+            texts.collect::<Vec<_>>().join("\n")
+        }
+        _ => String::new(),
+    }
+}
+
+/// The names of the tools, if the model may choose to call them.
+fn callable_tools(fields: &Map<String, Value>) -> Vec<String> {
+    let choice = fields.get("tool_choice");
+    if choice.is_some_and(|choice| choice["type"] == "none") {
+        return Vec::new();
+    }
+    let tools = fields.get("tools").and_then(Value::as_array);
+    let names = tools.into_iter().flatten();
+    names
+        .filter_map(|tool| Some(tool["name"].as_str()?.to_owned()))
+        .collect()
+}
+
 fn check_tools(fields: &Map<String, Value>) -> Result<(), ApiError> {
     if !fields.contains_key("tools") {
         return Ok(());
@@ -329,139 +410,4 @@ fn string(fields: &Map<String, Value>, name: &str, path: &str) -> Result<String,
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn parse(value: &Value) -> Result<Request, ApiError> {
-        Request::parse(value.to_string().as_bytes())
-    }
-
-    fn with(name: &str, value: Value) -> Value {
-        let mut request = json!({
-            "model": "m",
-            "max_tokens": 10,
-            "messages": [{"role": "user", "content": "hello"}],
-        });
-        request[name] = value;
-        request
-    }
-
-    fn passage(title: &str, citable: bool) -> Value {
-        json!({
-            "type": "search_result",
-            "source": "/x",
-            "title": title,
-            "content": [{"type": "text", "text": "passage"}],
-            "citations": {"enabled": citable},
-        })
-    }
-
-    #[test]
-    fn what_the_service_refuses_is_refused_by_name() {
-        let said = |content: Value| json!([{"role": "user", "content": content}]);
-        for (request, complaint) in [
-            (with("max_tokens", json!(0)), "max_tokens"),
-            (with("max_tokens", json!("many")), "max_tokens"),
-            (with("model", Value::Null), "model"),
-            (with("prompt", json!("x")), "prompt: Extra inputs"),
-            (with("temperature", json!(1.5)), "temperature"),
-            (with("stream", json!("yes")), "stream"),
-            (with("messages", json!([])), "messages"),
-            (
-                with("messages", json!([{"role": "system", "content": "x"}])),
-                "role",
-            ),
-            (
-                with("messages", json!([{"role": "assistant", "content": "x"}])),
-                "first message",
-            ),
-            (with("messages", said(json!(""))), "messages.0.content"),
-            (with("messages", said(json!([]))), "messages.0.content"),
-            (
-                with("messages", said(json!([{"type": "text", "text": " "}]))),
-                "messages.0.content.0.text",
-            ),
-            (
-                with("messages", said(json!([{"type": "video"}]))),
-                "'video'",
-            ),
-            (
-                with(
-                    "messages",
-                    said(json!([{"type": "tool_result", "tool_use_id": "t1"}])),
-                ),
-                "tool_use_id",
-            ),
-            (
-                with(
-                    "messages",
-                    said(json!([passage("a", true), passage("b", false)])),
-                ),
-                "all or none",
-            ),
-            (
-                with("system", json!([{"type": "text", "text": ""}])),
-                "system.0.text",
-            ),
-            (
-                with("tools", json!([{"name": "a b", "input_schema": {}}])),
-                "tools.0.name",
-            ),
-            (
-                with("tools", json!([{"name": "a"}])),
-                "tools.0.input_schema",
-            ),
-        ] {
-            let error = parse(&request).unwrap_err();
-            assert!(
-                error.message.contains(complaint),
-                "{complaint}: {}",
-                error.message
-            );
-            assert_eq!(error.kind, "invalid_request_error");
-        }
-        assert!(Request::parse(b"{").is_err());
-        assert!(Request::parse(b"[]").is_err());
-    }
-
-    #[test]
-    fn search_results_are_numbered_over_the_request_and_those_of_the_last_question_are_relevant() {
-        let request = parse(&with(
-            "messages",
-            json!([
-                {"role": "user", "content": [passage("old", true), {"type": "text", "text": "first?"}]},
-                {"role": "assistant", "content": [{"type": "tool_use", "id": "t1", "name": "find", "input": {}}]},
-                {"role": "user", "content": [
-                    {"type": "text", "text": "second?"},
-                    {"type": "tool_result", "tool_use_id": "t1", "content": [passage("new", true)]},
-                ]},
-            ]),
-        ))
-        .unwrap();
-        assert_eq!(request.question(), "second?");
-        let relevant: Vec<_> = request
-            .relevant_results()
-            .map(|(index, result)| (index, result.title.as_str()))
-            .collect();
-        assert_eq!(relevant, [(1, "new")]);
-    }
-
-    #[test]
-    fn a_tool_result_belongs_to_the_question_before_it() {
-        let request = parse(&with(
-            "messages",
-            json!([
-                {"role": "user", "content": "what?"},
-                {"role": "assistant", "content": [{"type": "tool_use", "id": "t1", "name": "find", "input": {}}]},
-                {"role": "user", "content": [
-                    {"type": "tool_result", "tool_use_id": "t1", "content": [passage("found", true)]},
-                ]},
-            ]),
-        ))
-        .unwrap();
-        assert_eq!(request.question(), "what?");
-        assert_eq!(request.relevant_results().count(), 1);
-    }
-}
+mod tests;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures::Stream;
 use serde_json::{Value, json};
 
-use super::{ApiError, Content, Pace, Reply, Trouble, compose::compose, request::Request};
+use super::{ApiError, Content, Pace, Reply, Trouble, behave::behave, request::Request};
 use crate::outside::{Outcome, Recording};
 
 /// A message that is about to be sent.
@@ -25,7 +25,7 @@ pub(super) struct Message {
 
 impl Message {
     pub(super) fn new(request_id: &str, request: &Request, reply: &Reply) -> Self {
-        let content = reply.content.clone().unwrap_or_else(|| compose(request));
+        let content = reply.content.clone().unwrap_or_else(|| behave(request));
         let citations = content
             .iter()
             .map(|block| citations(block, request))

@@ -17,16 +17,19 @@
 
 mod chunks;
 mod documents;
+mod lexical;
 mod search;
 mod table;
+mod terms;
 
 pub use chunks::{ChunkEmbedding, ChunkToStore, StoredChunk, replace_chunks, stored_chunks};
 pub use documents::{
     DocumentKind, IndexProfile, NewDocument, Staged, StagedDocument, document_id, load_document,
     remove_vanished, stage_document, staged_sources,
 };
-pub use search::{FoundChunk, Search, search};
-pub use table::{BadTableName, KnowledgeTable, MAX_DIMENSIONS, ensure_table};
+pub use search::{Candidate, Search, search};
+pub use table::{BadTableName, Contents, KnowledgeTable, MAX_DIMENSIONS, contents, ensure_table};
+pub use terms::{refresh_terms, refresh_terms_if_stale};
 
 /// The knowledge base could not be read or changed.
 #[derive(Debug, thiserror::Error)]

@@ -36,6 +36,7 @@ fn everything_but_the_keys_and_the_threshold_has_a_default() {
     let model = read(ModelConfig::read, MODEL).unwrap();
     assert_eq!(model.base_url, "https://api.anthropic.com");
     assert_eq!(model.model, "claude-haiku-4-5");
+    assert_eq!(model.fallback_model, None);
     assert_eq!(model.max_output_tokens, 1_024);
     assert_eq!(model.stream_timeout, Duration::from_secs(8));
     let embeddings = read(EmbeddingsConfig::read, EMBEDDINGS).unwrap();
@@ -46,6 +47,7 @@ fn everything_but_the_keys_and_the_threshold_has_a_default() {
         read(KnowledgeConfig::read, KNOWLEDGE).unwrap(),
         KnowledgeConfig {
             relevance_threshold: 0.7,
+            proactive_threshold: 0.7 + 0.10,
             top_k: 5,
             ef_search: 40,
             chunk_size: 512,
@@ -58,6 +60,8 @@ fn everything_but_the_keys_and_the_threshold_has_a_default() {
         ConversationConfig {
             context_window_turns: 10,
             max_tokens_per_session: 16_000,
+            max_tool_calls_per_turn: 1,
+            stall_turn_threshold: 6,
         }
     );
 }
@@ -83,6 +87,7 @@ fn what_must_be_there_is_asked_for_by_name() {
 fn every_value_out_of_range_is_refused_by_name() {
     for (name, values) in [
         ("LLM_MODEL", &["two words"][..]),
+        ("LLM_FALLBACK_MODEL", &["two words", "claude-haiku-4-5"]),
         ("LLM_MAX_OUTPUT_TOKENS", &["0", "-1", "64001", "many"]),
         ("LLM_STREAM_TIMEOUT_MS", &["0", "99", "120001"]),
         (
@@ -111,7 +116,8 @@ fn every_value_out_of_range_is_refused_by_name() {
         );
     }
     for (name, values) in [
-        ("RAG_TOP_K", &["0", "101"][..]),
+        ("RAG_PROACTIVE_THRESHOLD", &["-0.1", "1.1", "x"][..]),
+        ("RAG_TOP_K", &["0", "101"]),
         ("RAG_HNSW_EF_SEARCH", &["0", "1001"]),
         ("CHUNK_SIZE", &["0", "31", "4097"]),
         ("CHUNK_OVERLAP", &["512", "-1"]),
@@ -140,6 +146,9 @@ fn every_value_out_of_range_is_refused_by_name() {
         ("CONTEXT_WINDOW_TURNS", "0"),
         ("CONTEXT_WINDOW_TURNS", "-3"),
         ("MAX_TOKENS_PER_SESSION", "0"),
+        ("MAX_TOOL_CALLS_PER_TURN", "11"),
+        ("MAX_TOOL_CALLS_PER_TURN", "-1"),
+        ("STALL_TURN_THRESHOLD", "0"),
     ] {
         assert_eq!(
             complaints(ConversationConfig::read, &[], (name, value)),

@@ -6,5 +6,12 @@ use crate::turn::{self, TurnDeps};
 
 /// Answers the turn that the job names.
 pub async fn turn_process(deps: TurnDeps, job: TurnProcess, context: JobContext) -> HandlerResult {
-    turn::process(&deps, job.key(), context.fence, context.cancelled()).await
+    // On the heap: it is large, and is moved about before it runs.
+    Box::pin(turn::process(
+        &deps,
+        job.key(),
+        context.fence,
+        context.cancelled(),
+    ))
+    .await
 }

@@ -1,32 +1,30 @@
-//! An answer while it comes: from the model's events to the stream's chunks and to what is kept.
-//! Nothing is shown before the first text, so that an attempt that fails before it is not seen.
+//! An answer while it comes: from text to the stream's chunks and to what is kept. Nothing is shown
+//! before the first text, so that an attempt that fails before it is not seen.
+//!
+//! What follows from an answer – its sources, the stage, a handoff, the contact form – is told in its
+//! last frames, which are written in the transaction that makes it true.
 
 use std::collections::BTreeSet;
 
 use store::{
     ids::{MessageId, TurnKey},
-    protocol::{Chunk, FinishReason, ResetData, SessionData, True},
+    protocol::{
+        Chunk, ContactFormData, ContactReason, FinishReason, HandoffData, HandoffStatus, LimitData,
+        NoticeData, NoticeKind, ResetData, SessionData, StageData, True,
+    },
     transcript::Source,
     turn_control::CANCELLED,
-    turns::TurnUsage,
 };
 
-use super::prompt;
-use crate::{
-    clients::anthropic::{ModelEvent, StopReason, Usage},
-    knowledge::Passage,
+use super::{
+    links::{Allowed, LinkFilter},
+    prompt,
 };
+use crate::knowledge::Passage;
 
 /// The one text part of an answer. Citations cut the model's text into blocks in the middle of
 /// sentences; a client renders each part as a paragraph, so they are put together again.
 const TEXT_PART: &str = "answer";
-
-/// What the visitor reads when the model declines.
-const DECLINED: &str = "I'm sorry, I can't help with that. Is there anything else you would like \
-    to know about us?";
-
-/// English text has about four characters a token; only an answer that was cut off is estimated.
-const CHARACTERS_PER_TOKEN: usize = 4;
 
 /// What the first frames say.
 pub(super) struct Opening {
@@ -36,6 +34,8 @@ pub(super) struct Opening {
     pub(super) attempt: i32,
     /// Whether clients may have seen an earlier attempt.
     pub(super) reset: bool,
+    /// What the visitor is told in the session's first turn.
+    pub(super) notice: Option<String>,
 }
 
 impl Opening {
@@ -61,6 +61,61 @@ impl Opening {
                 transient: True,
             });
         }
+        if let Some(text) = &self.notice {
+            chunks.push(Chunk::DataNotice {
+                data: NoticeData {
+                    kind: NoticeKind::Privacy,
+                    text: text.clone(),
+                },
+            });
+        }
+        chunks
+    }
+}
+
+/// What follows from an answer, as clients are told.
+#[derive(Default)]
+pub(super) struct Consequences {
+    /// The conversation's new stage.
+    pub(super) stage: Option<i16>,
+    /// Whether people take over.
+    pub(super) handoff: bool,
+    /// The limit that answered.
+    pub(super) limit: Option<LimitData>,
+    /// The contact form: why, and what stands above it.
+    pub(super) contact_form: Option<(ContactReason, Option<&'static str>)>,
+}
+
+impl Consequences {
+    fn chunks(self) -> Vec<Chunk> {
+        let mut chunks = Vec::new();
+        if let Some(data) = self.limit {
+            chunks.push(Chunk::DataLimit {
+                data,
+                transient: True,
+            });
+        }
+        if let Some(stage) = self.stage {
+            chunks.push(Chunk::DataStage {
+                data: StageData { stage },
+            });
+        }
+        if self.handoff {
+            chunks.push(Chunk::DataHandoff {
+                data: HandoffData {
+                    status: HandoffStatus::Pending,
+                    promise: None,
+                },
+            });
+        }
+        if let Some((reason, text)) = self.contact_form {
+            chunks.push(Chunk::DataContactForm {
+                data: ContactFormData {
+                    reason,
+                    text: text.map(str::to_owned),
+                },
+            });
+        }
         chunks
     }
 }
@@ -68,62 +123,57 @@ impl Opening {
 /// The answer so far. It has no `Debug`, because it holds text.
 pub(super) struct Answer {
     opening: Opening,
+    /// Everything that is shown passes it.
+    links: LinkFilter,
     text: String,
+    /// Whether what comes next is a paragraph of its own.
+    new_paragraph: bool,
     /// Numbers of the passages that were cited, in the order of the first citation.
     cited: Vec<u32>,
-    model: Option<String>,
-    usage: Usage,
-    stop_reason: Option<StopReason>,
 }
 
 impl Answer {
-    pub(super) fn new(opening: Opening) -> Self {
+    /// An answer whose links lead only to what is `allowed`, and to what passages name.
+    pub(super) fn new(opening: Opening, allowed: &Allowed) -> Self {
         Self {
             opening,
+            links: LinkFilter::new(allowed),
             text: String::new(),
+            new_paragraph: false,
             cited: Vec::new(),
-            model: None,
-            usage: Usage::default(),
-            stop_reason: None,
         }
     }
 
-    /// Takes an event; gives what the client sees of it.
-    pub(super) fn take(&mut self, event: ModelEvent) -> Vec<Chunk> {
-        match event {
-            ModelEvent::Started { model, usage } => {
-                self.model = Some(model);
-                self.usage = usage;
-                Vec::new()
-            }
-            ModelEvent::TextDelta { text, .. } => self.add(&text),
-            ModelEvent::Citation {
-                search_result_index,
-                ..
-            } => {
-                if !self.cited.contains(&search_result_index) {
-                    self.cited.push(search_result_index);
-                }
-                Vec::new()
-            }
-            // No tool is offered.
-            ModelEvent::ToolUse { .. } => Vec::new(),
-            ModelEvent::Finished { stop_reason, usage } => {
-                self.usage = usage;
-                let chunks = match stop_reason {
-                    StopReason::Refusal if self.has_text() => self.add(&format!("\n\n{DECLINED}")),
-                    StopReason::Refusal => self.add(DECLINED),
-                    _ => Vec::new(),
-                };
-                self.stop_reason = Some(stop_reason);
-                chunks
-            }
+    /// The answer may lead to what these passages name.
+    pub(super) fn allow(&mut self, passages: &[Passage]) {
+        for passage in passages {
+            self.links.allow_passage(&passage.url, &passage.content);
         }
     }
 
-    fn add(&mut self, text: &str) -> Vec<Chunk> {
-        // Postgres can't keep a NUL, and no reader misses it.
-        let delta = text.replace('\0', "\u{fffd}");
+    /// More text; gives what the client sees of it.
+    pub(super) fn say(&mut self, delta: &str) -> Vec<Chunk> {
+        if delta.is_empty() {
+            return Vec::new();
+        }
+        let mut shown = String::new();
+        if std::mem::take(&mut self.new_paragraph) && self.has_text() {
+            shown = self.links.push("\n\n");
+        }
+        shown.push_str(&self.links.push(delta));
+        self.show(shown)
+    }
+
+    /// The model has come to an end for now: gives what was held back of its text.
+    pub(super) fn settle(&mut self) -> Vec<Chunk> {
+        let rest = self.links.finish();
+        self.show(rest)
+    }
+
+    fn show(&mut self, delta: String) -> Vec<Chunk> {
+        if delta.is_empty() {
+            return Vec::new();
+        }
         let mut chunks = Vec::new();
         if !self.has_text() {
             chunks = self.opening.chunks();
@@ -140,51 +190,32 @@ impl Answer {
         chunks
     }
 
+    /// What comes next is a paragraph of its own.
+    pub(super) fn begin_paragraph(&mut self) {
+        self.new_paragraph = true;
+    }
+
+    /// The answer rests on these passages, by their numbers in the request.
+    pub(super) fn cite(&mut self, passages: &[u32]) {
+        for passage in passages {
+            if !self.cited.contains(passage) {
+                self.cited.push(*passage);
+            }
+        }
+    }
+
     /// Whether the client has seen something of it.
     pub(super) fn has_text(&self) -> bool {
         !self.text.is_empty()
     }
 
-    /// Whether the model said that it has come to its end.
-    pub(super) fn is_finished(&self) -> bool {
-        self.stop_reason.is_some()
+    /// Whether there is a word in it.
+    pub(super) fn is_spoken(&self) -> bool {
+        !self.text.trim().is_empty()
     }
 
     pub(super) fn text(&self) -> &str {
         &self.text
-    }
-
-    pub(super) fn model(&self) -> Option<&str> {
-        self.model.as_deref()
-    }
-
-    /// What the call is billed for. Of an answer that was cut off only the input is known; the
-    /// output is estimated from its text.
-    pub(super) fn usage(&self) -> TurnUsage {
-        let mut usage = self.usage;
-        if !self.is_finished() {
-            let said = self.text.chars().count().div_ceil(CHARACTERS_PER_TOKEN);
-            usage.output_tokens = usage
-                .output_tokens
-                .max(u64::try_from(said).unwrap_or(u64::MAX));
-        }
-        let count = |tokens: u64| i64::try_from(tokens).unwrap_or(i64::MAX);
-        TurnUsage {
-            input: count(usage.input_tokens),
-            output: count(usage.output_tokens),
-            cache_write: count(usage.cache_write_tokens),
-            cache_read: count(usage.cache_read_tokens),
-        }
-    }
-
-    /// Why the answer ended, as clients are told.
-    pub(super) fn finish_reason(&self) -> FinishReason {
-        match &self.stop_reason {
-            Some(StopReason::EndTurn | StopReason::StopSequence) => FinishReason::Stop,
-            Some(StopReason::MaxTokens | StopReason::ContextWindowExceeded) => FinishReason::Length,
-            Some(StopReason::Refusal) => FinishReason::ContentFilter,
-            _ => FinishReason::Other,
-        }
     }
 
     /// The passages that were cited, each address once, in the order of the first citation.
@@ -204,7 +235,11 @@ impl Answer {
     }
 
     /// The last frames of an answer that is whole.
-    pub(super) fn tail(&self, sources: &[Source]) -> Vec<Chunk> {
+    pub(super) fn tail(
+        sources: &[Source],
+        consequences: Consequences,
+        finish_reason: FinishReason,
+    ) -> Vec<Chunk> {
         let mut chunks = vec![Chunk::TextEnd {
             id: TEXT_PART.to_owned(),
         }];
@@ -213,10 +248,9 @@ impl Answer {
             url: source.url.clone(),
             title: source.title.clone(),
         }));
+        chunks.extend(consequences.chunks());
         chunks.push(Chunk::FinishStep);
-        chunks.push(Chunk::Finish {
-            finish_reason: self.finish_reason(),
-        });
+        chunks.push(Chunk::Finish { finish_reason });
         chunks
     }
 

@@ -3,7 +3,7 @@ use store::knowledge::DocumentKind;
 use super::*;
 
 fn answer(reset: bool) -> Answer {
-    Answer::new(Opening {
+    let opening = Opening {
         key: TurnKey {
             session_id: "s".parse().unwrap(),
             turn: 3,
@@ -12,47 +12,9 @@ fn answer(reset: bool) -> Answer {
         stage: 1,
         attempt: 2,
         reset,
-    })
-}
-
-fn started() -> ModelEvent {
-    ModelEvent::Started {
-        model: "m".to_owned(),
-        usage: Usage {
-            input_tokens: 40,
-            output_tokens: 1,
-            cache_write_tokens: 2,
-            cache_read_tokens: 3,
-        },
-    }
-}
-
-fn text(block: u32, text: &str) -> ModelEvent {
-    ModelEvent::TextDelta {
-        block,
-        text: text.to_owned(),
-    }
-}
-
-fn citation(passage: u32) -> ModelEvent {
-    ModelEvent::Citation {
-        block: 0,
-        source: String::new(),
-        title: None,
-        cited_text: String::new(),
-        search_result_index: passage,
-    }
-}
-
-fn finished(stop_reason: StopReason) -> ModelEvent {
-    ModelEvent::Finished {
-        stop_reason,
-        usage: Usage {
-            input_tokens: 40,
-            output_tokens: 9,
-            ..Usage::default()
-        },
-    }
+        notice: None,
+    };
+    Answer::new(opening, &Allowed::default())
 }
 
 fn passage(url: &str) -> Passage {
@@ -80,10 +42,9 @@ fn kinds(chunks: &[Chunk]) -> Vec<String> {
 #[test]
 fn nothing_is_shown_before_the_first_text() {
     let mut answer = answer(true);
-    assert!(answer.take(started()).is_empty());
-    assert!(answer.take(citation(0)).is_empty());
+    assert!(answer.say("").is_empty());
     assert_eq!(
-        kinds(&answer.take(text(0, "Hi"))),
+        kinds(&answer.say("Hi")),
         [
             "start",
             "data-session",
@@ -96,11 +57,11 @@ fn nothing_is_shown_before_the_first_text() {
 }
 
 #[test]
-fn blocks_of_text_become_one_part() {
+fn all_text_is_one_part() {
     let mut answer = answer(false);
-    answer.take(text(0, "It costs "));
+    answer.say("It costs ");
     assert_eq!(
-        answer.take(text(1, "9,000 euros")),
+        answer.say("9,000 euros"),
         [Chunk::TextDelta {
             id: "answer".to_owned(),
             delta: "9,000 euros".to_owned(),
@@ -110,11 +71,41 @@ fn blocks_of_text_become_one_part() {
 }
 
 #[test]
+fn what_is_said_after_a_search_is_a_paragraph_of_its_own() {
+    let mut answer = answer(false);
+    answer.begin_paragraph();
+    answer.say("Let me look.");
+    answer.begin_paragraph();
+    answer.say("It costs ");
+    answer.say("9,000 euros.");
+    assert_eq!(answer.text(), "Let me look.\n\nIt costs 9,000 euros.");
+}
+
+#[test]
+fn a_link_is_held_back_until_it_is_known_where_it_leads() {
+    let mut answer = answer(false);
+    answer.allow(&[passage("https://good.example/a")]);
+    for delta in [
+        "See [this](https://good",
+        ".example/a) and [that](https://evil",
+        ".example).",
+    ] {
+        answer.say(delta);
+    }
+    answer.settle();
+    assert_eq!(
+        answer.text(),
+        "See [this](https://good.example/a) and that."
+    );
+    answer.say("And [");
+    assert_eq!(kinds(&answer.settle()), ["text-delta"]);
+}
+
+#[test]
 fn each_address_is_one_source_in_the_order_of_the_first_citation() {
     let mut answer = answer(false);
-    for passage in [2, 0, 2, 1, 99] {
-        answer.take(citation(passage));
-    }
+    answer.cite(&[2, 0]);
+    answer.cite(&[2, 1, 99]);
     let sources = answer.sources(&[passage("/b"), passage("/a"), passage("/a")]);
     let told: Vec<_> = sources
         .iter()
@@ -124,32 +115,30 @@ fn each_address_is_one_source_in_the_order_of_the_first_citation() {
 }
 
 #[test]
-fn an_answer_that_was_cut_off_is_billed_by_its_length() {
-    let mut answer = answer(false);
-    answer.take(started());
-    assert_eq!(answer.usage().output, 1);
-    answer.take(text(0, "éé"));
-    answer.take(text(0, "1234567"));
-    assert_eq!(answer.usage().output, 3);
-    assert_eq!(answer.usage().total(), 40 + 3 + 2 + 3);
-    answer.take(finished(StopReason::EndTurn));
-    assert_eq!(answer.usage().total(), 49);
-}
-
-#[test]
-fn a_refusal_in_mid_answer_is_explained_behind_what_was_said() {
-    let mut answer = answer(false);
-    answer.take(text(0, "Well,"));
-    answer.take(finished(StopReason::Refusal));
-    assert!(answer.text().starts_with("Well,\n\nI'm sorry"));
-    assert_eq!(answer.finish_reason(), FinishReason::ContentFilter);
-}
-
-#[test]
-fn a_character_that_postgres_can_not_keep_is_replaced() {
-    let mut answer = answer(false);
-    answer.take(text(0, "a\0b"));
-    assert_eq!(answer.text(), "a\u{fffd}b");
+fn what_follows_from_an_answer_is_told_at_its_end() {
+    let consequences = Consequences {
+        stage: Some(4),
+        handoff: true,
+        limit: None,
+        contact_form: Some((ContactReason::Handoff, Some("Where?"))),
+    };
+    let source = Source {
+        source_id: "source-1".to_owned(),
+        url: "/a".to_owned(),
+        title: None,
+    };
+    assert_eq!(
+        kinds(&Answer::tail(&[source], consequences, FinishReason::Stop)),
+        [
+            "text-end",
+            "source-url",
+            "data-stage",
+            "data-handoff",
+            "data-contact-form",
+            "finish-step",
+            "finish"
+        ]
+    );
 }
 
 #[test]
@@ -159,6 +148,6 @@ fn what_was_stopped_before_a_word_is_begun_and_aborted() {
         ["start", "data-session", "abort"]
     );
     let mut spoken = answer(false);
-    spoken.take(text(0, "Hi"));
+    spoken.say("Hi");
     assert_eq!(kinds(&spoken.aborted_tail()), ["text-end", "abort"]);
 }

@@ -1,36 +1,41 @@
-//! One attempt to answer a turn.
+//! One attempt to answer a turn: what it finds, what it does, and what is left of it when it fails.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use futures::StreamExt;
 use jobs::{Ended, Fence, HandlerResult, JobError, Outcome};
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use store::{
-    checkpoints::{self, ConversationState},
-    events,
+    checkpoints::Summary,
     ids::TurnKey,
     knowledge::KnowledgeError,
-    turns::{self, Beginning, Begun, Ending, Finish, TurnUsage},
+    phrases::{Language, Phrase},
+    protocol::{Chunk, FinishReason},
+    turns::{self, Beginning, Begun, LimitReached, PastMessage, Speaker},
 };
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::{
-    BROKE_OFF, RETRIEVED, TurnDeps,
+    TurnDeps,
     answer::{Answer, Opening},
-    ending::{self, End},
-    lease, lease_lost, measure,
-    prompt::{self, Question},
+    asked::{self, ASKED, Asked},
+    bill::Bill,
+    lease, lease_lost,
+    links::Allowed,
+    measure,
+    progress::Progress,
+    prompt::{Directive, RULES},
     provider_failed,
+    steps::{RETRIEVED, Recorder, Retrieved, step},
     writer::Emitter,
 };
 use crate::{
-    clients::{
-        RetryClass,
-        anthropic::{MessageRequest, MessageStream, ModelError},
-    },
-    knowledge::{Passage, embed_question, nearest},
+    conversation::{Conversation, window::Fold},
+    knowledge::{self, embed_question, nearest},
 };
+
+/// How long a turn whose answer is whole waits for its summary. The visitor has read the answer; a
+/// summary that takes longer is made at the next turn.
+const SUMMARY_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Answers a turn under the job's fence, until it is `cancelled`.
 ///
@@ -50,7 +55,8 @@ pub async fn process(
     let taken = Instant::now();
     let beginning = {
         let mut conn = deps.pool.acquire().await?;
-        turns::begin_attempt(&mut conn, lease(fence), &key, deps.window).await?
+        let window = deps.conversation.context_window_turns;
+        turns::begin_attempt(&mut conn, lease(fence), &key, window).await?
     };
     let begun = match beginning {
         Beginning::Begun(begun) => *begun,
@@ -60,6 +66,13 @@ pub async fn process(
     let attempt = Attempt {
         deps,
         emitter: deps.writer.emitter(key.clone(), begun.attempt),
+        recorder: Recorder {
+            pool: deps.pool.clone(),
+            lease: lease(fence),
+            key: key.clone(),
+            attempt: begun.attempt,
+        },
+        bill: Bill::new(deps.budget.clone()),
         key,
         fence,
         begun,
@@ -72,265 +85,242 @@ pub async fn process(
             // Dropping the answer in the making closes the model's connection.
             () = cancelled => {}
             answered = attempt.answer(&mut progress) => {
-                answered?;
+                attempt.bill.close_all();
+                if let Err(failed) = answered {
+                    attempt.record_what_failed().await;
+                    return Err(failed);
+                }
                 return attempt.end(progress, Ended::Done).await;
             }
         }
     }
-    if progress.model_called.is_some() {
-        measure::model_call("cancelled", progress.answer.usage());
-    }
+    attempt.bill.close_all();
     attempt.end(progress, Ended::Cancelled).await
 }
 
-struct Attempt<'d> {
-    deps: &'d TurnDeps,
-    key: TurnKey,
-    fence: Fence,
-    begun: Begun,
-    emitter: Emitter,
+/// See [`process`].
+pub(super) struct Attempt<'d> {
+    pub(super) deps: &'d TurnDeps,
+    pub(super) key: TurnKey,
+    pub(super) fence: Fence,
+    pub(super) begun: Begun,
+    pub(super) emitter: Emitter,
+    pub(super) recorder: Recorder,
+    pub(super) bill: Bill,
     /// When the handler got the job.
     taken: Instant,
 }
 
-/// How far an attempt has come. It stands outside of the work that a cancellation drops.
-struct Progress {
-    answer: Answer,
-    passages: Vec<Passage>,
-    /// The time in which we waited for the embeddings.
-    embedding: Duration,
-    model_called: Option<Instant>,
-    first_token: Option<Instant>,
-}
-
-/// What [`BROKE_OFF`] records.
-#[derive(Serialize, Deserialize)]
-struct BrokeOff {
-    error: String,
-    input: i64,
-    output: i64,
-    cache_write: i64,
-    cache_read: i64,
-}
-
 impl Attempt<'_> {
     fn progress(&self) -> Progress {
+        let begun = &self.begun;
         let opening = Opening {
             key: self.key.clone(),
-            answer_id: self.begun.answer_id.clone(),
-            stage: self.begun.stage,
-            attempt: self.begun.attempt,
-            reset: self.begun.earlier_frames,
+            answer_id: begun.answer_id.clone(),
+            stage: begun.state.stage,
+            attempt: begun.attempt,
+            reset: begun.earlier_frames,
+            notice: if self.key.turn == 1 {
+                self.deps.notice.text.clone()
+            } else {
+                None
+            },
         };
-        Progress {
-            answer: Answer::new(opening),
-            passages: Vec::new(),
-            embedding: Duration::ZERO,
-            model_called: None,
-            first_token: None,
+        let conversation = Conversation::begin(
+            begun.state.clone(),
+            self.key.turn,
+            self.deps.conversation.stall_turn_threshold,
+        );
+        let allowed = allowed_links(self.deps, &begun.message, &begun.window);
+        Progress::new(conversation, Answer::new(opening, &allowed))
+    }
+
+    /// From the message to the end of the answer. May be dropped at any point.
+    async fn answer(&self, progress: &mut Progress) -> Result<(), JobError> {
+        if self.is_spent() {
+            self.answer_by_limit(LimitReached::SessionTokens, progress);
+            return Ok(());
+        }
+        self.retrieve(progress).await?;
+        if let Some(fold) = self.fold_due() {
+            let summary = self.converse_and_fold(progress, fold).await?;
+            if let Some(summary) = summary {
+                progress.conversation.summarised(summary);
+            }
+            Ok(())
+        } else {
+            self.converse(progress).await
         }
     }
 
-    /// From the message to the end of the answer. May be dropped at any point: what `progress` says
-    /// was said is what the event writer was given.
-    async fn answer(&self, progress: &mut Progress) -> Result<(), JobError> {
-        let recorded = self.begun.steps.output(RETRIEVED);
-        let is_recorded = recorded.is_some();
-        progress.passages = match recorded {
-            Some(passages) => passages,
-            None => self.retrieve(progress).await?,
-        };
-        let request = self.request(&progress.passages);
-        progress.model_called = Some(Instant::now());
-        // The visitor does not wait for the record; the model is on its way meanwhile.
-        let (kept, stream) = tokio::join!(
-            async {
-                if is_recorded {
-                    return Ok(());
-                }
-                self.record(RETRIEVED, &progress.passages).await
-            },
-            self.deps.model.stream(&request),
-        );
-        let mut stream = match stream {
-            Ok(stream) => stream,
-            Err(error) => return self.broke(progress, &error).await,
-        };
-        kept?;
-        self.relay(&mut stream, progress).await
-    }
-
-    async fn retrieve(&self, progress: &mut Progress) -> Result<Vec<Passage>, JobError> {
-        let asked = Instant::now();
-        let embedded = embed_question(&self.deps.knowledge, &self.begun.message).await;
-        progress.embedding = asked.elapsed();
-        let Some(embedding) = embedded.map_err(|error| provider_failed(&error))? else {
-            return Ok(Vec::new());
-        };
-        nearest(&self.deps.knowledge, embedding)
-            .await
-            .map_err(|error| match error {
-                KnowledgeError::Database(error) => error.into(),
-                other => JobError::fatal(format!("the knowledge base was not searched: {other}")),
-            })
-    }
-
-    fn request(&self, passages: &[Passage]) -> MessageRequest {
-        prompt::request(&Question {
-            model: &self.deps.model_name,
-            max_tokens: self.deps.max_output_tokens,
-            locale: self.begun.locale.as_deref(),
-            page_url: self.begun.page_url.as_deref(),
-            window: &self.begun.window,
-            passages,
-            message: &self.begun.message,
+    /// Makes the answer, and the summary beside it.
+    async fn converse_and_fold(
+        &self,
+        progress: &mut Progress,
+        fold: Fold,
+    ) -> Result<Option<Summary>, JobError> {
+        let mut answer = Box::pin(self.converse(progress));
+        let mut summary = Box::pin(self.summarise(fold));
+        let mut made = None;
+        loop {
+            tokio::select! {
+                answered = &mut answer => break answered?,
+                summary = &mut summary, if made.is_none() => made = Some(summary),
+            }
+        }
+        Ok(match made {
+            Some(summary) => summary,
+            None => timeout(SUMMARY_PATIENCE, summary).await.unwrap_or_default(),
         })
     }
 
-    /// Records a step's output, under the fence.
-    async fn record(&self, step: &str, output: &impl Serialize) -> Result<(), JobError> {
-        let output: Value = serde_json::to_value(output)
-            .map_err(|_| JobError::fatal(format!("the output of `{step}` has no JSON form")))?;
-        let mut conn = self.deps.pool.acquire().await?;
-        let attempt = self.begun.attempt;
-        let held = checkpoints::record(
-            &mut conn,
-            lease(self.fence),
-            &self.key,
-            attempt,
-            step,
-            &output,
-        );
-        if held.await? {
-            Ok(())
+    /// Finds the passages for the visitor's message, and decides what the model is told besides.
+    async fn retrieve(&self, progress: &mut Progress) -> Result<(), JobError> {
+        let steps = &self.begun.steps;
+        let recorded: Option<Retrieved> = steps.output(RETRIEVED);
+        let retrieved = if let Some(retrieved) = recorded {
+            retrieved
         } else {
-            Err(lease_lost())
-        }
-    }
-
-    /// Hands the answer on while it comes.
-    async fn relay(
-        &self,
-        stream: &mut MessageStream,
-        progress: &mut Progress,
-    ) -> Result<(), JobError> {
-        while !progress.answer.is_finished() {
-            // A log that is behind slows the reading of the model, and nothing piles up here.
-            self.emitter.ready().await?;
-            match stream.next().await {
-                Some(Ok(event)) => {
-                    for chunk in progress.answer.take(event) {
-                        self.emitter.push(chunk);
-                    }
-                    if progress.first_token.is_none() && progress.answer.has_text() {
-                        progress.first_token = Some(Instant::now());
-                        self.measure_first_token(progress);
-                    }
-                }
-                Some(Err(error)) => return self.broke(progress, &error).await,
-                // The stream ends by an event or an error.
-                None => break,
+            let retrieved = self.search(&self.begun.message, progress).await?;
+            progress.unrecorded.push(step(RETRIEVED, &retrieved)?);
+            retrieved
+        };
+        progress.passages = retrieved.passages;
+        let conversation = &mut progress.conversation;
+        if conversation.offers_person() {
+            progress.directives.push(Directive::OfferPerson);
+        } else if let Some(case_study) = retrieved.proactive {
+            let page = case_study.url.split('#').next().unwrap_or_default();
+            if conversation.may_tell(page) {
+                conversation.tells(page.to_owned());
+                progress.directives.push(Directive::TellCaseStudy);
+                progress.passages.push(case_study);
             }
         }
-        let has_text = progress.answer.has_text();
-        let outcome = if has_text { "ok" } else { "empty" };
-        measure::model_call(outcome, progress.answer.usage());
-        if has_text {
-            Ok(())
-        } else {
-            Err(JobError::retry("the model's answer had no text"))
+        progress.with_message = progress.passages.len();
+        progress.answer.allow(&progress.passages);
+        if steps.output::<Value>(ASKED).is_none() {
+            let asked = self.asked(&progress.directives);
+            progress.unrecorded.push(step(ASKED, &asked)?);
+        }
+        Ok(())
+    }
+
+    fn asked(&self, directives: &[Directive]) -> Asked {
+        let begun = &self.begun;
+        Asked {
+            state: begun.state.clone(),
+            window: begun.window.iter().map(|past| past.id.clone()).collect(),
+            page_url: begun.page_url.clone(),
+            locale: begun.locale.clone(),
+            model: self.deps.model_name.clone(),
+            rules: asked::version(RULES),
+            directives: directives
+                .iter()
+                .map(|directive| directive.name().to_owned())
+                .collect(),
         }
     }
 
-    /// The model failed. Before the first text the queue tries again as often as it does; after it the
-    /// answer starts again once.
-    async fn broke(&self, progress: &Progress, error: &ModelError) -> Result<(), JobError> {
-        let usage = progress.answer.usage();
-        measure::model_call(error.code(), usage);
-        let failed = provider_failed(error);
-        if !progress.answer.has_text() || error.retry() == RetryClass::Never {
-            return Err(failed);
-        }
-        if self.broke_off_before().is_some() {
-            return Err(JobError::fatal(format!(
-                "the answer broke off for the second time: {}",
-                failed.reason
-            )));
-        }
-        let broke_off = BrokeOff {
-            error: error.code().to_owned(),
-            input: usage.input,
-            output: usage.output,
-            cache_write: usage.cache_write,
-            cache_read: usage.cache_read,
+    /// Searches the knowledge base.
+    pub(super) async fn search(
+        &self,
+        query: &str,
+        progress: &mut Progress,
+    ) -> Result<Retrieved, JobError> {
+        let knowledge = &self.deps.knowledge;
+        let asked = Instant::now();
+        let embedded = embed_question(knowledge, query).await;
+        progress.waited += asked.elapsed();
+        let embedding = embedded.map_err(|error| provider_failed(&error))?;
+        let found = match embedding {
+            Some(embedding) => nearest(knowledge, embedding, query, self.begun.locale.as_deref())
+                .await
+                .map_err(|error| match error {
+                    KnowledgeError::Database(error) => error.into(),
+                    other => {
+                        JobError::fatal(format!("the knowledge base was not searched: {other}"))
+                    }
+                })?,
+            None => knowledge::Retrieved::default(),
         };
-        // What was shown is settled before the next attempt looks whether there was something.
-        self.emitter.flush().await?;
-        self.record(BROKE_OFF, &broke_off).await?;
-        Err(failed)
+        Ok(Retrieved {
+            passages: found.passages,
+            proactive: found.proactive,
+        })
     }
 
-    fn broke_off_before(&self) -> Option<BrokeOff> {
-        self.begun.steps.output(BROKE_OFF)
+    /// Whether the session's tokens are used up: those of finished turns, of this one's earlier
+    /// attempts, and of this attempt.
+    pub(super) fn is_spent(&self) -> bool {
+        let used = self.begun.tokens_used.saturating_add(self.bill.tokens());
+        u64::try_from(used).unwrap_or(0) >= self.deps.conversation.max_tokens_per_session
     }
 
-    fn since_accepted(&self) -> Duration {
+    /// The visitor reads why there is no answer, behind what was said already.
+    pub(super) fn answer_by_limit(&self, limit: LimitReached, progress: &mut Progress) {
+        let phrase = match limit {
+            LimitReached::SessionTokens => Phrase::SessionLimit,
+            LimitReached::CostCap => Phrase::CostCap,
+        };
+        tracing::info!(limit = limit.as_str(), "a turn is answered by a limit");
+        progress.limit = Some(limit);
+        progress.finish_reason = FinishReason::Other;
+        self.say_phrase(phrase, progress);
+    }
+
+    /// Says something that no model said, as a paragraph of its own.
+    pub(super) fn say_phrase(&self, phrase: Phrase, progress: &mut Progress) {
+        progress.answer.begin_paragraph();
+        self.show(progress.answer.say(phrase.text(self.language())));
+        self.show(progress.answer.settle());
+        progress.first_token.get_or_insert_with(Instant::now);
+    }
+
+    /// The visitor's language, as far as we have phrases in it.
+    pub(super) fn language(&self) -> Language {
+        Language::of(self.begun.locale.as_deref())
+    }
+
+    pub(super) fn show(&self, chunks: Vec<Chunk>) {
+        for chunk in chunks {
+            self.emitter.push(chunk);
+        }
+    }
+
+    /// An attempt that failed is billed as well. If that can't be written its money is not counted; the
+    /// failure is reported all the same.
+    async fn record_what_failed(&self) {
+        let calls: Arc<[_]> = self.bill.unsettled().into();
+        if calls.is_empty() {
+            return;
+        }
+        match self.recorder.record_with_bill(Vec::new(), calls).await {
+            Ok(()) => {}
+            Err(error) => {
+                tracing::warn!(error = %error, "what a failed attempt was billed for was not recorded");
+            }
+        }
+    }
+
+    pub(super) fn since_accepted(&self) -> Duration {
         self.begun.age + self.taken.elapsed()
     }
 
-    fn measure_first_token(&self, progress: &Progress) {
-        let model = progress.model_called.map(|called| called.elapsed());
-        let others = progress.embedding + model.unwrap_or_default();
-        let overhead = self.taken.elapsed().saturating_sub(others);
+    /// `waited`: how long providers were waited for.
+    pub(super) fn measure_first_token(&self, waited: Duration) {
+        let overhead = self.taken.elapsed().saturating_sub(waited);
         measure::first_token(self.since_accepted(), overhead);
     }
+}
 
-    /// What all attempts are billed for, as far as it is known.
-    fn usage(&self, answer: &Answer) -> TurnUsage {
-        let mut usage = answer.usage();
-        if let Some(earlier) = self.broke_off_before() {
-            usage.input += earlier.input;
-            usage.output += earlier.output;
-            usage.cache_write += earlier.cache_write;
-            usage.cache_read += earlier.cache_read;
-        }
-        usage
+/// Where links of an answer may lead before any passage names something.
+pub(super) fn allowed_links(deps: &TurnDeps, message: &str, window: &[PastMessage]) -> Allowed {
+    // What the visitor wrote to be reached by may be repeated to be sure.
+    let mut allowed = Allowed::new(deps.links.clone());
+    allowed.allow_mail(message);
+    for past in window.iter().filter(|past| past.role == Speaker::User) {
+        allowed.allow_mail(&past.body);
     }
-
-    async fn end(self, progress: Progress, ended: Ended) -> HandlerResult {
-        let answer = &progress.answer;
-        let sources = answer.sources(&progress.passages);
-        let (outcome, ending, tail) = if ended == Ended::Cancelled {
-            ("cancelled", Ending::Cancelled, answer.aborted_tail())
-        } else {
-            let ending = Ending::Answered(answer.finish_reason());
-            ("answered", ending, answer.tail(&sources))
-        };
-        let next_seq = self.emitter.flush().await?;
-        let finish = Finish {
-            attempt: self.begun.attempt,
-            ending,
-            answer_id: self.begun.answer_id.clone(),
-            text: answer.text().to_owned(),
-            sources,
-            model: answer.model().map(str::to_owned),
-            usage: self.usage(answer),
-            since_first_token: None,
-            state: ConversationState {
-                stage: self.begun.stage,
-            },
-            tail: events::number(&self.key, self.begun.attempt, next_seq, &tail),
-        };
-        let end = End {
-            key: self.key.clone(),
-            fence: self.fence,
-            ended,
-            finish,
-            first_token: progress.first_token,
-        };
-        ending::commit(&self.deps.pool, &self.deps.bus, end).await?;
-        measure::finished(outcome, self.since_accepted());
-        tracing::info!(attempt = self.begun.attempt, outcome, "a turn is finished");
-        Ok(Outcome::Committed)
-    }
+    allowed
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use store::turns::TurnUsage;
+use store::{spend::ModelCall, turns::TurnUsage};
 
 /// `growth_chat_turn_first_token_seconds`: from the commit that accepted the message until the first
 /// text is handed to the event log; and
@@ -34,4 +34,11 @@ pub(super) fn model_call(outcome: &'static str, usage: TurnUsage) {
         metrics::counter!("growth_chat_llm_tokens_total", "kind" => kind)
             .increment(u64::try_from(tokens).unwrap_or_default());
     }
+}
+
+/// The same of a call whose cost is known, and `growth_chat_llm_cost_usd_total`. That is a gauge that
+/// only grows, because a counter holds whole numbers only.
+pub(super) fn billed(call: &ModelCall) {
+    model_call(call.outcome, call.usage);
+    metrics::gauge!("growth_chat_llm_cost_usd_total").increment(call.cost.as_f64());
 }

@@ -2,34 +2,50 @@
 //!
 //! ```text
 //! begin ─▶ retrieve ─▶ ask the model ─▶ first text … last text ─▶ finish (one transaction)
-//!   │         │             │                │
-//!   │         │             │                └ fails: `broke_off`, the answer starts again, once
-//!   │         │             └ fails: nobody saw anything; the queue tries again
+//!   │         │         ▲     │              │    │
+//!   │         │         │     │              │    └ what falls out of the window is summarised beside it
+//!   │         │         │     │              └ fails: `broke_off`, the answer starts again, once
+//!   │         │         │     └ fails: nobody saw anything; the queue tries again
+//!   │         │         └ `called.N`, `found.N`: the model wants a search, and is called again
 //!   │         └ recorded: a takeover repeats neither the call nor its bill
 //!   └ the attempt's number: frames of earlier attempts are refused from here on
 //!
+//! a limit before any call: a fixed text answers, and the contact form
 //! cancelled at any point: the model's connection is closed, what was said is kept and billed
 //! ```
-//! Every write is fenced by the job's lease. No connection is held while a provider is called.
+//! Every write is fenced by the job's lease. No connection is held while a provider is called. What
+//! may follow from what the model says is decided in [`mod@crate::conversation`].
 
 mod answer;
+mod asked;
 mod attempt;
+mod bill;
+mod call;
+mod converse;
 mod ending;
+pub mod links;
 mod measure;
 mod outbox;
+mod progress;
 mod prompt;
+pub mod replay;
+mod steps;
+mod summary;
+mod tools;
 mod writer;
 
 use jobs::{Fence, JobError};
 use sqlx::PgPool;
-use store::{bus::Bus, checkpoints::JobLease};
+use store::{bus::Bus, checkpoints::JobLease, ids::SharedEntropy};
 
 pub use self::{
     attempt::process,
     writer::{Emitter, EventWriter, WriterEnded},
 };
 use crate::{
+    budget::Budget,
     clients::{ProviderError, anthropic::Anthropic},
+    config::{ConversationConfig, LinkHosts, NoticeConfig},
     knowledge::KnowledgeDeps,
 };
 
@@ -48,16 +64,19 @@ pub struct TurnDeps {
     pub model_name: String,
     /// The most tokens of an answer.
     pub max_output_tokens: u32,
-    /// How many of the newest exchanges the model sees.
-    pub window: u16,
+    /// The limits of a conversation.
+    pub conversation: ConversationConfig,
+    /// What the model may cost.
+    pub budget: Budget,
+    /// Where links of answers may lead, besides what the knowledge names.
+    pub links: LinkHosts,
+    /// What every visitor is told.
+    pub notice: NoticeConfig,
+    /// For the ids of handoffs.
+    pub entropy: SharedEntropy,
     /// The knowledge base.
     pub knowledge: KnowledgeDeps,
 }
-
-/// The step whose output is the passages.
-const RETRIEVED: &str = "retrieved";
-/// The step that says that an answer broke off after its first text.
-const BROKE_OFF: &str = "broke_off";
 
 /// The queue's fence in the words of the store, which doesn't know the queue.
 pub(crate) fn lease(fence: Fence) -> JobLease {

@@ -34,6 +34,7 @@ fn client(base_url: String) -> Anthropic {
         api_key: KEY.into(),
         base_url,
         model: "model-of-the-test".into(),
+        fallback_model: None,
         max_output_tokens: 64,
         stream_timeout: Duration::from_secs(5),
     };

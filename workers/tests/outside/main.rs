@@ -3,13 +3,21 @@
 #[cfg(test)]
 mod anthropic;
 #[cfg(test)]
+mod conversation;
+#[cfg(test)]
 mod embeddings;
+#[cfg(test)]
+mod fallback;
+#[cfg(test)]
+mod full_text;
 #[cfg(test)]
 mod indexing;
 #[cfg(test)]
 mod knowledge_base;
 #[cfg(test)]
 mod searching;
+#[cfg(test)]
+mod spending;
 #[cfg(test)]
 mod staging;
 #[cfg(test)]

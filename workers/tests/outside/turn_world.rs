@@ -17,11 +17,15 @@ use store::{
     chat::{self, NewTurn},
     db::{Database, DatabaseConfig},
     ids::{MessageId, TurnKey},
+    spend::Usd,
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 use workers::{
     Deps, WorkerConfig,
-    config::{ConversationConfig, EmbeddingsConfig, KnowledgeConfig, ModelConfig},
+    budget::Budget,
+    config::{
+        ConversationConfig, EmbeddingsConfig, KnowledgeConfig, LinkHosts, ModelConfig, NoticeConfig, SpendConfig,
+    },
     handlers::index_document::index_document,
     knowledge::ingest::stage_paths,
     turn,
@@ -40,6 +44,7 @@ pub(crate) struct TurnWorld {
     pub(crate) openai: OpenAi,
     pub(crate) outside: OutsideWorld,
     pub(crate) bus: Bus,
+    model: ModelConfig,
     pub(crate) database: Database,
     _writer: DropGuard,
     // Dropped last.
@@ -63,6 +68,7 @@ impl TurnWorld {
                 api_key: "sk-ant-test".into(),
                 base_url: anthropic.url(),
                 model: "claude-haiku-4-5".into(),
+                fallback_model: None,
                 max_output_tokens: 256,
                 stream_timeout: PATIENCE,
             },
@@ -74,6 +80,7 @@ impl TurnWorld {
             },
             knowledge: KnowledgeConfig {
                 relevance_threshold: RELEVANCE_THRESHOLD.into(),
+                proactive_threshold: f64::from(RELEVANCE_THRESHOLD) + 0.1,
                 top_k: 5,
                 ef_search: 40,
                 chunk_size: 32,
@@ -82,9 +89,16 @@ impl TurnWorld {
             },
             conversation: ConversationConfig {
                 context_window_turns: 2,
-                max_tokens_per_session: 16_000,
+                max_tokens_per_session: 1_000_000,
+                max_tool_calls_per_turn: 1,
+                stall_turn_threshold: 6,
             },
+            spend: SpendConfig::default(),
+            links: LinkHosts::default(),
+            notice: NoticeConfig::default(),
+            session_ttl: Duration::from_hours(24),
         };
+        let model = config.model.clone();
         let deps = Deps::build(config, &database, bus.clone()).unwrap();
         let stop = CancellationToken::new();
         let (writer, stopped) = (deps.events.clone(), stop.clone());
@@ -95,17 +109,19 @@ impl TurnWorld {
             openai,
             outside,
             bus,
+            model,
             database,
             _writer: stop.drop_guard(),
             _test_database: test_database,
         };
-        world.index().await;
+        world.index("pricing.md", PRICING).await;
         world
     }
 
-    async fn index(&self) {
+    /// Indexes a document.
+    pub(crate) async fn index(&self, name: &str, text: &str) {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("pricing.md"), PRICING).unwrap();
+        std::fs::write(folder.path().join(name), text).unwrap();
         let knowledge = &self.deps.knowledge;
         knowledge.prepare().await.unwrap();
         let paths = [folder.path().to_owned()];
@@ -218,6 +234,45 @@ impl TurnWorld {
             }
         }
         frames
+    }
+
+    /// Accepts a message and answers it; gives the frames.
+    pub(crate) async fn answer(&self, turn: i32, message: &str) -> Vec<Value> {
+        let (key, job) = self.accept(turn, message).await;
+        let outcome = self.attempt(&key, job).await.unwrap();
+        assert_eq!(outcome, jobs::Outcome::Committed);
+        self.frames(&key, 1).await
+    }
+
+    /// Enforces a daily cap in this process.
+    pub(crate) fn cap(&mut self, daily: Usd) {
+        let spend = SpendConfig {
+            daily_cap: Some(daily),
+            ..SpendConfig::default()
+        };
+        self.deps.turn.budget = Budget::new(spend, &self.model, self.pool().clone());
+    }
+
+    /// What turns, sessions and days were billed is what the calls were.
+    pub(crate) async fn assert_bill_is_complete(&self) {
+        const SUMS: &str = "jsonb_build_array(sum(input_tokens), sum(output_tokens),
+            sum(cache_write_tokens), sum(cache_read_tokens), sum(cost_usd))";
+        let of = async |table: &str| self.json(&format!("select {SUMS} from {table}")).await;
+        let calls = of("model_calls").await;
+        assert_eq!(of("turns").await, calls);
+        assert_eq!(of("spend_days").await, calls);
+        let tokens: i64 = (0..4).filter_map(|kind| calls[kind].as_i64()).sum();
+        assert_eq!(
+            self.json("select sum(tokens_used) from sessions").await,
+            tokens
+        );
+        assert!(calls[4].as_f64() > Some(0.0), "{calls}");
+    }
+
+    /// The bodies of all requests to the model, the oldest first.
+    pub(crate) fn requests(&self) -> Vec<Value> {
+        let asked = self.outside.received_by(Service::Anthropic);
+        asked.into_iter().map(|exchange| exchange.body).collect()
     }
 
     /// Waits until the attempt has shown some text.

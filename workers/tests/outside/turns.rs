@@ -72,13 +72,13 @@ async fn a_turn_is_answered_from_the_knowledge_base_and_cites_it() {
         world
             .json("select state from checkpoints where turn = 1")
             .await,
-        json!({"stage": 1})
+        json!({"stage": 1, "turns_without_proposal": 1})
     );
     assert_eq!(
         world
             .json("select array_agg(step order by step) from checkpoint_writes")
             .await,
-        json!(["answered", "retrieved"])
+        json!(["answered", "asked", "retrieved"])
     );
     assert_eq!(
         world.json("select outcome from queue.history").await,
@@ -263,15 +263,16 @@ async fn an_answer_that_broke_off_starts_again_once() {
     // Both calls were billed.
     let calls = world.outside.received_by(Service::Anthropic).len();
     assert_eq!(calls, 2);
-    let input = world
-        .json("select input_tokens from turns")
-        .await
-        .as_u64()
-        .unwrap();
-    let one = world
-        .json("select output->'input' from checkpoint_writes where step = 'broke_off'")
-        .await;
-    assert!(one.as_u64().unwrap() > 0 && input > one.as_u64().unwrap());
+    assert_eq!(
+        world
+            .json(
+                "select jsonb_agg(array[attempt::text, call::text, outcome] order by attempt)
+                 from model_calls"
+            )
+            .await,
+        json!([["1", "1", "connection_lost"], ["2", "1", "ok"]])
+    );
+    world.assert_bill_is_complete().await;
 }
 
 #[tokio::test]
@@ -399,12 +400,50 @@ async fn a_dead_job_tells_the_visitor_without_internals() {
         "dead"
     );
     let frames = world.frames(&key, 2).await;
-    assert_eq!(kinds(&frames), ["start", "error"]);
-    let text = frames[1]["errorText"].as_str().unwrap();
+    assert_eq!(kinds(&frames), ["start", "data-contact-form", "error"]);
+    assert_eq!(frames[1]["data"], json!({"reason": "failure"}));
+    let text = frames[2]["errorText"].as_str().unwrap();
     assert!(
         text.starts_with("Sorry") && !text.contains("anthropic"),
         "{text}"
     );
+}
+
+#[tokio::test]
+async fn what_a_turn_was_billed_for_that_failed_is_the_sessions() {
+    let world = TurnWorld::new().await;
+    for _ in 0..2 {
+        world
+            .anthropic
+            .push(Reply::words(20).failing_after(5, "overloaded_error"));
+    }
+    let mut news = world.bus.subscribe();
+    let (key, _) = world.accept(1, QUESTION).await;
+    let runtime = Runtime::new(
+        world.database.clone(),
+        world.bus.clone(),
+        QueueConfig::default(),
+    );
+    let runtime = workers::register(runtime, &world.deps);
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(runtime.run(stop.clone(), Duration::from_secs(5)));
+    let failed = async {
+        while world.json("select status from turns").await != "failed" {
+            news.wait().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), failed)
+        .await
+        .unwrap();
+    stop.cancel();
+    running.await.unwrap().unwrap();
+    assert_eq!(world.anthropic.calls(), 2);
+    let frames = world.frames(&key, 3).await;
+    assert_eq!(
+        kinds(&frames),
+        ["start", "data-reset", "data-contact-form", "error"]
+    );
+    world.assert_bill_is_complete().await;
 }
 
 /// Refuses every frame and counts the tries, which a rollback does not undo.

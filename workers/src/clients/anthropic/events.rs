@@ -15,6 +15,9 @@ use serde_json::Value;
 
 use crate::clients::{error::Failure, http::ErrorObject};
 
+/// More tokens than any call has. What is beyond is a peer's mistake, and must not make our sums overflow.
+const MOST_TOKENS: u64 = 1_000_000_000;
+
 /// What the provider bills, in tokens.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
@@ -36,7 +39,8 @@ impl Usage {
 
     /// The figures are cumulative: those that are given replace the earlier ones.
     fn replace_by(&mut self, newer: &WireUsage) {
-        let take = |old: &mut u64, new: Option<u64>| *old = new.unwrap_or(*old);
+        let take =
+            |old: &mut u64, new: Option<u64>| *old = new.map_or(*old, |new| new.min(MOST_TOKENS));
         take(&mut self.input_tokens, newer.input_tokens);
         take(&mut self.output_tokens, newer.output_tokens);
         take(
@@ -135,7 +139,8 @@ pub enum ModelEvent {
         id: String,
         /// The tool.
         name: String,
-        /// Its arguments, a JSON object.
+        /// Its arguments, a JSON object; null if the model wrote something else, or was cut off: that
+        /// is for the tool's result to say.
         input: Value,
     },
     /// The answer is complete. Nothing follows.
@@ -299,7 +304,7 @@ impl Decoder {
                 content_block,
             } => self.open(index, content_block),
             WireEvent::ContentBlockDelta { index, delta } => self.extend(index, delta),
-            WireEvent::ContentBlockStop { index } => self.close(index)?,
+            WireEvent::ContentBlockStop { index } => self.close(index),
             WireEvent::MessageDelta { delta, usage } => {
                 self.usage.replace_by(&usage);
                 if let Some(reason) = delta.stop_reason {
@@ -363,25 +368,27 @@ impl Decoder {
         }
     }
 
-    fn close(&mut self, index: u32) -> Result<Decoded, Failure> {
+    fn close(&mut self, index: u32) -> Decoded {
         let Some(tool) = self.tools.remove(&index) else {
-            return Ok(Decoded::Nothing);
+            return Decoded::Nothing;
         };
         let input = if tool.json.trim().is_empty() {
-            tool.initial
+            match tool.initial {
+                Value::Null => Value::Object(serde_json::Map::default()),
+                initial => initial,
+            }
         } else {
-            serde_json::from_str(&tool.json).map_err(|_| Failure::MalformedResponse)?
+            serde_json::from_str(&tool.json).unwrap_or_default()
         };
-        let input = match input {
-            Value::Null => Value::Object(serde_json::Map::default()),
-            Value::Object(_) => input,
-            _ => return Err(Failure::MalformedResponse),
-        };
-        Ok(Decoded::Event(ModelEvent::ToolUse {
+        Decoded::Event(ModelEvent::ToolUse {
             id: tool.id,
             name: tool.name,
-            input,
-        }))
+            input: if input.is_object() {
+                input
+            } else {
+                Value::Null
+            },
+        })
     }
 
     fn finish(&mut self) -> Result<Decoded, Failure> {

@@ -5,11 +5,17 @@
 //!    └────────── LLM_STREAM_TIMEOUT_MS ──────────┘└ idle limits, event by event ┘
 //! ```
 //!
+//! With `LLM_FALLBACK_MODEL` a model that fails before `Started` in a way that another one may not is
+//! replaced once ([`fallback`]). Both share `LLM_STREAM_TIMEOUT_MS`: the first has half of it to start, so
+//! that a visitor never waits longer because there is a fallback.
+//!
 //! Dropping a [`MessageStream`] closes its connection at once: that is how an answer is stopped.
 
 mod events;
+mod fallback;
 mod request;
 mod stream;
+mod thinking;
 
 use std::time::Duration;
 
@@ -86,13 +92,31 @@ impl Anthropic {
         Self { limits, ..self }
     }
 
-    /// Calls the model. Returns when the provider has accepted the request; fails with
-    /// `timeout_first_token` when it takes longer than the first token may.
+    /// Calls the model, and the fallback if it has to be. Returns when the provider has accepted the
+    /// request; fails with `timeout_first_token` when it takes longer than the first token may.
     pub async fn stream(&self, request: &MessageRequest) -> Result<MessageStream, ModelError> {
-        let deadline = Instant::now() + self.limits.first_token;
+        let first_token = Instant::now() + self.limits.first_token;
+        match &self.config.fallback_model {
+            Some(fallback) if *fallback != request.model => {
+                // Boxed: every turn would carry its size, and few have a fallback.
+                Box::pin(self.stream_or_fall_back(request, fallback, first_token)).await
+            }
+            _ => self.open(request, first_token, first_token).await,
+        }
+    }
+
+    /// Calls one model: the provider has to accept by `accepted`, and content has to come by
+    /// `first_token`.
+    async fn open(
+        &self,
+        request: &MessageRequest,
+        accepted: Instant,
+        first_token: Instant,
+    ) -> Result<MessageStream, ModelError> {
         let too_slow = || ProviderError::new(PROVIDER, Failure::FirstTokenTimeout);
         let body = request::StreamedRequest {
             request,
+            thinking: thinking::Thinking::of(&request.model),
             stream: true,
         };
         let request = self
@@ -102,12 +126,12 @@ impl Anthropic {
             .header("anthropic-version", VERSION)
             .header("accept", "text/event-stream")
             .json(&body);
-        let response = timeout_at(deadline, send(request))
+        let response = timeout_at(accepted, send(request))
             .await
             .map_err(|_| too_slow())?
             .map_err(|error| send_error(PROVIDER, Failure::Connect, error))?;
         if !response.status().is_success() {
-            let refused = timeout_at(deadline, refusal(PROVIDER, REQUEST_ID, response));
+            let refused = timeout_at(accepted, refusal(PROVIDER, REQUEST_ID, response));
             return Err(refused.await.unwrap_or_else(|_| too_slow()));
         }
         let streams = header(response.headers(), "content-type")
@@ -118,6 +142,6 @@ impl Anthropic {
                 ProviderError::new(PROVIDER, Failure::MalformedResponse).with_status(status)
             );
         }
-        Ok(MessageStream::new(response, self.limits, deadline))
+        Ok(MessageStream::new(response, self.limits, first_token))
     }
 }

@@ -1,8 +1,10 @@
 //! The body of a Messages request. Types that hold text of a conversation have no `Debug`, so that
 //! none of it can reach a log.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
+
+use super::thinking::Thinking;
 
 /// One call of the model. Empty text blocks are refused by the provider (400): leave them out.
 #[derive(Clone, Serialize)]
@@ -22,6 +24,20 @@ pub struct MessageRequest {
     /// Whether it may or must call something; unset: it may.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tool_choice: Option<ToolChoice>,
+}
+
+/// What the provider adds to a prompt by itself: some hundred tokens that explain the tools to the model.
+const ADDED_TOKENS: u64 = 1_000;
+
+impl MessageRequest {
+    /// The most tokens that the prompt can have: no token is shorter than a byte of what is sent.
+    pub fn input_tokens_at_most(&self) -> u64 {
+        // What can't be written is never sent.
+        let bytes = serde_json::to_vec(self).map_or(0, |body| body.len());
+        u64::try_from(bytes)
+            .unwrap_or(u64::MAX)
+            .saturating_add(ADDED_TOKENS)
+    }
 }
 
 /// Ends a prefix that the provider caches for some minutes. Below the model's least length
@@ -86,7 +102,9 @@ pub enum ContentBlock {
         id: String,
         /// The tool.
         name: String,
-        /// Its arguments.
+        /// Its arguments. Sent as an object whatever the model had written: the provider takes nothing
+        /// else.
+        #[serde(serialize_with = "object")]
         input: Value,
     },
     /// What a call gave.
@@ -177,11 +195,20 @@ pub enum ToolChoice {
     },
 }
 
+fn object<S: Serializer>(input: &Value, to: S) -> Result<S::Ok, S::Error> {
+    match input {
+        Value::Object(arguments) => arguments.serialize(to),
+        _ => serde_json::Map::default().serialize(to),
+    }
+}
+
 /// The body as it is sent: streamed, always.
 #[derive(Serialize)]
 pub(super) struct StreamedRequest<'r> {
     #[serde(flatten)]
     pub(super) request: &'r MessageRequest,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) thinking: Option<Thinking>,
     pub(super) stream: bool,
 }
 
@@ -210,11 +237,18 @@ mod tests {
                 },
                 Message {
                     role: Role::Assistant,
-                    content: vec![ContentBlock::ToolUse {
-                        id: "toolu_1".into(),
-                        name: "find".into(),
-                        input: json!({"query": "x"}),
-                    }],
+                    content: vec![
+                        ContentBlock::ToolUse {
+                            id: "toolu_1".into(),
+                            name: "find".into(),
+                            input: json!({"query": "x"}),
+                        },
+                        ContentBlock::ToolUse {
+                            id: "toolu_2".into(),
+                            name: "find".into(),
+                            input: Value::Null,
+                        },
+                    ],
                 },
                 Message {
                     role: Role::User,
@@ -235,6 +269,7 @@ mod tests {
         };
         let body = StreamedRequest {
             request: &request,
+            thinking: None,
             stream: true,
         };
         assert_eq!(
@@ -252,6 +287,7 @@ mod tests {
                     ]},
                     {"role": "assistant", "content": [
                         {"type": "tool_use", "id": "toolu_1", "name": "find", "input": {"query": "x"}},
+                        {"type": "tool_use", "id": "toolu_2", "name": "find", "input": {}},
                     ]},
                     {"role": "user", "content": [
                         {"type": "tool_result", "tool_use_id": "toolu_1",

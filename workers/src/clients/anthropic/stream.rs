@@ -39,6 +39,15 @@ impl MessageStream {
         }
     }
 
+    /// The same stream, with an event that was taken from it put back.
+    pub(super) fn beginning_with(self, event: ModelEvent) -> Self {
+        let first = futures::stream::once(std::future::ready(Ok(event)));
+        Self {
+            events: Box::pin(first.chain(self.events)),
+            ..self
+        }
+    }
+
     /// The provider's name for the call.
     pub fn request_id(&self) -> Option<&str> {
         self.request_id.as_deref()

@@ -77,21 +77,44 @@ fn a_tool_without_arguments_gets_an_empty_object() {
 }
 
 #[test]
-fn arguments_that_are_not_a_json_object_are_an_error() {
-    for arguments in ["{\"query\": ", "[1]", "3"] {
+fn arguments_that_are_no_json_object_are_a_call_without_arguments() {
+    for arguments in ["{\"query\": ", "[1]", "3", "null", "{} {}", "\u{0}"] {
         let events = decode(&[
             json!({"type": "content_block_start", "index": 0, "content_block":
                 {"type": "tool_use", "id": "t", "name": "n", "input": {}}}),
             json!({"type": "content_block_delta", "index": 0, "delta":
                 {"type": "input_json_delta", "partial_json": arguments}}),
             json!({"type": "content_block_stop", "index": 0}),
+            json!({"type": "message_delta", "delta": {"stop_reason": "max_tokens"}}),
+            json!({"type": "message_stop"}),
         ]);
-        assert_eq!(
-            events.unwrap_err(),
-            Failure::MalformedResponse,
-            "{arguments}"
-        );
+        let Ok(
+            [
+                ModelEvent::ToolUse { input, .. },
+                ModelEvent::Finished { stop_reason, .. },
+            ],
+        ) = events.as_deref()
+        else {
+            panic!("{arguments}: {events:?}");
+        };
+        assert_eq!(*input, Value::Null, "{arguments}");
+        assert_eq!(*stop_reason, StopReason::MaxTokens);
     }
+}
+
+#[test]
+fn figures_that_can_not_be_true_are_held_to_what_sums_can_bear() {
+    let events = decode(&[
+        json!({"type": "message_start", "message": {"model": "m", "usage":
+        {"input_tokens": u64::MAX, "output_tokens": 1}}}),
+    ]);
+    let Ok([ModelEvent::Started { usage, .. }]) = events.as_deref() else {
+        panic!("{events:?}");
+    };
+    assert_eq!((usage.input_tokens, usage.output_tokens), (MOST_TOKENS, 1));
+    let negative = json!({"type": "message_start", "message": {"model": "m", "usage":
+        {"input_tokens": -1}}});
+    assert_eq!(decode(&[negative]).unwrap_err(), Failure::MalformedResponse);
 }
 
 #[test]
