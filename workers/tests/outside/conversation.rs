@@ -1,8 +1,10 @@
 //! What a model's calls of tools, and the limits, make of a conversation: over a real database, read
 //! off what the provider really received.
 
+use std::time::Duration;
+
 use jobs::{Outcome, Retry};
-use sandbox::anthropic::{Citation, Content, Reply};
+use sandbox::anthropic::{Citation, Content, Pace, Reply};
 use serde_json::{Value, json};
 use store::spend::Usd;
 
@@ -529,6 +531,31 @@ async fn a_summary_that_fails_is_tried_again_and_delays_no_answer() {
     assert_eq!(material.matches("visitor").count(), 3, "{material}");
     // The one that failed was billed.
     world.assert_bill_is_complete().await;
+}
+
+#[tokio::test]
+async fn a_call_that_was_recorded_when_its_attempt_was_dropped_is_counted_once() {
+    let world = TurnWorld::new().await;
+    let slow = Pace {
+        between_tokens: Duration::from_millis(20),
+        ..Pace::default()
+    };
+    world.anthropic.push(Reply::words(30).paced(slow));
+    let (key, job) = world.accept(1, QUESTION).await;
+    let (outcome, ()) = tokio::join!(world.attempt(&key, job), async {
+        world.until_text(&key, 1).await;
+        sqlx::query(
+            "insert into model_calls (session_id, turn, attempt, call, purpose, model, outcome,
+                 input_tokens, output_tokens, cache_write_tokens, cache_read_tokens, cost_usd)
+             values ('s1', 1, 1, 1, 'answer', 'm', 'ok', 1000000, 0, 0, 0, 1)",
+        )
+        .execute(world.pool())
+        .await
+        .unwrap();
+    });
+    assert_eq!(outcome.unwrap(), Outcome::Committed);
+    let input = world.json("select input_tokens from turns").await;
+    assert!((1..1_000_000).contains(&input.as_i64().unwrap()), "{input}");
 }
 
 #[tokio::test]
