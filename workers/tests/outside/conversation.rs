@@ -201,29 +201,32 @@ async fn searches_beyond_the_limit_are_refused_and_then_the_model_has_to_answer(
 async fn an_attempt_goes_on_behind_the_calls_of_the_one_before() {
     let world = TurnWorld::new().await;
     let embedded = world.openai.calls();
-    world.anthropic.in_turn(
-        QUESTION,
-        [
-            Reply::content(vec![
-                text("Let me look."),
-                search("How long is a workshop?"),
-            ]),
-            Reply::refused(529, "overloaded_error"),
-            Reply::text("One day."),
-        ],
-    );
+    let searching = Reply::content(vec![
+        text("Let me look."),
+        search("How long is a workshop?"),
+    ]);
+    let overloaded = || Reply::refused(529, "overloaded_error");
+    let replies = [
+        searching,
+        overloaded(),
+        overloaded(),
+        Reply::text("One day."),
+    ];
+    world.anthropic.in_turn(QUESTION, replies);
     let (key, job) = world.accept(1, QUESTION).await;
-    let failed = world.attempt(&key, job).await.unwrap_err();
-    assert_eq!(failed.retry, Retry::AsPlanned);
-    assert_eq!(shown(&world.frames(&key, 1).await), "Let me look.");
-
+    // What was said in the first call comes again as it was, so that its text is no reason to give up.
+    for attempt in 1..=2 {
+        let failed = world.attempt(&key, job).await.unwrap_err();
+        assert_eq!(failed.retry, Retry::AsPlanned);
+        assert_eq!(shown(&world.frames(&key, attempt).await), "Let me look.");
+    }
     assert_eq!(world.attempt(&key, job).await.unwrap(), Outcome::Committed);
-    let frames = world.frames(&key, 2).await;
+    let frames = world.frames(&key, 3).await;
     assert_eq!(kinds(&frames)[2], "data-reset");
     assert_eq!(shown(&frames), "Let me look.\n\nOne day.");
     let requests = world.requests();
-    assert_eq!(requests.len(), 3);
-    assert_eq!(requests[1]["messages"], requests[2]["messages"]);
+    assert_eq!(requests.len(), 4);
+    assert_eq!(requests[1]["messages"], requests[3]["messages"]);
     assert_eq!(world.openai.calls(), embedded + 2);
     world.assert_bill_is_complete().await;
 }
