@@ -229,13 +229,11 @@ async fn a_search_that_the_turn_made_is_not_made_again_and_another_one_is_told_o
     // What was found stands in the second request, as it did in the turn's.
     let sent = requests(&system);
     let found = |exchange: &Exchange| {
-        exchange.body["messages"]
-            .as_array()
-            .unwrap()
-            .last()
-            .cloned()
+        let messages = exchange.body["messages"].as_array().unwrap();
+        messages.last().unwrap()["content"][0]["content"].clone()
     };
     assert_eq!(found(&sent[1]), found(sent.last().unwrap()));
+    assert_eq!(found(&sent[1])[0]["source"], "/prices");
 
     // The other turn had not searched.
     system.anthropic.push(search());
