@@ -4,7 +4,7 @@
 
 use axum::http::HeaderMap;
 use serde::{Deserialize, Serialize, de::IgnoredAny};
-use serde_json::{error::Category, value::RawValue};
+use serde_json::{Value, error::Category, value::RawValue};
 use store::ids::{Entropy, MessageId, SessionId, new_message_id, new_session_id};
 use utoipa::ToSchema;
 
@@ -313,7 +313,16 @@ pub(crate) fn parse_object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, 
 }
 
 fn parse<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, Problem> {
-    serde_json::from_slice(json).map_err(|error| unreadable(&error))
+    serde_json::from_slice(json).map_err(|error| {
+        let problem = unreadable(&error);
+        // Some values of another type than the documented one are called bad syntax.
+        match problem.code() {
+            Code::InvalidJson if serde_json::from_slice::<Value>(json).is_ok() => {
+                problem.with_code(Code::InvalidBody)
+            }
+            _ => problem,
+        }
+    })
 }
 
 /// Says where, but not what: the parser's own words repeat the input.

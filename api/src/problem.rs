@@ -198,6 +198,12 @@ impl Problem {
         Self::new(Code::Internal)
     }
 
+    /// The same about another code.
+    #[must_use]
+    pub(crate) fn with_code(self, code: Code) -> Self {
+        Self { code, ..self }
+    }
+
     /// The problem's code.
     pub fn code(&self) -> Code {
         self.code

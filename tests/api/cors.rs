@@ -24,7 +24,14 @@ async fn preflight(app: &App, path: &str, origin: &str) -> Response {
 #[tokio::test]
 async fn a_preflight_needs_no_site_key_and_allows_what_the_widget_sends() {
     let app = App::start().await;
-    for path in ["/chat", "/chat/s1", "/chat/s1/stream", "/api/v1/chat"] {
+    for path in [
+        "/chat",
+        "/chat/s1",
+        "/chat/s1/stream",
+        "/chat/s1/contact",
+        "/chat/s1/feedback",
+        "/api/v1/chat",
+    ] {
         let response = preflight(&app, path, SITE).await;
         assert_eq!(response.status(), StatusCode::OK, "{path}");
         let headers = response.headers();

@@ -25,7 +25,8 @@ async fn the_transcript_has_the_shape_of_the_sdk() {
         transcript,
         json!({
             "session": {
-                "id": "s1", "stage": 1, "status": "open", "termination_type": null, "agent": null,
+                "id": "s1", "stage": 1, "status": "open", "termination_type": null,
+                "handoff": null, "agent": null,
             },
             "messages": [
                 {

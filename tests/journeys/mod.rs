@@ -2,6 +2,7 @@
 
 mod answer;
 mod browser;
+mod canary;
 mod conversation;
 mod dev;
 mod replay;

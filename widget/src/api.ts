@@ -1,8 +1,9 @@
 /** The HTTP API as the widget uses it. Knows addresses, headers and outcomes; never retries. */
+import type { Details } from './contact-form';
 import type { Credentials } from './credentials';
 import { formatCursor, type Cursor } from './cursor';
 import { asCount, asObject, asString } from './json';
-import { decodeTranscript, type Transcript } from './protocol';
+import { decodeHandoff, decodeTranscript, type Handoff, type Rating, type Transcript } from './protocol';
 
 export interface Outgoing {
   readonly id: string;
@@ -103,6 +104,26 @@ export class Api {
   async close(session: Credentials, signal: AbortSignal): Promise<void> {
     const path = `/${encodeURIComponent(session.sessionId)}/close`;
     await this.#send(session, path, { method: 'POST' }, signal);
+  }
+
+  /** Leaves contact details, with the visitor's consent. The same again changes nothing. */
+  async contact(session: Credentials, details: Details, signal: AbortSignal): Promise<Handoff> {
+    const response = await this.#postJson(session, 'contact', { ...details, consent: true }, signal);
+    const handoff = decodeHandoff(await readJson(response));
+    if (!handoff) throw new ApiError(502);
+    return handoff;
+  }
+
+  async rate(session: Credentials, turn: number, rating: Rating, comment: string, signal: AbortSignal): Promise<void> {
+    await this.#postJson(session, 'feedback', { turn, rating, ...(comment !== '' && { comment }) }, signal);
+  }
+
+  #postJson(session: Credentials, action: string, body: object, signal: AbortSignal): Promise<Response> {
+    return this.#send(session, `/${encodeURIComponent(session.sessionId)}/${action}`, {
+      method: 'POST',
+      headers: { Accept: 'application/json', 'Content-Type': 'application/json' },
+      body: JSON.stringify(body),
+    }, signal);
   }
 
   #body(session: Credentials, { id, text, again }: Outgoing): string {

@@ -4,13 +4,15 @@
  * the network does. Both are safe to repeat: a message is named by its id, a frame by its cursor.
  */
 import { ApiError, type Api, type Outgoing } from './api';
+import type { Details } from './contact-form';
 import * as conversation from './conversation';
 import type { Action, Conversation, VisitorMessage } from './conversation';
 import { randomId, type Credentials, type CredentialStore } from './credentials';
 import { startOf } from './cursor';
+import type { Keepsakes } from './keepsakes';
 import type { Outbox } from './outbox';
 import { Persistence, type Task } from './persistence';
-import type { Frame } from './protocol';
+import type { Frame, Rating } from './protocol';
 import { readStream, SILENCE_LIMIT_MS } from './stream';
 import type { Surroundings } from './surroundings';
 
@@ -24,12 +26,17 @@ export interface Snapshot {
   readonly reconnecting: boolean;
   /** Nothing has come for longer than the visitor should wait without another way to ask. */
   readonly stalled: boolean;
+  readonly contact: Delivery;
 }
+
+/** What became of the contact details: `invalid` ones are to be corrected, `failed` ones sent again. */
+export type Delivery = 'idle' | 'sending' | 'invalid' | 'failed';
 
 export interface ChatOptions {
   readonly api: Api;
   readonly credentials: CredentialStore;
   readonly outbox: Outbox;
+  readonly keepsakes: Keepsakes;
   readonly surroundings: Surroundings;
   /** Without progress for so long, the fallback is offered; milliseconds. */
   readonly streamTimeoutMs: number;
@@ -38,8 +45,8 @@ export interface ChatOptions {
   readonly announce: () => void;
 }
 
-/** Attempts to stop an answer; the button can be pressed again. */
-const STOP_ATTEMPTS = 5;
+/** Attempts to do what a button asks for; it can be pressed again. */
+const ATTEMPTS = 5;
 
 export class Chat {
   readonly #options: ChatOptions;
@@ -52,6 +59,9 @@ export class Chat {
   #following = false;
   readonly #persistence: Persistence;
   #stopping = false;
+  #contact: Delivery = 'idle';
+  /** Ratings go one after the other, so that the newest one stands. */
+  #ratings: Promise<unknown> = Promise.resolve();
   #stalled = false;
   #stallTimer: ReturnType<typeof setTimeout> | undefined;
   /** The message for which the session was replaced last. */
@@ -66,6 +76,8 @@ export class Chat {
     this.#options = options;
     this.#session = options.credentials.read();
     this.#persistence = new Persistence(options.surroundings, () => this.#changed());
+    const keepsake = this.#session && options.keepsakes.read(this.#session.sessionId);
+    if (keepsake) this.#dispatch({ type: 'kept', keepsake });
     for (const { id, text } of options.outbox.read()) this.#dispatch({ type: 'submit', id, text });
   }
 
@@ -76,6 +88,7 @@ export class Chat {
       stopping: this.#stopping,
       reconnecting: this.#persistence.failing,
       stalled: this.#stalled,
+      contact: this.#contact,
     };
   }
 
@@ -123,18 +136,74 @@ export class Chat {
     this.#stopping = true;
     this.#changed();
     const life = this.#life;
-    for (let attempt = 1; attempt <= STOP_ATTEMPTS && !life.signal.aborted; attempt++) {
+    // Whatever came of it, the button can be pressed again.
+    await this.#insist(life, async () => {
+      const turn = await this.#turnToStop(life);
+      if (turn !== null) await this.#options.api.cancel(this.#own(), turn, life.signal);
+    }).catch(() => undefined);
+    this.#stopping = false;
+    this.#changed();
+  }
+
+  /** Leaves contact details; what becomes of it is in the snapshot. */
+  async leaveContact(details: Details): Promise<void> {
+    if (this.#contact === 'sending') return;
+    const life = this.#life;
+    this.#setContact('sending');
+    try {
+      const handoff = await this.#insist(life, () => this.#options.api.contact(this.#own(), details, life.signal));
+      if (life.signal.aborted) return;
+      this.#contact = 'idle';
+      this.#options.keepsakes.writeDraft({});
+      this.#dispatch({ type: 'contacted', handoff });
+      this.#options.announce();
+    } catch (error) {
+      if (life.signal.aborted) return;
+      const invalid = error instanceof ApiError && (error.status === 422 || error.status === 400);
+      this.#setContact(invalid ? 'invalid' : 'failed');
+    }
+  }
+
+  /** The visitor does not want to leave contact details now. */
+  declineContact(): void {
+    this.#contact = 'idle';
+    this.#dispatch({ type: 'contacted', handoff: null });
+  }
+
+  /** Rates an answer; a rating that could not be sent is taken back. Resolves to whether it was. */
+  async rate(turn: number, rating: Rating, comment: string): Promise<boolean> {
+    const life = this.#life;
+    const before = conversation.answerOf(this.#state, turn)?.rating ?? null;
+    this.#dispatch({ type: 'rated', turn, rating });
+    const sent = this.#ratings.then(() =>
+      this.#insist(life, () => this.#options.api.rate(this.#own(), turn, rating, comment, life.signal)),
+    );
+    this.#ratings = sent.catch(() => undefined);
+    try {
+      await sent;
+      return true;
+    } catch {
+      this.#dispatch({ type: 'rated', turn, rating: before });
+      return false;
+    }
+  }
+
+  #setContact(delivery: Delivery): void {
+    this.#contact = delivery;
+    this.#changed();
+  }
+
+  /** Tries a few times, as long as it may succeed. */
+  async #insist<T>(life: AbortController, work: () => Promise<T>): Promise<T> {
+    for (let attempt = 1; ; attempt++) {
       try {
-        const turn = await this.#turnToStop(life);
-        if (turn !== null) await this.#options.api.cancel(this.#own(), turn, life.signal);
-        break;
+        return await work();
       } catch (error) {
-        if (error instanceof ApiError && !error.transient) break;
+        const final = error instanceof ApiError && !error.transient;
+        if (final || attempt === ATTEMPTS || life.signal.aborted) throw error;
         await this.#persistence.wait(this.#persistence.backoff(attempt), life.signal);
       }
     }
-    this.#stopping = false;
-    this.#changed();
   }
 
   /** Ends this conversation for good and begins another. */
@@ -346,6 +415,7 @@ export class Chat {
     this.#life.abort();
     this.#life = new AbortController();
     this.#session = session;
+    this.#contact = 'idle';
     this.#dispatch({ type: 'restart', carry });
   }
 
@@ -354,6 +424,7 @@ export class Chat {
     if (next === this.#state) return;
     this.#state = next;
     this.#options.outbox.write(next.messages);
+    if (this.#session) this.#options.keepsakes.write(this.#session.sessionId, next);
     this.#changed();
   }
 

@@ -14,7 +14,7 @@
  * ```
  */
 import { compareCursors, type Cursor } from './cursor';
-import type { Frame, Source, Transcript, TranscriptMessage } from './protocol';
+import type { Chunk, ContactOffer, Frame, Handoff, NoticeKind, Rating, Source, Transcript, TranscriptMessage } from './protocol';
 
 export interface TextPart {
   readonly id: string;
@@ -43,6 +43,8 @@ export interface Answer {
   readonly sources: readonly Source[];
   readonly status: 'streaming' | 'done' | 'stopped' | 'failed';
   readonly errorText: string | null;
+  /** What the visitor thinks of it. */
+  readonly rating: Rating | null;
   readonly attempt: number;
   /** The newest durable frame in it. */
   readonly cursor: Cursor | null;
@@ -59,7 +61,20 @@ export interface Conversation {
   readonly closed: boolean;
   /** A limit that was reached, in words for the visitor. */
   readonly limit: string | null;
+  /** The conversation's own limit was reached: it goes on in a new one only. */
+  readonly limited: boolean;
+  /** Where the conversation is, 1 to 4; `null` before the service said so. */
+  readonly stage: number | null;
+  /** What the service wants the visitor to be told. */
+  readonly notices: Readonly<Partial<Record<NoticeKind, string>>>;
+  /** The contact form is offered. */
+  readonly contactOffer: ContactOffer | null;
+  /** A person is to get in touch. */
+  readonly handoff: Handoff | null;
 }
+
+/** What a reload of the page would lose, because no transcript has it. */
+export type Keepsake = Pick<Conversation, 'notices' | 'contactOffer'>;
 
 export type Action =
   | { readonly type: 'submit'; readonly id: string; readonly text: string }
@@ -73,10 +88,26 @@ export type Action =
   /** The stream of a turn can't be had any more and the transcript has no answer. */
   | { readonly type: 'lost'; readonly turn: number }
   | { readonly type: 'transcript'; readonly transcript: Transcript }
+  /** What was kept over a reload. */
+  | { readonly type: 'kept'; readonly keepsake: Keepsake }
+  | { readonly type: 'rated'; readonly turn: number; readonly rating: Rating | null }
+  /** The visitor left contact details, or (`null`) does not want to. */
+  | { readonly type: 'contacted'; readonly handoff: Handoff | null }
   /** The session is over; `carry` takes what it did not accept along and leaves the rest in sight. */
   | { readonly type: 'restart'; readonly carry: boolean };
 
-export const EMPTY: Conversation = { previous: [], messages: [], awaiting: [], closed: false, limit: null };
+export const EMPTY: Conversation = {
+  previous: [],
+  messages: [],
+  awaiting: [],
+  closed: false,
+  limit: null,
+  limited: false,
+  stage: null,
+  notices: {},
+  contactOffer: null,
+  handoff: null,
+};
 
 export function textOf(answer: Answer): string {
   return answer.parts.map((part) => part.text).join('\n\n');
@@ -142,6 +173,14 @@ export function reduce(state: Conversation, action: Action): Conversation {
     }
     case 'transcript':
       return mergeTranscript(state, action.transcript);
+    case 'kept':
+      return { ...state, ...action.keepsake };
+    case 'rated': {
+      const answer = answerOf(state, action.turn);
+      return answer && answer.rating !== action.rating ? replace(state, answer, { ...answer, rating: action.rating }) : state;
+    }
+    case 'contacted':
+      return { ...state, contactOffer: null, handoff: action.handoff ?? state.handoff };
     case 'restart': {
       if (!action.carry) return EMPTY;
       const unsent = state.messages.filter((message) => message.role === 'user' && message.delivery !== 'accepted');
@@ -152,11 +191,8 @@ export function reduce(state: Conversation, action: Action): Conversation {
 }
 
 function applyFrame(state: Conversation, streamTurn: number | null, { cursor, chunk }: Frame): Conversation {
-  if (chunk.type === 'data-limit') {
-    return state.limit === chunk.text ? state : { ...state, limit: chunk.text };
-  }
   const turn = cursor?.turn ?? (chunk.type === 'data-session' ? chunk.turn : null) ?? streamTurn;
-  if (turn === null || chunk.type === 'data-session') return state;
+  if (turn === null || chunk.type === 'data-session') return applyData(state, chunk);
   const known = answerOf(state, turn);
   if (known && known.status !== 'streaming') return state;
   if (known?.cursor && cursor && compareCursors(cursor, known.cursor) <= 0) return state;
@@ -184,11 +220,35 @@ function applyFrame(state: Conversation, streamTurn: number | null, { cursor, ch
       return putAnswer(state, { ...answer, status: 'stopped' });
     case 'error':
       return putAnswer(state, { ...answer, status: 'failed', errorText: chunk.errorText });
+    case 'data-limit':
+    case 'data-stage':
+    case 'data-notice':
+    case 'data-contact-form':
+    case 'data-handoff':
+      return applyData(cursor ? putAnswer(state, answer) : state, chunk);
     case 'data-reset': {
       // A reset without an id may be a repetition of one that was already obeyed.
       if (!cursor && chunk.attempt !== null && chunk.attempt <= answer.attempt) return state;
       return putAnswer(state, { ...cleared(answer), attempt: Math.max(answer.attempt, chunk.attempt ?? 0) });
     }
+  }
+}
+
+/** What is said of the conversation, not of an answer. */
+function applyData(state: Conversation, chunk: Chunk): Conversation {
+  switch (chunk.type) {
+    case 'data-limit':
+      return { ...state, limit: chunk.text, limited: state.limited || chunk.closes };
+    case 'data-stage':
+      return { ...state, stage: chunk.stage };
+    case 'data-notice':
+      return { ...state, notices: { ...state.notices, [chunk.kind]: chunk.text } };
+    case 'data-contact-form':
+      return { ...state, contactOffer: chunk.form };
+    case 'data-handoff':
+      return { ...state, handoff: chunk.handoff };
+    default:
+      return state;
   }
 }
 
@@ -203,6 +263,7 @@ function newAnswer(turn: number): Answer {
     sources: [],
     status: 'streaming',
     errorText: null,
+    rating: null,
     attempt: 0,
     cursor: null,
   };
@@ -272,7 +333,17 @@ function mergeTranscript(state: Conversation, transcript: Transcript): Conversat
     if (message.status === 'streaming') awaiting.add(message.turn);
     else awaiting.delete(message.turn);
   }
-  return { ...state, messages, awaiting: [...awaiting].sort((a, b) => a - b), closed: transcript.closed };
+  const { closed, limited, stage, handoff } = transcript;
+  return {
+    ...state,
+    messages,
+    awaiting: [...awaiting].sort((a, b) => a - b),
+    closed,
+    limited: limited || state.limited,
+    stage: stage ?? state.stage,
+    // The transcript does not know what was promised, and may have been read before the form was sent.
+    handoff: handoff ? { ...handoff, promise: handoff.promise ?? state.handoff?.promise ?? null } : state.handoff,
+  };
 }
 
 function failedAnswer(state: Conversation, turn: number): Answer {
@@ -305,6 +376,7 @@ function fromTranscript(state: Conversation, told: TranscriptMessage): Message {
     parts: text === '' ? [] : [{ id: 'transcript', text }],
     sources,
     status: told.stopped ? 'stopped' : 'done',
+    rating: told.rating ?? (shown?.role === 'assistant' ? shown.rating : null),
   };
 }
 

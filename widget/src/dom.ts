@@ -42,4 +42,5 @@ export const ICONS = {
   send: 'M12 19V5M5.5 11.5L12 5l6.5 6.5',
   stop: 'M8 8h8v8H8Z',
   renew: 'M12 5v14M5 12h14',
+  thumb: 'M7 11v9H4v-9ZM7 11l4-7c1.4 0 2.3 1.1 2 2.500L12.4 10H18c1.3 0 2.2 1.2 1.9 2.4l-1.4 6c-.2 1-1 1.6-2 1.6H7',
 } as const;

@@ -3,6 +3,7 @@ import { Api } from './api';
 import { Chat } from './chat';
 import { ATTRIBUTES, readConfig, type BuildEnv, type Config, type Page } from './config';
 import { CredentialStore, forgivingStore } from './credentials';
+import { Keepsakes } from './keepsakes';
 import { Outbox } from './outbox';
 import css from './style.css?inline';
 import { browser } from './surroundings';
@@ -36,6 +37,7 @@ abstract class GrowthChat extends HTMLElement {
   #chat: Chat | null = null;
   #peers: BroadcastChannel | null = null;
   #config: Config | null = null;
+  #keepsakes: Keepsakes | null = null;
   #restarting = false;
 
   connectedCallback(): void {
@@ -93,6 +95,8 @@ abstract class GrowthChat extends HTMLElement {
       sheet.replaceSync(css);
       this.#root.adoptedStyleSheets = [sheet];
     }
+    const credentials = config.apiUrl === null ? null : new CredentialStore(this.#site, config.apiUrl);
+    this.#keepsakes = credentials && new Keepsakes(this.#tab, credentials.key);
     const view = new View(config, {
       open: () => (this.#view?.isOpen ? this.close() : this.open()),
       close: () => this.close(),
@@ -102,11 +106,15 @@ abstract class GrowthChat extends HTMLElement {
       startOver: () => this.#chat?.startOver(),
       resend: (id) => this.#chat?.resend(id),
       answerAgain: (turn) => this.#chat?.answerAgain(turn),
+      rate: (turn, rating, comment) => this.#chat?.rate(turn, rating, comment) ?? Promise.resolve(false),
+      leaveContact: (details) => void this.#chat?.leaveContact(details),
+      declineContact: () => this.#chat?.declineContact(),
+      readDraft: () => this.#keepsakes?.readDraft() ?? {},
+      writeDraft: (draft) => this.#keepsakes?.writeDraft(draft),
     });
     this.#view = view;
     if (config.accent !== null && CSS.supports('color', config.accent)) view.element.style.setProperty('--accent', config.accent);
     this.#root.replaceChildren(view.element);
-    const credentials = config.apiUrl === null ? null : new CredentialStore(this.#site, config.apiUrl);
     view.showTeaser(!credentials?.read() && this.#recall('teaser') === null);
     // A reload goes on where the visitor was; what was sent is delivered even behind a closed panel.
     if (this.#recall('open') !== null) this.#open(false);
@@ -132,7 +140,7 @@ abstract class GrowthChat extends HTMLElement {
   /** The service is not spoken to, and nothing is stored, before the visitor opens the panel. */
   #connect(): void {
     const { apiUrl = null, widgetToken = '', locale = 'en', streamTimeoutMs = 0 } = this.#config ?? {};
-    if (this.#chat || apiUrl === null) return;
+    if (this.#chat || apiUrl === null || !this.#keepsakes) return;
     const credentials = new CredentialStore(this.#site, apiUrl);
     this.#peers = typeof BroadcastChannel === 'undefined' ? null : new BroadcastChannel(credentials.key);
     const chat = new Chat({
@@ -146,6 +154,7 @@ abstract class GrowthChat extends HTMLElement {
       }),
       credentials,
       outbox: this.#outbox(credentials),
+      keepsakes: this.#keepsakes,
       surroundings: browser,
       streamTimeoutMs,
       onChange: (snapshot) => this.#view?.show(snapshot),

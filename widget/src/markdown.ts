@@ -148,10 +148,8 @@ export function inline(text: string): Node[] {
     if (mark === '[') {
       const [whole, label = '', url = ''] = LINK.exec(text.slice(at, at + 2600)) ?? [];
       if (whole) {
-        const element = link(url, label);
-        // Where it can't be followed, what is written is shown.
-        if (element.tagName === 'A') emit(element, at + whole.length);
-        else at += whole.length;
+        // Where it can't be followed, its words are shown.
+        emit(safeUrl(url) === null ? document.createTextNode(label) : link(url, label), at + whole.length);
         continue;
       }
     } else if (mark === '`') {
@@ -197,7 +195,8 @@ export class MarkdownView {
   }
 
   update(text: string): void {
-    const wanted = blocks(text);
+    // The service sends the sign so, for readers that parse HTML.
+    const wanted = blocks(text.replaceAll('&lt;', '<'));
     let same = 0;
     while (same < wanted.length && isSame(wanted[same], this.#shown[same])) same++;
     while (this.element.childNodes.length > same) this.element.lastChild?.remove();

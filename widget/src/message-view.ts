@@ -1,15 +1,20 @@
 /** One message on the screen. */
 import { textOf, type Answer, type Message, type VisitorMessage } from './conversation';
-import { h, set } from './dom';
+import { h, icon, ICONS, set } from './dom';
 import { link, MarkdownView, safeUrl } from './markdown';
-import type { Source } from './protocol';
+import type { Rating, Source } from './protocol';
 import type { Words } from './words';
+
+/** What the service takes, in characters (HTTP API, feedback). */
+const LONGEST_COMMENT = '1000';
 
 export interface MessageActions {
   readonly words: Words;
   readonly fallbackUrl: string | null;
   readonly resend: (id: string) => void;
   readonly answerAgain: (turn: number) => void;
+  /** Resolves to whether the rating was taken. */
+  readonly rate: (turn: number, rating: Rating, comment: string) => Promise<boolean>;
 }
 
 export interface MessageView {
@@ -49,6 +54,7 @@ class AnswerView implements MessageView {
   readonly #text = new MarkdownView(h('div', { class: 'prose' }));
   readonly #sources = h('div', { class: 'sources', hidden: true });
   readonly #note = h('div', { class: 'note', hidden: true });
+  readonly #rating: RatingView;
   readonly #actions: MessageActions;
   readonly element: HTMLElement;
   #shown: Answer | null = null;
@@ -56,12 +62,14 @@ class AnswerView implements MessageView {
 
   constructor(actions: MessageActions) {
     this.#actions = actions;
+    this.#rating = new RatingView(actions);
     this.element = h(
       'article',
       { class: 'message answer', 'aria-label': actions.words.assistant },
       this.#author,
       h('div', { class: 'bubble' }, this.#text.element, this.#sources),
       this.#note,
+      this.#rating.element,
     );
   }
 
@@ -79,6 +87,7 @@ class AnswerView implements MessageView {
     this.#author.textContent = answer.author ?? '';
     if (before?.sources !== answer.sources || before?.status !== answer.status) this.#showSources(answer);
     this.#showNote(answer, current);
+    this.#rating.update(answer, current && text !== '');
   }
 
   #showSources(answer: Answer): void {
@@ -104,6 +113,56 @@ class AnswerView implements MessageView {
     retry.addEventListener('click', () => answerAgain(answer.turn));
     this.#note.append(' ', retry);
     if (fallbackUrl !== null) this.#note.append(' · ', link(fallbackUrl, words.fallback));
+  }
+}
+
+/** Thumbs under a finished answer, and a comment for those who want to say why. */
+class RatingView {
+  readonly element = h('div', { class: 'rating', hidden: true });
+  readonly #actions: MessageActions;
+  readonly #thumbs: Readonly<Record<Rating, HTMLButtonElement>>;
+  readonly #comment = h('input', { type: 'text', maxlength: LONGEST_COMMENT });
+  readonly #form: HTMLFormElement;
+  readonly #status = h('span', { class: 'rating-status', role: 'status' });
+  #turn = 0;
+
+  constructor(actions: MessageActions) {
+    this.#actions = actions;
+    const { words } = actions;
+    const thumb = (rating: Rating, label: string) => {
+      const button = h('button', { type: 'button', class: `thumb ${rating}`, 'aria-label': label, title: label }, icon(ICONS.thumb));
+      button.addEventListener('click', () => void this.#rate(rating, ''));
+      return button;
+    };
+    this.#thumbs = { up: thumb('up', words.helpful), down: thumb('down', words.unhelpful) };
+    set(this.#comment, { 'aria-label': words.why, placeholder: words.why });
+    const send = h('button', { type: 'submit', class: 'text-button' }, words.send);
+    this.#form = h('form', { class: 'why', hidden: true }, this.#comment, send);
+    this.#form.addEventListener('submit', (event) => {
+      event.preventDefault();
+      const comment = this.#comment.value.trim();
+      this.#form.hidden = true;
+      if (comment !== '') void this.#rate('down', comment);
+    });
+    this.element.append(this.#thumbs.up, this.#thumbs.down, this.#status, this.#form);
+  }
+
+  update({ turn, status, author, rating }: Answer, ratable: boolean): void {
+    this.#turn = turn;
+    this.element.hidden = !ratable || status !== 'done' || author !== null;
+    for (const [name, button] of Object.entries(this.#thumbs)) set(button, { 'aria-pressed': String(rating === name) });
+  }
+
+  async #rate(rating: Rating, comment: string): Promise<void> {
+    const { words, rate } = this.#actions;
+    const asks = rating === 'down' && comment === '';
+    this.#form.hidden = !asks;
+    if (asks) this.#comment.focus();
+    const taken = await rate(this.#turn, rating, comment);
+    // What was written is not lost with the connection.
+    if (!taken && comment !== '') this.#form.hidden = false;
+    else if (comment !== '') this.#comment.value = '';
+    this.#status.textContent = taken ? words.rated : words.notRated;
   }
 }
 

@@ -22,7 +22,27 @@ export type Chunk =
   | { readonly type: 'error'; readonly errorText: string }
   | { readonly type: 'data-session'; readonly turn: number | null }
   | { readonly type: 'data-reset'; readonly attempt: number | null }
-  | { readonly type: 'data-limit'; readonly text: string };
+  | { readonly type: 'data-limit'; readonly text: string; readonly closes: boolean }
+  | { readonly type: 'data-stage'; readonly stage: number }
+  | { readonly type: 'data-notice'; readonly kind: NoticeKind; readonly text: string }
+  | { readonly type: 'data-contact-form'; readonly form: ContactOffer }
+  | { readonly type: 'data-handoff'; readonly handoff: Handoff };
+
+export type NoticeKind = 'privacy' | 'ai';
+
+/** The contact form is offered: what stands above it, when the answer does not say it. */
+export interface ContactOffer {
+  readonly text: string | null;
+}
+
+export interface Handoff {
+  /** Nobody could be told of it. */
+  readonly failed: boolean;
+  /** When the visitor can expect a reply, in words. */
+  readonly promise: string | null;
+}
+
+export type Rating = 'up' | 'down';
 
 /** One frame of a stream; the id is `null` on frames that are not durable. */
 export interface Frame {
@@ -60,12 +80,35 @@ export function decodeChunk(data: string): Chunk | null {
     case 'data-reset':
       return { type: 'data-reset', attempt: asCount(asObject(json.data)?.attempt) };
     case 'data-limit': {
-      const text = asString(asObject(json.data)?.text);
-      return text === null ? null : { type: 'data-limit', text };
+      const data = asObject(json.data);
+      const text = asString(data?.text);
+      return text === null ? null : { type: 'data-limit', text, closes: data?.scope === 'session' };
+    }
+    case 'data-stage': {
+      const stage = asCount(asObject(json.data)?.stage);
+      return stage === null ? null : { type: 'data-stage', stage };
+    }
+    case 'data-notice': {
+      const data = asObject(json.data);
+      const text = asString(data?.text);
+      return text === null ? null : { type: 'data-notice', kind: data?.kind === 'ai' ? 'ai' : 'privacy', text };
+    }
+    case 'data-contact-form':
+      return { type: 'data-contact-form', form: { text: asString(asObject(json.data)?.text) } };
+    case 'data-handoff': {
+      const handoff = decodeHandoff(json.data);
+      return handoff && { type: 'data-handoff', handoff };
     }
     default:
       return null;
   }
+}
+
+/** `null` when the value is no handoff. */
+export function decodeHandoff(value: unknown): Handoff | null {
+  const json = asObject(value);
+  const status = asString(json?.status);
+  return status === null ? null : { failed: status === 'dead', promise: asString(asObject(json?.promise)?.text) };
 }
 
 export interface TranscriptMessage {
@@ -77,10 +120,15 @@ export interface TranscriptMessage {
   readonly text: string;
   readonly sources: readonly Source[];
   readonly stopped: boolean;
+  readonly rating: Rating | null;
 }
 
 export interface Transcript {
   readonly closed: boolean;
+  /** It is closed because its limit was reached. */
+  readonly limited: boolean;
+  readonly stage: number | null;
+  readonly handoff: Handoff | null;
   /** The oldest turn that is queued or running. */
   readonly activeTurn: number | null;
   readonly messages: readonly TranscriptMessage[];
@@ -94,6 +142,9 @@ export function decodeTranscript(body: unknown): Transcript | null {
   const messages = asArray(json.messages).map(decodeMessage);
   return {
     closed: session.status === 'closed',
+    limited: session.termination_type === 'token_limit',
+    stage: asCount(session.stage),
+    handoff: decodeHandoff({ status: session.handoff }),
     activeTurn: asCount(json.active_turn),
     messages: messages.filter((message) => message !== null),
   };
@@ -116,6 +167,7 @@ function decodeMessage(value: unknown): TranscriptMessage | null {
     text: parts.map((part) => (part?.type === 'text' ? (asString(part.text) ?? '') : '')).join(''),
     sources: parts.flatMap((part) => (part?.type === 'source-url' ? (decodeSource(part) ?? []) : [])),
     stopped: metadata?.status === 'cancelled',
+    rating: metadata?.rating === 'up' || metadata?.rating === 'down' ? metadata.rating : null,
   };
 }
 

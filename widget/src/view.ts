@@ -1,10 +1,13 @@
 /** The launcher and the panel. Shows a snapshot of the chat and passes on what the visitor does. */
 import type { Snapshot } from './chat';
 import type { Config } from './config';
-import type { Message } from './conversation';
+import { ContactForm, type Details } from './contact-form';
+import type { Conversation, Message } from './conversation';
 import { h, icon, ICONS, set, setText } from './dom';
+import type { Draft } from './keepsakes';
 import { link } from './markdown';
 import { messageView, type MessageActions, type MessageView } from './message-view';
+import type { Rating } from './protocol';
 import { wordsFor, type Words } from './words';
 
 /** The longest message in characters (01-product, limits); counted as the service counts, in code points. */
@@ -25,6 +28,11 @@ export interface ViewActions {
   readonly startOver: () => void;
   readonly resend: (id: string) => void;
   readonly answerAgain: (turn: number) => void;
+  readonly rate: (turn: number, rating: Rating, comment: string) => Promise<boolean>;
+  readonly leaveContact: (details: Details) => void;
+  readonly declineContact: () => void;
+  readonly readDraft: () => Draft;
+  readonly writeDraft: (draft: Draft) => void;
 }
 
 export class View {
@@ -40,9 +48,15 @@ export class View {
   readonly #messages = h('div', { class: 'messages' });
   readonly #divider: HTMLElement;
   readonly #typing: HTMLElement;
+  readonly #notice = h('p', { class: 'gdpr' });
+  readonly #aiNotice = h('p', { class: 'gdpr' });
+  readonly #contact: ContactForm;
+  readonly #handoff = h('p', { class: 'handoff', role: 'status', hidden: true });
   readonly #suggestions: HTMLElement;
   readonly #status = h('div', { role: 'status', class: 'visually-hidden' });
   readonly #banner = h('div', { class: 'banner', hidden: true });
+  readonly #composer: HTMLFormElement;
+  readonly #over: HTMLElement;
   readonly #input: HTMLTextAreaElement;
   readonly #counter = h('div', { class: 'counter', id: 'counter', hidden: true });
   readonly #send: HTMLButtonElement;
@@ -57,7 +71,15 @@ export class View {
     this.#config = config;
     this.#words = words;
     this.#actions = actions;
-    this.#messageActions = { words, fallbackUrl: config.fallbackUrl, resend: actions.resend, answerAgain: actions.answerAgain };
+    this.#messageActions = { words, fallbackUrl: config.fallbackUrl, resend: actions.resend, answerAgain: actions.answerAgain, rate: actions.rate };
+    this.#contact = new ContactForm({
+      words,
+      fallbackUrl: config.fallbackUrl,
+      submit: actions.leaveContact,
+      decline: actions.declineContact,
+      readDraft: actions.readDraft,
+      writeDraft: actions.writeDraft,
+    });
 
     this.#launcher = this.#button('launcher', words.open, icon(ICONS.chat), actions.open);
     this.#launcher.append(icon(ICONS.down));
@@ -76,14 +98,17 @@ export class View {
       this.#suggestions.append(button);
     }
     this.#log = h('div', { class: 'log', role: 'log', 'aria-live': 'polite', 'aria-label': words.log, tabindex: '0' });
-    this.#log.append(...this.#opening(), this.#messages, this.#typing, this.#suggestions);
+    this.#log.append(...this.#opening(), this.#messages, this.#typing, this.#contact.element, this.#handoff, this.#suggestions);
 
     this.#input = h('textarea', { id: 'input', rows: '1', placeholder: words.placeholder, 'aria-label': words.input, 'aria-describedby': 'counter', enterkeyhint: 'send', autocomplete: 'off' });
     this.#send = h('button', { type: 'submit', class: 'send', 'aria-label': words.send, title: words.send }, icon(ICONS.send));
     this.#stop = this.#button('send stop', words.stop, icon(ICONS.stop), actions.stop);
     this.#renew = this.#button('icon', words.newChat, icon(ICONS.renew), actions.startOver);
-    const form = h('form', { class: 'composer' }, h('div', { class: 'field' }, this.#input, this.#stop, this.#send), this.#counter);
-    form.addEventListener('submit', (event) => this.#submit(event));
+    this.#composer = h('form', { class: 'composer' }, h('div', { class: 'field' }, this.#input, this.#stop, this.#send), this.#counter);
+    this.#composer.addEventListener('submit', (event) => this.#submit(event));
+    const again = h('button', { type: 'button', class: 'primary' }, words.newChat);
+    again.addEventListener('click', actions.startOver);
+    this.#over = h('div', { class: 'composer', hidden: true }, again);
     this.#input.addEventListener('input', () => this.#edited());
     this.#input.addEventListener('keydown', (event) => {
       // While an input method composes a character, Enter chooses it.
@@ -103,7 +128,8 @@ export class View {
       this.#log,
       this.#status,
       this.#banner,
-      form,
+      this.#composer,
+      this.#over,
     );
     this.element = h('div', { class: 'root' }, this.#panel, this.#teaser, this.#launcher);
     this.element.addEventListener('keydown', (event) => {
@@ -143,13 +169,16 @@ export class View {
     else this.#frame = requestAnimationFrame(() => this.#render(snapshot));
   }
 
-  #render({ conversation, busy, stopping, reconnecting, stalled }: Snapshot): void {
+  #render({ conversation, busy, stopping, reconnecting, stalled, contact }: Snapshot): void {
     const nearEnd = this.#log.scrollHeight - this.#log.scrollTop - this.#log.clientHeight < NEAR_END;
     const answering = conversation.messages.some((message) => message.role === 'assistant' && message.status === 'streaming' && message.parts.some((part) => part.text !== ''));
     // While it is true, screen readers wait; then they read the answer in one piece.
     set(this.#log, { 'aria-busy': String(busy) });
     const added = this.#showMessages(conversation.previous, conversation.messages);
     this.#typing.hidden = !busy || answering;
+    const offered = this.#showContact(conversation, busy, contact);
+    this.#showNotices(conversation.notices);
+    set(this.#panel, { 'data-stage': conversation.stage === null ? null : String(conversation.stage) });
     const isEmpty = conversation.messages.length === 0 && conversation.previous.length === 0;
     this.#suggestions.hidden = !isEmpty;
     this.#renew.hidden = isEmpty;
@@ -158,12 +187,41 @@ export class View {
     set(this.#stop, { disabled: stopping, title: stopping ? this.#words.stopping : this.#words.stop });
     if (busy !== this.#wasBusy) setText(this.#status, busy ? this.#words.thinking : this.#words.answered);
     this.#wasBusy = busy;
-    this.#showBanner(conversation.limit, reconnecting && busy, stalled);
+    // What is waiting for its answer is not cut off by the limit that a later frame tells.
+    const over = conversation.limited && !busy;
+    this.#composer.hidden = over;
+    this.#over.hidden = !over;
+    this.#showBanner(conversation.limit ?? (over ? this.#words.limited : null), reconnecting && busy, stalled);
     this.#measure();
-    if (nearEnd || added) this.#log.scrollTop = this.#log.scrollHeight;
+    if (nearEnd || added || offered) this.#log.scrollTop = this.#log.scrollHeight;
   }
 
-  /** Resolves to whether the visitor's own message was added, which is worth showing wherever the log stands. */
+  /** The form and the handoff. Returns whether the form is new, which is worth showing wherever the log stands. */
+  #showContact({ contactOffer, handoff }: Conversation, busy: boolean, contact: Snapshot['contact']): boolean {
+    const wasHidden = this.#contact.element.hidden !== false;
+    // In the middle of an answer it would jump about.
+    const offered = contactOffer !== null && !busy;
+    this.#contact.show(offered ? (contactOffer.text ?? this.#words.contactText) : null, contact);
+    const { fallbackUrl } = this.#config;
+    const text = handoff?.failed ? this.#words.notHandedOff : (handoff?.promise ?? this.#words.handedOff);
+    this.#handoff.hidden = handoff === null;
+    if (handoff === null || this.#handoff.dataset.shown === text) return offered && wasHidden;
+    this.#handoff.dataset.shown = text;
+    this.#handoff.replaceChildren(text);
+    if (handoff.failed && fallbackUrl !== null) this.#handoff.append(' ', link(fallbackUrl, this.#words.fallback));
+    return true;
+  }
+
+  /** What the service says wins over what the build says. */
+  #showNotices({ privacy, ai }: Conversation['notices']): void {
+    const text = privacy ?? this.#config.gdprNotice ?? '';
+    setText(this.#notice, text);
+    this.#notice.hidden = text === '';
+    setText(this.#aiNotice, ai ?? '');
+    this.#aiNotice.hidden = ai === undefined;
+  }
+
+  /** Returns whether the visitor's own message was added, which is worth showing wherever the log stands. */
   #showMessages(previous: readonly Message[], messages: readonly Message[]): boolean {
     const wanted = [
       ...previous.map((message, index) => ({ key: `previous ${index}`, message, current: false })),
@@ -208,7 +266,8 @@ export class View {
   #opening(): HTMLElement[] {
     const greeting = this.#proactive();
     const elements = greeting === '' ? [] : [h('p', { class: 'greeting' }, greeting)];
-    if (this.#config.gdprNotice !== null) elements.push(h('p', { class: 'gdpr' }, this.#config.gdprNotice));
+    this.#showNotices({});
+    elements.push(this.#notice, this.#aiNotice);
     if (this.#config.apiUrl === null) elements.push(h('p', { class: 'gdpr' }, this.#words.unconfigured));
     return elements;
   }

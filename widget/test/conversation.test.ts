@@ -26,8 +26,11 @@ const asked: Action[] = [
 function told(messages: Partial<TranscriptMessage>[], activeTurn: number | null = null): Action {
   const transcript: Transcript = {
     closed: false,
+    limited: false,
+    stage: null,
+    handoff: null,
     activeTurn,
-    messages: messages.map((message) => ({ id: 'x', role: 'user', turn: 1, author: null, text: '', sources: [], stopped: false, ...message })),
+    messages: messages.map((message) => ({ id: 'x', role: 'user', turn: 1, author: null, text: '', sources: [], stopped: false, rating: null, ...message })),
   };
   return { type: 'transcript', transcript };
 }

@@ -31,7 +31,7 @@ function find<T extends Element = HTMLElement>(element: GrowthChat, selector: st
 }
 
 function type(element: GrowthChat, text: string, key: KeyboardEventInit = {}) {
-  const input = find<HTMLTextAreaElement>(element, 'textarea');
+  const input = find<HTMLTextAreaElement>(element, '#input');
   input.value = text;
   input.dispatchEvent(new Event('input'));
   input.dispatchEvent(new KeyboardEvent('keydown', { key: 'Enter', cancelable: true, bubbles: true, ...key }));
@@ -51,8 +51,8 @@ describe('<growth-chat>', () => {
     launcher.click();
     expect(find(element, '.panel').hidden).toBe(false);
     expect(launcher.getAttribute('aria-expanded')).toBe('true');
-    expect(element.shadowRoot?.activeElement).toBe(find(element, 'textarea'));
-    find(element, 'textarea').dispatchEvent(new KeyboardEvent('keydown', { key: 'Escape', bubbles: true }));
+    expect(element.shadowRoot?.activeElement).toBe(find(element, '#input'));
+    find(element, '#input').dispatchEvent(new KeyboardEvent('keydown', { key: 'Escape', bubbles: true }));
     expect(find(element, '.panel').hidden).toBe(true);
     expect(element.shadowRoot?.activeElement).toBe(launcher);
   });
@@ -77,7 +77,7 @@ describe('<growth-chat>', () => {
     type(element, ' One\nTwo ');
     await vi.waitFor(() => expect(service.asked).toHaveLength(1));
     expect(service.asked[0]!.body?.message).toBe('One\nTwo');
-    expect(find<HTMLTextAreaElement>(element, 'textarea').value).toBe('');
+    expect(find<HTMLTextAreaElement>(element, '#input').value).toBe('');
     stream.begin().say('**Hi** <img src=x onerror=alert(1)>').finish();
     await vi.waitFor(() => expect(find(element, '.answer').dataset.status).toBe('done'));
     expect(find(element, '.answer strong').textContent).toBe('Hi');
@@ -92,7 +92,7 @@ describe('<growth-chat>', () => {
     expect(find(element, '.counter').textContent).toBe('1 characters too many');
     expect(find<HTMLButtonElement>(element, '.send[type=submit]').disabled).toBe(true);
     expect(service.asked).toHaveLength(0);
-    const input = find<HTMLTextAreaElement>(element, 'textarea');
+    const input = find<HTMLTextAreaElement>(element, '#input');
     input.value = '🙂'.repeat(4000);
     input.dispatchEvent(new Event('input'));
     expect(find(element, '.counter').textContent).toBe('0 characters left');

@@ -43,20 +43,37 @@ describe('Markdown', () => {
   it.each([
     '<img src=x onerror=alert(1)>',
     '<script>alert(1)</script>',
-    '[x](javascript:alert(1))',
-    '[x](JaVaScRiPt:alert(1))',
     '[x](java\tscript:alert(1))',
-    '[x](data:text/html,<script>alert(1)</script>)',
-    '[x](vbscript:x) [y](file:///etc/passwd) [z](//evil.example)',
-    '[bank](https://bank.example@evil.example/)',
     '**<svg onload=alert(1)>** `</code><iframe>`',
     '"onmouseover="alert(1)',
-    '&lt;b&gt; &#x3c;',
+    '&gt;b&amp; &#x3c;',
   ])('shows %s as it is written', (text) => {
     const element = render(text);
     expectInert(element);
     expect(element.querySelector('a')).toBeNull();
     expect(element.textContent?.replace(/[*`]/g, '')).toBe(text.replace(/[*`]/g, ''));
+  });
+
+  it.each([
+    ['[x](javascript:alert(1))', 'x'],
+    ['[x](JaVaScRiPt:alert(1))', 'x'],
+    ['[x](data:text/html,<script>alert(1)</script>)', 'x'],
+    ['[x](vbscript:x) [y](file:///etc/passwd) [z](//evil.example)', 'x y z'],
+    ['[bank](https://bank.example@evil.example/)', 'bank'],
+    ['[Prices](/pricing#audits)', 'Prices'],
+  ])('shows the words of %s, which nobody can follow', (text, words) => {
+    const element = render(text);
+    expectInert(element);
+    expect(element.querySelector('a')).toBeNull();
+    expect(element.textContent).toBe(words);
+  });
+
+  it('reads the sign that the service sends for the beginning of a tag', () => {
+    const view = new MarkdownView(document.createElement('div'));
+    view.update('Put `&lt;growth-chat>` there, &lt;img src=x onerror=alert(1)>');
+    expectInert(view.element);
+    expect(view.element.querySelector('code')?.textContent).toBe('<growth-chat>');
+    expect(view.element.textContent).toBe('Put <growth-chat> there, <img src=x onerror=alert(1)>');
   });
 
   it('is inert and loses no letter whatever the text', () => {

@@ -3,6 +3,7 @@ import { vi } from 'vitest';
 import { Api } from '../src/api';
 import { Chat, type Snapshot } from '../src/chat';
 import { CredentialStore, type KeyValueStore } from '../src/credentials';
+import { Keepsakes } from '../src/keepsakes';
 import { Outbox } from '../src/outbox';
 import type { Surroundings } from '../src/surroundings';
 
@@ -152,6 +153,7 @@ export function openChat(service: Service, stores = { site: new MemoryStore(), t
     api: new Api({ url: 'https://api.example/chat', widgetToken: 'site', locale: 'en', pageUrl: () => 'https://www.example/', fetch: service.fetch }),
     credentials,
     outbox: new Outbox(stores.tab, 'outbox'),
+    keepsakes: new Keepsakes(stores.tab, 'kept'),
     surroundings: page,
     streamTimeoutMs: TIMEOUT_MS,
     onChange: (next) => (snapshot = next),

@@ -9,7 +9,8 @@ use crate::{
     budget::Budget,
     clients::{anthropic::Anthropic, embeddings::Embedder, http_client},
     config::{
-        ConversationConfig, EmbeddingsConfig, KnowledgeConfig, LinkHosts, ModelConfig, SpendConfig,
+        ConversationConfig, EmbeddingsConfig, KnowledgeConfig, LinkHosts, ModelConfig, NoticeConfig,
+        SpendConfig,
     },
     handlers::{
         index_document,
@@ -35,6 +36,8 @@ pub struct WorkerConfig {
     pub spend: SpendConfig,
     /// Where links of answers may lead, besides what the knowledge names.
     pub links: LinkHosts,
+    /// What every visitor is told.
+    pub notice: NoticeConfig,
     /// `SESSION_TTL_HOURS`: after how long without a message a session is closed.
     pub session_ttl: Duration,
 }
@@ -48,6 +51,7 @@ impl WorkerConfig {
         let conversation = ConversationConfig::read(settings);
         let spend = SpendConfig::read(settings);
         let links = LinkHosts::read(settings);
+        let notice = NoticeConfig::read(settings);
         let session_ttl = expiry::read_ttl(settings);
         Some(Self {
             model: model?,
@@ -56,6 +60,7 @@ impl WorkerConfig {
             conversation: conversation?,
             spend: spend?,
             links: links?,
+            notice,
             session_ttl,
         })
     }
@@ -103,6 +108,7 @@ impl Deps {
             conversation: config.conversation,
             budget: budget.clone(),
             links: config.links,
+            notice: config.notice,
             entropy: Arc::new(SystemEntropy),
             knowledge: knowledge.clone(),
         };

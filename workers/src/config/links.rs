@@ -143,16 +143,27 @@ mod tests {
 
     #[test]
     fn the_sites_that_carry_the_widget_are_among_them() {
-        let hosts = read(&[("ALLOWED_ORIGIN", "https://a.example, http://localhost:3000")]).unwrap();
+        let hosts =
+            read(&[("ALLOWED_ORIGIN", "https://a.example, http://localhost:3000")]).unwrap();
         assert!(contain(&hosts, "https://a.example/x"));
         assert!(contain(&hosts, "http://localhost:3000/"));
         assert!(!contain(&hosts, "http://localhost/"));
-        assert_eq!(read(&[("ALLOWED_ORIGIN", "*")]).unwrap(), LinkHosts::default());
+        assert_eq!(
+            read(&[("ALLOWED_ORIGIN", "*")]).unwrap(),
+            LinkHosts::default()
+        );
     }
 
     #[test]
     fn what_is_no_host_is_reported_by_the_variables_name() {
-        for bad in ["https://a.example", "a b", "a.example:", "a.example:0", "..", ".127.0.0.1"] {
+        for bad in [
+            "https://a.example",
+            "a b",
+            "a.example:",
+            "a.example:0",
+            "..",
+            ".127.0.0.1",
+        ] {
             let problem = read(&[("LINK_ALLOWED_HOSTS", bad)]).unwrap_err();
             assert!(problem.contains("LINK_ALLOWED_HOSTS"), "{problem}");
             assert!(!problem.contains(bad), "{problem}");

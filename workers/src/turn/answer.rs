@@ -10,7 +10,7 @@ use store::{
     ids::{MessageId, TurnKey},
     protocol::{
         Chunk, ContactFormData, ContactReason, FinishReason, HandoffData, HandoffStatus, LimitData,
-        ResetData, SessionData, StageData, True,
+        NoticeData, NoticeKind, ResetData, SessionData, StageData, True,
     },
     transcript::Source,
     turn_control::CANCELLED,
@@ -34,6 +34,8 @@ pub(super) struct Opening {
     pub(super) attempt: i32,
     /// Whether clients may have seen an earlier attempt.
     pub(super) reset: bool,
+    /// What the visitor is told in the session's first turn.
+    pub(super) notice: Option<String>,
 }
 
 impl Opening {
@@ -57,6 +59,14 @@ impl Opening {
                     attempt: self.attempt,
                 },
                 transient: True,
+            });
+        }
+        if let Some(text) = &self.notice {
+            chunks.push(Chunk::DataNotice {
+                data: NoticeData {
+                    kind: NoticeKind::Privacy,
+                    text: text.clone(),
+                },
             });
         }
         chunks

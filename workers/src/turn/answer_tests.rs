@@ -12,6 +12,7 @@ fn answer(reset: bool) -> Answer {
         stage: 1,
         attempt: 2,
         reset,
+        notice: None,
     };
     Answer::new(opening, &Allowed::default())
 }

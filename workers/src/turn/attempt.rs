@@ -120,6 +120,11 @@ impl Attempt<'_> {
             stage: begun.state.stage,
             attempt: begun.attempt,
             reset: begun.earlier_frames,
+            notice: if self.key.turn == 1 {
+                self.deps.notice.text.clone()
+            } else {
+                None
+            },
         };
         let conversation = Conversation::begin(
             begun.state.clone(),

@@ -154,10 +154,12 @@ impl LinkFilter {
         let step = match text.as_bytes()[0] {
             b'[' => self.at_bracket(text),
             b'!' => at_exclamation(text),
-            b'<' => self.at_angle(text),
+            b'<' => self.at_angle(text, at_end),
             b'(' if self.tail.ends_with("]") => self.at_target(text, at_end),
             b':' => self.at_colon(text, at_end),
-            b'.' if self.tail.ends_with_www() => self.address(text, &["https://www", "http://www"], at_end),
+            b'.' if self.tail.ends_with_www() => {
+                self.address(text, &["https://www", "http://www"], at_end)
+            }
             b'@' => self.at_sign(text, at_end),
             b'\\' => at_backslash(text),
             _ => Step::Pass(plain(text)),
@@ -165,7 +167,6 @@ impl LinkFilter {
         if at_end && step == Step::Wait {
             // Nothing comes that could make it a link.
             return match text.as_bytes()[0] {
-                b'<' => Step::Replace(1, ESCAPED.to_owned()),
                 b'!' if text.len() > 1 => Step::Replace(1, "! ".to_owned()),
                 _ => Step::Pass(1),
             };
@@ -176,7 +177,8 @@ impl LinkFilter {
     /// A link that goes is taken as a whole, so that its brackets go as well. Everything else passes:
     /// its target is looked at when it is its turn.
     fn at_bracket(&self, text: &str) -> Step {
-        if self.tail.ends_with("!") {
+        // `![` is an image, and `[[` a link for some.
+        if self.tail.ends_with("!") || self.tail.ends_with("[") {
             return Step::Replace(1, " [".to_owned());
         }
         match bracket(text) {
@@ -213,10 +215,12 @@ impl LinkFilter {
     }
 
     /// `<https://…>` and `<name@…>` are links; all else that looks like a tag is none.
-    fn at_angle(&self, text: &str) -> Step {
-        let escaped = || Step::Replace(1, ESCAPED.to_owned());
+    fn at_angle(&self, text: &str, at_end: bool) -> Step {
+        // What stands for the sign must not go on with the address before it.
+        let apart = if self.tail.ends_in_address() { " " } else { "" };
+        let escaped = || Step::Replace(1, format!("{apart}{ESCAPED}"));
         let Some(next) = text.chars().nth(1) else {
-            return Step::Wait;
+            return if at_end { escaped() } else { Step::Wait };
         };
         if next.is_ascii_whitespace() || next.is_ascii_digit() || matches!(next, '=' | '-') {
             return Step::Pass(1);
@@ -233,7 +237,7 @@ impl LinkFilter {
                     escaped()
                 }
             }
-            None if inner.len() < LONGEST_ADDRESS => Step::Wait,
+            None if inner.len() < LONGEST_ADDRESS && !at_end => Step::Wait,
             _ => escaped(),
         }
     }
@@ -274,17 +278,20 @@ impl LinkFilter {
         if self.begins_allowed(before, run) {
             return Step::Pass(run.len());
         }
+        let has_path = |part: &str| part.trim_start_matches([':', '/']).contains('/');
         let known = run.find(|sign| !is_address_sign(sign));
         if let Some(end) = known.filter(|end| self.begins_allowed(before, &run[..*end])) {
-            let rest = &run[end..];
-            // `https://good.example|@evil.example` leads to the latter.
-            return if rest.contains('@') || !rest.starts_with(is_harmless_end) {
-                Step::Replace(end, format!("{} ", &run[..end]))
-            } else {
+            let (address, rest) = run.split_at(end);
+            // `https://good.example|@evil.example` and `https://good.example".evil.example` lead to
+            // the latter; no host has a `]`.
+            let harmless =
+                rest.starts_with(']') || (has_path(address) && rest.starts_with(is_harmless_end));
+            return if harmless && !rest.contains('@') {
                 Step::Pass(end)
+            } else {
+                Step::Replace(end, format!("{address} "))
             };
         }
-        let has_path = |part: &str| part.trim_start_matches([':', '/']).contains('/');
         let gone = known.map_or(run, |end| &run[..end]);
         let gone = if has_path(gone) { gone } else { run };
         let least = run.len() - bare.len();
@@ -295,6 +302,9 @@ impl LinkFilter {
     /// Whether `run` is the rest of an address that is allowed, with or without the punctuation that
     /// ends it.
     fn begins_allowed(&self, before: &[&str], run: &str) -> bool {
+        if hides_another(run) {
+            return false;
+        }
         let mut candidate = run;
         // What ends an address is a few signs; more are not worth the search.
         for _ in 0..8 {
@@ -388,14 +398,24 @@ fn ends_address(sign: char) -> bool {
     sign.is_ascii_whitespace() || sign == '<'
 }
 
+/// Whether an address holds another one behind its host: Markdown's emphasis would cut it in two
+/// (`https://good.example/*a*https://evil.example`).
+fn hides_another(run: &str) -> bool {
+    let run = run.trim_start_matches([':', '/', '.']);
+    let path = run.find(['/', '?', '#']).map_or("", |host| &run[host..]);
+    let path = path.to_ascii_lowercase();
+    let emphasised = path.contains(['*', '_', '~']);
+    path.contains("://") || path.contains("www.") || (emphasised && path.contains('@'))
+}
+
 /// The signs of RFC 3986, without the brackets.
 fn is_address_sign(sign: char) -> bool {
     sign.is_ascii_alphanumeric() || "-._~:/?#@!$&'()*+,;=%".contains(sign)
 }
 
-/// What may stand behind an address without becoming a part of its host.
+/// What often stands behind an address, and at worst becomes a part of its path.
 fn is_harmless_end(sign: char) -> bool {
-    matches!(sign, ']' | '"' | '`' | '|' | '}')
+    matches!(sign, '"' | '`' | '|' | '}')
 }
 
 /// What ends a sentence or an emphasis rather than an address.

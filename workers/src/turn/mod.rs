@@ -45,7 +45,7 @@ pub use self::{
 use crate::{
     budget::Budget,
     clients::{ProviderError, anthropic::Anthropic},
-    config::{ConversationConfig, LinkHosts},
+    config::{ConversationConfig, LinkHosts, NoticeConfig},
     knowledge::KnowledgeDeps,
 };
 
@@ -70,6 +70,8 @@ pub struct TurnDeps {
     pub budget: Budget,
     /// Where links of answers may lead, besides what the knowledge names.
     pub links: LinkHosts,
+    /// What every visitor is told.
+    pub notice: NoticeConfig,
     /// For the ids of handoffs.
     pub entropy: SharedEntropy,
     /// The knowledge base.

@@ -25,6 +25,7 @@ fn progress() -> Progress {
         stage: 1,
         attempt: 1,
         reset: false,
+        notice: None,
     };
     Progress::new(
         Conversation::begin(ConversationState::default(), 1, 6),

@@ -24,7 +24,7 @@ use workers::{
     Deps, WorkerConfig,
     budget::Budget,
     config::{
-        ConversationConfig, EmbeddingsConfig, KnowledgeConfig, LinkHosts, ModelConfig, SpendConfig,
+        ConversationConfig, EmbeddingsConfig, KnowledgeConfig, LinkHosts, ModelConfig, NoticeConfig, SpendConfig,
     },
     handlers::index_document::index_document,
     knowledge::ingest::stage_paths,
@@ -95,6 +95,7 @@ impl TurnWorld {
             },
             spend: SpendConfig::default(),
             links: LinkHosts::default(),
+            notice: NoticeConfig::default(),
             session_ttl: Duration::from_hours(24),
         };
         let model = config.model.clone();

@@ -100,7 +100,10 @@ pub(super) fn target(text: &str, at_end: bool) -> Target {
 /// Parts a target from its title.
 fn split(inner: &str, end: usize) -> Target {
     let inner = inner.trim_matches(|sign: char| sign.is_ascii_whitespace());
-    let (target, title) = match inner.strip_prefix('<').and_then(|inner| inner.split_once('>')) {
+    let (target, title) = match inner
+        .strip_prefix('<')
+        .and_then(|inner| inner.split_once('>'))
+    {
         Some((target, title)) => (target, title),
         None => inner
             .split_once(|sign: char| sign.is_ascii_whitespace())

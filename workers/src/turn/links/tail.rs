@@ -71,10 +71,23 @@ impl Tail {
         self.ending(|sign| sign.is_alphanumeric() || matches!(sign, '.' | '_' | '+' | '-'))
     }
 
+    /// Whether it ends in an address of the web or in one for mail.
+    pub(super) fn ends_in_address(&self) -> bool {
+        let word = self.ending(|sign| !sign.is_whitespace());
+        let word = word.to_ascii_lowercase();
+        ["://", "www.", "@"]
+            .iter()
+            .any(|begin| word.contains(begin))
+    }
+
     /// Whether a word that follows stands by itself.
     pub(super) fn at_boundary(&self) -> bool {
         self.text.chars().next_back().is_none_or(|sign| {
-            sign.is_whitespace() || matches!(sign, '(' | '[' | '*' | '_' | '"' | '“' | '„' | '«' | '>' | '|')
+            sign.is_whitespace()
+                || matches!(
+                    sign,
+                    '(' | '[' | '*' | '_' | '"' | '“' | '„' | '«' | '>' | '|'
+                )
         })
     }
 
