@@ -3,7 +3,7 @@
 use std::fs;
 
 use sandbox::{
-    anthropic::Reply,
+    anthropic::{Content, Reply},
     outside::{Exchange, Service},
 };
 use serde_json::{Value, json};
@@ -211,8 +211,21 @@ async fn a_search_that_the_turn_made_is_not_made_again_and_another_one_is_told_o
     let app = system.serve().await;
     let search = || Reply::tool_call("retrieve_knowledge", json!({"query": "discovery week"}));
     let answer = || Reply::text("Nine thousand euros.");
+    // It moves the conversation in the same breath as it answers.
+    let moving = || {
+        Reply::content(vec![
+            Content::Text {
+                text: "Nine thousand euros.".to_owned(),
+                citations: Vec::new(),
+            },
+            Content::ToolUse {
+                name: "set_stage".to_owned(),
+                input: json!({"stage": "qualify"}),
+            },
+        ])
+    };
     system.anthropic.push(search());
-    system.anthropic.push(answer());
+    system.anthropic.push(moving());
     app.ask("s1", "m1", "Good day").await.rest().await;
     system.anthropic.push(answer());
     app.ask("s1", "m2", "Thanks").await.rest().await;
@@ -220,12 +233,14 @@ async fn a_search_that_the_turn_made_is_not_made_again_and_another_one_is_told_o
     let before = embeddings(&system);
     let model = system.anthropic.calls();
     system.anthropic.push(search());
-    system.anthropic.push(answer());
+    system.anthropic.push(moving());
     let again = replay(&system, &["s1/1", "--json"]).await;
     assert_eq!(embeddings(&system), before);
     assert_eq!(system.anthropic.calls(), model + 2);
     assert_eq!(again["new_searches"], 0);
     assert_eq!(again["then"]["tools"], again["now"]["tools"]);
+    assert_eq!(again["then"]["tools"][0]["name"], "retrieve_knowledge");
+    assert_eq!(again["then"]["tools"][1]["name"], "set_stage");
     // What was found stands in the second request, as it did in the turn's.
     let sent = requests(&system);
     let found = |exchange: &Exchange| {

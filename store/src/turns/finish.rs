@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
 use sqlx::{PgConnection, types::Json};
 
 use super::TurnUsage;
@@ -60,6 +61,9 @@ pub struct Finish {
     /// The calls of this attempt that [`crate::spend::record`] has not been given yet: whoever finishes
     /// the turn gives them to it in the same transaction, afterwards.
     pub calls: Vec<ModelCall>,
+    /// The calls of tools that came with the model's last words, as the step `answered` keeps them; those
+    /// before are in steps of their own. An array, or none.
+    pub tools: Option<Value>,
     /// The limit that was reached.
     pub limit: Option<LimitReached>,
     /// How long ago the first text came.
@@ -148,7 +152,9 @@ pub async fn finish(
                where checkpoints.turn < excluded.turn
            ), step as (
                insert into checkpoint_writes (session_id, turn, attempt, step, output)
-               select $1, $2, $3, 'answered', jsonb_build_object('status', $4::text) from finished
+               select $1, $2, $3, 'answered',
+                      jsonb_build_object('status', $4::text, 'tools', coalesce($23::jsonb, '[]'))
+               from finished
                on conflict on constraint checkpoint_writes_pkey do nothing
            ), freed as (
                delete from spend_reservations
@@ -177,6 +183,7 @@ pub async fn finish(
         finish.limit.map(LimitReached::as_str),
         finish.state.stall_offered_turn,
         closes,
+        finish.tools,
     )
     .fetch_one(&mut *conn)
     .await?;

@@ -32,7 +32,7 @@ use super::{
     call::{Call, Round, Said, ToolAnswer, ToolResult},
     progress::{Progress, Task},
     prompt::{self, Directive, Question, RULES},
-    steps::{self, Called, RETRIEVED, Retrieved},
+    steps::{self, ANSWERED, Answered, Called, RETRIEVED, Retrieved},
 };
 use crate::{
     budget::{Admission, CapReached},
@@ -92,8 +92,7 @@ pub struct Side {
     pub text: String,
     /// What it cites.
     pub sources: Vec<Source>,
-    /// The calls of tools: name and arguments. Of the turn only those are known that needed another call of
-    /// the model.
+    /// The calls of tools: name and arguments.
     pub tools: Vec<(String, serde_json::Value)>,
     /// What it was billed for.
     pub usage: TurnUsage,
@@ -134,6 +133,7 @@ pub async fn replay(
         // Nobody is shown the frames that it is for.
         answer_id: store::ids::new_message_id(deps.entropy.as_ref()),
         stage: asked.state.stage,
+        notice: None,
         attempt: REPLAY_ATTEMPT,
         reset: false,
     };
@@ -205,13 +205,16 @@ fn give_passages(turn: &RecordedTurn, asked: &Asked, progress: &mut Progress) {
 
 fn then(turn: &RecordedTurn, asked: &Asked) -> Side {
     let called = (1..).map_while(|number| turn.steps.output::<Called>(&steps::called(number)));
+    let answered: Answered = turn.steps.output(ANSWERED).unwrap_or_default();
+    let said = called.flat_map(|called| called.said).chain(answered.tools);
+    let said: Vec<Said> = said.collect();
     let seconds = |seconds: Option<f64>| Duration::try_from_secs_f64(seconds?).ok();
     Side {
         model: turn.model.clone(),
         rules: asked.rules.clone(),
         text: turn.answer.clone().unwrap_or_default(),
         sources: turn.sources.clone(),
-        tools: called.flat_map(|called| tools(&called.said)).collect(),
+        tools: tools(&said),
         usage: turn.usage,
         cost: turn.cost_usd.parse().unwrap_or_default(),
         to_first_token: seconds(turn.seconds_to_first_token),
