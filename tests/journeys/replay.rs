@@ -88,8 +88,8 @@ async fn another_model_is_asked_exactly_what_the_turn_was_and_nobody_notices_but
     system
         .anthropic
         .push(Reply::text("A discovery week costs about 9,000 euros."));
-    let spent = "select coalesce(sum(cost_usd), 0)::float8 from spend_days";
-    let spent_before: f64 = query_scalar(spent).fetch_one(&pool).await.unwrap();
+    let sum = "select coalesce(sum(cost_usd), 0)::float8 from spend_days";
+    let spent_before: f64 = query_scalar(sum).fetch_one(&pool).await.unwrap();
 
     let compared = replay(&system, &["s1/2", "--model", "claude-sonnet-4-5", "--json"]).await;
 
@@ -122,7 +122,7 @@ async fn another_model_is_asked_exactly_what_the_turn_was_and_nobody_notices_but
     .unwrap();
     let call = |number| (0, number, "claude-sonnet-4-5".to_owned());
     assert_eq!(calls, [call(1), call(2)]);
-    let spent_now: f64 = query_scalar(spent).fetch_one(&pool).await.unwrap();
+    let spent_now: f64 = query_scalar(sum).fetch_one(&pool).await.unwrap();
     let cost: f64 = compared["now"]["cost_usd"]
         .as_str()
         .unwrap()
