@@ -6,7 +6,9 @@ use clap::{Parser, Subcommand};
 
 #[cfg(feature = "sandbox")]
 use crate::commands::dev::DevArgs;
-use crate::commands::{index::IndexArgs, jobs::JobsArgs, search::SearchArgs};
+use crate::commands::{
+    index::IndexArgs, jobs::JobsArgs, replay::ReplayArgs, search::SearchArgs, sessions::SessionsArgs,
+};
 
 /// An embeddable AI website chat that never loses a message.
 ///
@@ -36,6 +38,10 @@ pub(crate) enum Command {
     Search(SearchArgs),
     /// Look at the queue's jobs, add, retry and cancel them, pause queues; needs the database only
     Jobs(JobsArgs),
+    /// Ask another model, or with other rules, what a finished turn was asked
+    Replay(ReplayArgs),
+    /// Look at conversations: how they went, what they cost; needs the database only
+    Sessions(SessionsArgs),
     /// Print the API's OpenAPI document
     Openapi,
     /// Run the whole system on this machine, with no keys and no accounts
@@ -173,6 +179,47 @@ mod tests {
             "growth-chat jobs retry --kind k --since \u{e9}",
             "growth-chat jobs retry --since 1h",
             "growth-chat jobs pause",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn sessions_are_looked_at_by_sub_commands() {
+        for line in [
+            "growth-chat sessions list",
+            "growth-chat sessions list --open --stage 3 --limit 5 --json",
+            "growth-chat sessions show s-1",
+            "growth-chat sessions --json show s-1 --text --follow",
+            // Ids are opaque: one may begin with a dash.
+            "growth-chat sessions show -- -s",
+        ] {
+            assert!(matches!(parse(line), Ok(Command::Sessions(_))), "{line}");
+        }
+        for line in [
+            "growth-chat sessions",
+            "growth-chat sessions list --stage 5",
+            "growth-chat sessions list --limit 0",
+            "growth-chat sessions show",
+            "growth-chat sessions show s/1",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_turn_is_replayed_by_its_name() {
+        for line in [
+            "growth-chat replay s-1/3",
+            "growth-chat replay s-1/3 --model claude-sonnet-4-5 --prompt rules.md --json",
+        ] {
+            assert!(matches!(parse(line), Ok(Command::Replay(_))), "{line}");
+        }
+        for line in [
+            "growth-chat replay",
+            "growth-chat replay s-1",
+            "growth-chat replay s-1/0",
+            "growth-chat replay s-1/3 --model",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }

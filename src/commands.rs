@@ -7,8 +7,11 @@ pub(crate) mod index;
 pub(crate) mod jobs;
 mod migrate;
 mod openapi;
+pub(crate) mod replay;
 pub(crate) mod search;
 mod serve;
+pub(crate) mod sessions;
+mod terminal;
 mod worker;
 
 use std::process::ExitCode;
@@ -25,6 +28,8 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Index(args) => index::command::run(args).await,
         Command::Search(args) => search::command::run(args).await,
         Command::Jobs(args) => jobs::run(args).await,
+        Command::Replay(args) => replay::run(args).await,
+        Command::Sessions(args) => sessions::run(args).await,
         Command::Openapi => openapi::run(),
         #[cfg(feature = "sandbox")]
         Command::Dev(args) => Ok(dev::run(args).await),

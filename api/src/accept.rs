@@ -6,7 +6,7 @@
 
 use jobs::{
     EnqueueOptions, JobKind, QueueError,
-    catalog::{TurnProcess, session_serial_key},
+    catalog::{SessionSweep, TurnProcess, session_serial_key},
     lock_serial_key,
 };
 use sqlx::PgConnection;
@@ -94,10 +94,22 @@ pub(crate) async fn accept(
             (accepted, Stopping::default())
         }
     };
+    // Of a new session only, and last: whoever adds the same sweep waits for the commit.
+    let sweep = match found {
+        None => {
+            jobs::sweep_after(&mut transaction, state.config().session_ttl)
+                .await?
+                .new
+        }
+        Some(_) => false,
+    };
     transaction.commit().await?;
     tracing::debug!(session_id = %accepted.key.session_id, turn = accepted.key.turn, "a message is accepted");
     stopping.announce(state.bus());
     state.bus().jobs_ready(TurnProcess::QUEUE);
+    if sweep {
+        state.bus().jobs_ready(SessionSweep::QUEUE);
+    }
     Ok(accepted)
 }
 

@@ -3,9 +3,10 @@
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     str::FromStr,
+    time::Duration,
 };
 
-use store::settings::Settings;
+use store::{expiry, settings::Settings};
 use url::Url;
 
 /// Where the process runs.
@@ -56,6 +57,8 @@ pub struct ApiConfig {
     pub widget_tokens: Vec<String>,
     /// `ALLOWED_ORIGIN` (seed 000): one or several, comma-separated; `*` only in development.
     pub allowed_origins: AllowedOrigins,
+    /// `SESSION_TTL_HOURS`: after how long without a message a session is closed ([`expiry::read_ttl`]).
+    pub session_ttl: Duration,
 }
 
 const PORT_RULE: &str = "a port from 1 to 65535";
@@ -77,6 +80,7 @@ impl ApiConfig {
         }
         let widget_tokens = widget_tokens(settings);
         let allowed_origins = allowed_origins(settings, development);
+        let session_ttl = expiry::read_ttl(settings);
         Some(Self {
             environment,
             bind_address,
@@ -84,6 +88,7 @@ impl ApiConfig {
             metrics_port,
             widget_tokens: widget_tokens?,
             allowed_origins: allowed_origins?,
+            session_ttl,
         })
     }
 }
@@ -207,6 +212,7 @@ mod tests {
         assert_eq!(config.environment, Environment::Production);
         assert_eq!((config.port, config.metrics_port), (8080, 9091));
         assert_eq!(config.bind_address.to_string(), "0.0.0.0");
+        assert_eq!(config.session_ttl, Duration::from_hours(24));
         assert_eq!(config.widget_tokens, ["one", "two"]);
         assert_eq!(
             config.allowed_origins,
@@ -226,6 +232,7 @@ mod tests {
                 ("METRICS_PORT", "70000"),
                 ("BIND_ADDRESS", "localhost"),
                 ("WIDGET_TOKENS", "a b"),
+                ("SESSION_TTL_HOURS", "0"),
             ])
             .unwrap_err(),
             [
@@ -234,7 +241,8 @@ mod tests {
                 "PORT",
                 "METRICS_PORT",
                 "WIDGET_TOKENS",
-                "ALLOWED_ORIGIN"
+                "ALLOWED_ORIGIN",
+                "SESSION_TTL_HOURS"
             ]
         );
     }

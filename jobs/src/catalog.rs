@@ -69,7 +69,12 @@ macro_rules! catalog {
     };
 }
 
-catalog!(TurnProcess, KnowledgeIndexDocument, QueuePrune);
+catalog!(
+    TurnProcess,
+    KnowledgeIndexDocument,
+    SessionSweep,
+    QueuePrune
+);
 
 /// Kinds that are no more: jobs of theirs that are still there die, with this reason.
 pub const RETIRED: &[&str] = &[];
@@ -188,6 +193,24 @@ impl JobKind for KnowledgeIndexDocument {
 
     fn serial_key(&self) -> Option<String> {
         Some(format!("document:{}", self.document_id))
+    }
+}
+
+/// Closes the sessions that have been idle for `SESSION_TTL_HOURS`. [`crate::sweep_after`] adds it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionSweep {
+    /// The full hour at which it is due, `2026-11-21T09:00Z`. It is a name: the sweep looks at the clock.
+    pub due: String,
+}
+
+impl JobKind for SessionSweep {
+    const KIND: &'static str = "session.sweep";
+    const QUEUE: &'static str = "maintenance";
+    const RETRY_WAITS: &'static [i32] = &[1, 3, 9];
+    const TIMEOUT: Duration = Duration::from_mins(10);
+
+    fn unique_key(&self) -> Option<String> {
+        Some(self.due.clone())
     }
 }
 

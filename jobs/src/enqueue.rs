@@ -117,6 +117,22 @@ pub async fn lock_serial_key(conn: &mut PgConnection, key: &str) -> sqlx::Result
     sql::lock_key(conn, key).await
 }
 
+/// Takes the locks of those of many serial keys that nobody has, until the end of the transaction, and
+/// returns these keys. It waits for nobody, so their order does not matter.
+///
+/// # Errors
+///
+/// [`QueueError::TooManySerialKeys`] for more than [`MAX_SERIAL_KEYS`].
+pub async fn try_lock_serial_keys(
+    conn: &mut PgConnection,
+    keys: &[String],
+) -> Result<Vec<String>, QueueError> {
+    if keys.len() > MAX_SERIAL_KEYS {
+        return Err(QueueError::TooManySerialKeys);
+    }
+    Ok(sql::try_lock_keys(conn, keys).await?)
+}
+
 /// Adds a job in the caller's transaction. After the commit, wake the workers with
 /// [`store::bus::Bus::jobs_ready`].
 pub async fn enqueue<J: JobKind>(conn: &mut PgConnection, job: &J) -> Result<Enqueued, QueueError> {

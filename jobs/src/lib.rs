@@ -65,6 +65,7 @@ mod settler;
 mod sql;
 mod starter;
 mod status;
+mod sweep;
 
 pub use cancel::{Cancelled, cancel};
 pub use catalog::enqueue_raw;
@@ -72,7 +73,7 @@ pub use depth::QueueFigures;
 pub use end::end;
 pub use enqueue::{
     EnqueueOptions, Enqueued, MAX_DELAY, MAX_KEY, MAX_PAYLOAD, MAX_SERIAL_KEYS, QueueError,
-    enqueue, enqueue_all, enqueue_locked, enqueue_with, lock_serial_key,
+    enqueue, enqueue_all, enqueue_locked, enqueue_with, lock_serial_key, try_lock_serial_keys,
 };
 pub use fence::{Fence, JobId};
 pub use kind::{JobKind, UniqueFor};
@@ -80,3 +81,4 @@ pub use outcome::{Ended, HandlerResult, JobContext, JobError, Outcome, Retry};
 pub use rate::Rate;
 pub use runtime::{Concurrency, CoreTaskEnded, QueueConfig, Runtime};
 pub use status::{JobStatus, statuses};
+pub use sweep::{NextSweep, sweep_after};

@@ -2,6 +2,7 @@
 //! the command line.
 
 mod add;
+mod failures;
 mod known;
 mod tail;
 
@@ -15,6 +16,7 @@ use store::bus::Wake;
 use self::known::{check_kind, check_queue};
 pub use self::{
     add::{Added, add},
+    failures::{JobFailure, failures},
     tail::{Look, Tail, TailFilter, Transition},
 };
 use crate::{

@@ -10,6 +10,7 @@ mod finish;
 mod lease;
 pub(crate) mod prune;
 pub(crate) mod schedule;
+mod sweep;
 
 use std::time::Duration;
 
@@ -20,10 +21,11 @@ pub(crate) use self::{
     depth::{Depth, depths},
     enqueue::{
         NewJob, Terms, Unique, find_unique, insert, insert_many, lock_key, lock_keys, promote,
-        promote_many, take_unique, try_lock_key,
+        promote_many, take_unique, try_lock_key, try_lock_keys,
     },
     finish::{RunAgain, finish, finish_many, put_back, request_cancel},
     lease::{Abandoned, Renewed, abandoned, lock_abandoned, renew},
+    sweep::add_sweep,
 };
 
 /// No wait is longer, whatever a server's `Retry-After` or a row says: beyond the range of its types

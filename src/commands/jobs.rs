@@ -2,7 +2,6 @@
 
 mod add;
 mod tail;
-pub(crate) mod terminal;
 
 use std::{
     fmt::Write as _,
@@ -24,7 +23,8 @@ use store::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::{add::AddArgs, tail::TailArgs, terminal::printable};
+use self::{add::AddArgs, tail::TailArgs};
+use super::terminal::printable;
 use crate::{
     process::fresh_name,
     reach::{open_database, reach_migrated},

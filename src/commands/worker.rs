@@ -11,7 +11,7 @@ use store::{
     settings::Settings,
 };
 use tokio::time::sleep;
-use workers::{Deps, WorkerConfig, knowledge::KnowledgeDeps};
+use workers::{Deps, WorkerConfig, handlers::session_sweep::SweepDeps, knowledge::KnowledgeDeps};
 
 use crate::{
     cli::WorkerArgs,
@@ -67,23 +67,37 @@ impl WorkConfig {
         let runtime = Runtime::new(database, bus, self.queue).with_pruning();
         let runtime = workers::register(runtime, &deps);
         process.write_events(deps.events);
-        process.run_jobs(runtime, prepare(deps.knowledge));
+        process.run_jobs(runtime, prepare(deps.knowledge, deps.sweep));
         Ok(())
     }
 }
 
-/// Prepares the knowledge base, however long the database is away. A knowledge base that does not fit
-/// the configuration fails: no job could be done.
-async fn prepare(knowledge: KnowledgeDeps) -> anyhow::Result<()> {
+/// Prepares the knowledge base, and has the sessions be looked after that are open. A knowledge base that
+/// does not fit the configuration fails: no job could be done.
+async fn prepare(knowledge: KnowledgeDeps, sweep: SweepDeps) -> anyhow::Result<()> {
+    once_there(|| knowledge.prepare())
+        .await
+        .context("the knowledge base can't be used")?;
+    once_there(|| async {
+        sweep.plan().await?;
+        Ok(())
+    })
+    .await
+    .context("the open sessions can't be looked at")
+}
+
+/// Does it, however long the database is away.
+async fn once_there<F: Future<Output = Result<(), KnowledgeError>>>(
+    prepare: impl Fn() -> F,
+) -> Result<(), KnowledgeError> {
     let mut waits = reconnect_waits();
     loop {
-        match knowledge.prepare().await {
-            Ok(()) => return Ok(()),
+        match prepare().await {
             Err(KnowledgeError::Database(error)) if is_temporary(&error) => {
-                tracing::warn!(error = %error, "the knowledge base could not be prepared yet");
+                tracing::warn!(error = %error, "the work could not be prepared yet");
                 sleep(waits.next().unwrap_or_default()).await;
             }
-            Err(error) => return Err(error).context("the knowledge base can't be used"),
+            prepared => return prepared,
         }
     }
 }

@@ -95,6 +95,26 @@ impl fmt::Display for TurnKey {
     }
 }
 
+/// A turn is not named as one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a turn is named by its session's id and its number in it, such as SESSION/3")]
+pub struct BadTurn;
+
+impl FromStr for TurnKey {
+    type Err = BadTurn;
+
+    /// Reads what [`Display`](fmt::Display) writes.
+    fn from_str(text: &str) -> Result<Self, BadTurn> {
+        let (session_id, turn) = text.rsplit_once('/').ok_or(BadTurn)?;
+        let digits = turn.bytes().all(|byte| byte.is_ascii_digit());
+        let turn = turn.parse().ok().filter(|turn| digits && *turn > 0);
+        Ok(Self {
+            session_id: session_id.parse().map_err(|_| BadTurn)?,
+            turn: turn.ok_or(BadTurn)?,
+        })
+    }
+}
+
 /// A source of randomness for new ids and secrets.
 pub trait Entropy: Debug + Send + Sync + 'static {
     /// Sixteen unpredictable bytes.
@@ -131,4 +151,30 @@ pub fn new_message_id(entropy: &dyn Entropy) -> MessageId {
 /// A new handoff id of 122 random bits.
 pub fn new_handoff_id(entropy: &dyn Entropy) -> HandoffId {
     HandoffId(URL_SAFE_NO_PAD.encode(entropy.bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_turn_is_read_as_it_is_written() {
+        let key: TurnKey = "s-1_A/12".parse().unwrap();
+        assert_eq!((key.session_id.as_str(), key.turn), ("s-1_A", 12));
+        assert_eq!(key.to_string(), "s-1_A/12");
+        for wrong in [
+            "",
+            "s",
+            "/1",
+            "s/",
+            "s/0",
+            "s/-1",
+            "s/+1",
+            "s/x",
+            "s/1/2",
+            "s/99999999999",
+        ] {
+            assert_eq!(wrong.parse::<TurnKey>(), Err(BadTurn), "{wrong}");
+        }
+    }
 }

@@ -21,7 +21,7 @@ pub enum Chunk {
         /// The id of the answer's message.
         message_id: MessageId,
     },
-    /// One call of the model begins.
+    /// The answer begins, of however many calls of the model.
     StartStep,
     /// A text part begins.
     TextStart {
@@ -50,7 +50,7 @@ pub enum Chunk {
         #[serde(skip_serializing_if = "Option::is_none")]
         title: Option<String>,
     },
-    /// One call of the model is over.
+    /// The answer is over.
     FinishStep,
     /// The answer is whole.
     Finish {

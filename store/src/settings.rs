@@ -58,9 +58,12 @@ impl Settings {
         self
     }
 
-    /// Notes a problem.
+    /// Notes a problem, once: a process of two roles may read a variable for each.
     pub fn problem(&mut self, name: &str, problem: impl Into<String>) {
-        self.problems.push((name.to_owned(), problem.into()));
+        let noted = (name.to_owned(), problem.into());
+        if !self.problems.contains(&noted) {
+            self.problems.push(noted);
+        }
     }
 
     /// The raw value, if set.
@@ -121,5 +124,21 @@ impl Settings {
                 problems: self.problems,
             }),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_that_two_roles_find_is_told_once() {
+        let mut settings = Settings::new([("HOURS".to_owned(), "many".to_owned())]);
+        for _ in 0..2 {
+            let hours = settings.with_default("HOURS", 24, "a number of hours", |_| true);
+            assert_eq!(hours, 24);
+        }
+        let error = settings.finish(Some(())).unwrap_err();
+        assert_eq!(error.problems.len(), 1);
     }
 }

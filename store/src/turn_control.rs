@@ -101,6 +101,9 @@ pub async fn end_unattended(
            ), session as (
                update sessions set tokens_used = tokens_used + (select tokens from ended)
                where session_id = $1 and exists (select 1 from ended where tokens > 0)
+           ), freed as (
+               delete from spend_reservations
+               where session_id = $1 and turn = $2 and exists (select 1 from ended)
            )
            select e.attempt, e.answer_id, s.locale,
                   exists (select 1 from turn_events where session_id = $1 and turn = $2)

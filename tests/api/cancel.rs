@@ -3,7 +3,7 @@
 use reqwest::StatusCode;
 use serde_json::json;
 
-use super::support::{App, End, Frame, assert_problem, body_of};
+use super::support::{App, End, Frame, TURN_JOBS, assert_problem, body_of};
 
 #[tokio::test]
 async fn a_turn_that_still_waits_ends_at_once() {
@@ -23,7 +23,7 @@ async fn a_turn_that_still_waits_ends_at_once() {
     let kinds: Vec<&str> = received.iter().map(Frame::kind).collect();
     assert_eq!(kinds, ["start", "abort"]);
     assert_eq!(end, End::Clean);
-    assert_eq!(app.count("select count(*) from queue.jobs").await, 0);
+    assert_eq!(app.count(TURN_JOBS).await, 0);
 }
 
 #[tokio::test]

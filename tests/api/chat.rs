@@ -3,7 +3,7 @@
 use reqwest::{StatusCode, header};
 use serde_json::json;
 
-use super::support::{App, End, Frame, Next, SECRET, TOKEN, assert_problem, body_of};
+use super::support::{App, End, Frame, Next, SECRET, TOKEN, TURN_JOBS, assert_problem, body_of};
 
 #[tokio::test]
 async fn a_message_is_stored_before_it_is_answered() {
@@ -163,7 +163,7 @@ async fn a_message_that_interrupts_ends_what_waits_and_is_next() {
     let ready = "select count(*) from queue.jobs
         where state = 'ready' and unique_key = 's1/3'";
     assert_eq!(app.count(ready).await, 1);
-    assert_eq!(app.count("select count(*) from queue.jobs").await, 1);
+    assert_eq!(app.count(TURN_JOBS).await, 1);
 }
 
 #[tokio::test]

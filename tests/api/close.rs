@@ -3,7 +3,7 @@
 use reqwest::StatusCode;
 use serde_json::json;
 
-use super::support::{App, End, assert_problem, body_of};
+use super::support::{App, End, TURN_JOBS, assert_problem, body_of};
 
 #[tokio::test]
 async fn a_closed_session_takes_no_message_and_keeps_its_transcript() {
@@ -39,5 +39,5 @@ async fn closing_ends_what_waits() {
         json!({"type": "abort", "reason": "cancelled"})
     );
     assert_eq!(end, End::Clean);
-    assert_eq!(app.count("select count(*) from queue.jobs").await, 0);
+    assert_eq!(app.count(TURN_JOBS).await, 0);
 }

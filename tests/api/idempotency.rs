@@ -4,7 +4,7 @@ use futures::future::join_all;
 use reqwest::{StatusCode, header};
 use serde_json::json;
 
-use super::support::{App, End, assert_problem, body_of};
+use super::support::{App, End, TURN_JOBS, assert_problem, body_of};
 
 #[tokio::test]
 async fn fifty_identical_posts_at_once_make_one_turn_and_one_job() {
@@ -16,7 +16,7 @@ async fn fifty_identical_posts_at_once_make_one_turn_and_one_job() {
         "select count(*) from sessions",
         "select count(*) from messages",
         "select count(*) from turns",
-        "select count(*) from queue.jobs",
+        TURN_JOBS,
     ] {
         assert_eq!(app.count(table).await, 1, "{table}");
     }

@@ -8,6 +8,7 @@ mod close;
 mod contact;
 mod cors;
 mod docs;
+mod expiry;
 mod feedback;
 mod hostile_input;
 mod idempotency;

@@ -1,6 +1,6 @@
 //! An API process in this one, a client for it, and a hand that plays the worker.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use api::{
     ApiConfig, Hub, State,
@@ -26,8 +26,14 @@ pub(crate) const TOKEN: &str = "test-token";
 /// A visitor's secret.
 pub(crate) const SECRET: &str = "AAAAAAAAAAAAAAAAAAAAAA";
 
+/// The default.
+const SESSION_TTL: Duration = Duration::from_hours(24);
+
 /// Somebody else's.
 pub(crate) const OTHER_SECRET: &str = "BBBBBBBBBBBBBBBBBBBBBB";
+
+/// Counts the jobs of turns; each session has another one, which looks after it.
+pub(crate) const TURN_JOBS: &str = "select count(*) from queue.jobs where kind = 'turn.process'";
 
 /// An API process.
 pub(crate) struct App {
@@ -60,6 +66,7 @@ impl App {
             metrics_port: 0,
             widget_tokens: vec!["another-token".to_owned(), TOKEN.to_owned()],
             allowed_origins: AllowedOrigins::These(vec!["https://www.company.example".to_owned()]),
+            session_ttl: SESSION_TTL,
         };
         change(&mut config);
         Self::serve(Arc::new(TestDatabase::create().await.unwrap()), config).await
@@ -74,6 +81,7 @@ impl App {
             metrics_port: 0,
             widget_tokens: vec![TOKEN.to_owned()],
             allowed_origins: AllowedOrigins::These(vec![]),
+            session_ttl: SESSION_TTL,
         };
         Self::serve(self.database.clone(), config).await
     }

@@ -2,6 +2,7 @@
 //! away, providers that fail, visitors who mean no good. Real processes, a real Postgres.
 
 mod api;
+mod budget;
 mod fallback;
 mod hostile_input;
 mod idempotency;

@@ -149,7 +149,7 @@ async fn all_finished(pool: &PgPool) {
 }
 
 async fn jobs_left(pool: &PgPool) -> i64 {
-    sqlx::query_scalar("select count(*) from queue.jobs")
+    sqlx::query_scalar("select count(*) from queue.jobs where kind = 'turn.process'")
         .fetch_one(pool)
         .await
         .unwrap()

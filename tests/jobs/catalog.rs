@@ -2,7 +2,7 @@
 
 use jobs::{
     JobKind,
-    catalog::{KnowledgeIndexDocument, QueuePrune, TurnProcess},
+    catalog::{KnowledgeIndexDocument, QueuePrune, SessionSweep, TurnProcess},
 };
 use serde_json::{Value, json};
 
@@ -71,5 +71,23 @@ fn a_night_of_pruning_is_stored_as_it_always_was() {
     });
     assert_eq!(stored(&job), expected);
     let read: QueuePrune = serde_json::from_value(expected["payload"].clone()).unwrap();
+    assert_eq!(read, job);
+}
+
+#[test]
+fn a_sweep_of_the_sessions_is_stored_as_it_always_was() {
+    let job = SessionSweep {
+        due: "2026-11-21T09:00Z".to_owned(),
+    };
+    let expected = json!({
+        "kind": "session.sweep",
+        "queue": "maintenance",
+        "waits": [1, 3, 9],
+        "unique": "2026-11-21T09:00Z",
+        "serial": null,
+        "payload": { "due": "2026-11-21T09:00Z" },
+    });
+    assert_eq!(stored(&job), expected);
+    let read: SessionSweep = serde_json::from_value(expected["payload"].clone()).unwrap();
     assert_eq!(read, job);
 }

@@ -24,5 +24,6 @@ mod shutdown;
 mod slots;
 mod soak;
 mod support;
+mod sweep;
 mod tail;
 mod unique;

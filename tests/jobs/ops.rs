@@ -345,7 +345,14 @@ async fn the_operator_sees_every_view_and_no_message() {
     let queue = Queue::new().await;
     let operator = operator(&queue).await;
     queue.enqueue(&keyed(1)).await;
-    for view in ["queues", "jobs", "failed_jobs", "turns"] {
+    for view in [
+        "queues",
+        "jobs",
+        "failed_jobs",
+        "turns",
+        "sessions",
+        "handoffs",
+    ] {
         let sql = format!("select * from ops.{view}");
         query(AssertSqlSafe(sql))
             .fetch_all(&operator)
@@ -355,6 +362,10 @@ async fn the_operator_sees_every_view_and_no_message() {
     for sql in [
         "select body from messages",
         "select event from turn_events",
+        "select output from checkpoint_writes",
+        "select page_url from sessions",
+        "select lead from handoff_records",
+        "select comment from feedback",
         "select payload from queue.jobs",
         "select payload from queue.history",
         "delete from queue.jobs",
@@ -367,7 +378,8 @@ async fn the_operator_sees_every_view_and_no_message() {
     }
     let texts: i64 = query_scalar(
         "select count(*) from information_schema.columns
-         where table_schema = 'ops' and column_name in ('payload', 'body', 'event', 'content')",
+         where table_schema = 'ops' and column_name in ('payload', 'body', 'event', 'content', 'output', 'page_url', 'lead', 'summary',
+                                                       'comment', 'secret_hash')",
     )
     .fetch_one(&queue.pool)
     .await

@@ -5,5 +5,7 @@ mod browser;
 mod canary;
 mod conversation;
 mod dev;
+mod replay;
 mod sdk_clients;
+mod silent;
 mod trace;

@@ -3,7 +3,7 @@
 use jobs::catalog::QUEUE_RULES;
 use sqlx::{AssertSqlSafe, PgConnection, Row, postgres::PgRow, query, raw_sql};
 
-use super::Desk;
+use super::{Desk, program};
 
 const DOCUMENT: &str = include_str!("../../docs/operating.md");
 
@@ -15,6 +15,14 @@ const DEAD: &str = r#"
             '{"document_id": 7, "content_hash": "abc"}',
             '[{"attempt": 1, "at": "2026-01-01T00:00:00Z", "error": "the endpoint is busy"},
               {"attempt": 2, "at": "2026-01-01T00:00:02Z", "error": "the endpoint is gone"}]', now(), now() + interval '1 s')"#;
+
+/// A conversation that used up its tokens.
+const CLOSED: &str = "
+    insert into sessions (session_id, status, last_turn, tokens_used, closed_at, termination_type)
+    values ('S', 'closed', 2, 16001, now(), 'token_limit');
+    insert into turns (session_id, turn, status, message_id, answer_id, cost_usd, created_at, started_at, finished_at)
+    values ('S', 1, 'answered', 'm1', 'a1', 0.01, now() - interval '9 s', now() - interval '8 s', now()),
+           ('S', 2, 'answered', 'm2', 'a2', 0.02, now() - interval '3 s', now() - interval '2 s', now())";
 
 /// The text of a section.
 fn section(title: &str) -> &'static str {
@@ -80,6 +88,43 @@ async fn with_only_psql_a_person_finds_why_a_job_died_and_runs_it_again() {
 }
 
 #[tokio::test]
+async fn with_only_psql_a_person_finds_why_a_conversation_ended_and_what_it_cost() {
+    let desk = Desk::new().await;
+    raw_sql(CLOSED).execute(&desk.pool).await.unwrap();
+    let mut operator = operator(&desk).await;
+    let [closed, expensive, slow, elsewhere] =
+        statements("Why was this conversation closed, so expensive, so slow")[..]
+    else {
+        panic!("the document has other steps than the test");
+    };
+    let closed = rows(&mut operator, closed).await;
+    assert_eq!(
+        closed[0].get::<String, _>("termination_type"),
+        "token_limit"
+    );
+    for (sql, dearest) in [(expensive, 2), (slow, 1)] {
+        let turns = rows(&mut operator, sql).await;
+        assert_eq!(turns.len(), 2);
+        assert_eq!(turns[0].get::<i32, _>("turn"), dearest, "{sql}");
+    }
+    let sessions = rows(&mut operator, elsewhere).await;
+    assert_eq!(sessions[0].get::<String, _>("session_id"), "S");
+    // Every way in which a session can end is explained.
+    let check: String = sqlx::query_scalar(
+        "select pg_get_constraintdef(oid) from pg_constraint where conname = 'sessions_termination_known'",
+    )
+    .fetch_one(&desk.pool)
+    .await
+    .unwrap();
+    let explained = section("Why was this conversation closed, so expensive, so slow");
+    let ways: Vec<&str> = check.split('\'').skip(1).step_by(2).collect();
+    assert!(ways.len() >= 6, "{check}");
+    for way in ways {
+        assert!(explained.contains(&format!("| `{way}` |")), "{way}");
+    }
+}
+
+#[tokio::test]
 async fn every_statement_of_the_overview_is_one_that_an_operator_may_run() {
     let desk = Desk::new().await;
     raw_sql(DEAD).execute(&desk.pool).await.unwrap();
@@ -114,6 +159,18 @@ async fn every_command_of_the_overview_is_one_that_the_program_knows() {
     for command in commands {
         let output = desk.run_words(&[command, "--help"]).await;
         assert!(output.status.success(), "{command}");
+    }
+    for words in [
+        &["sessions", "list"][..],
+        &["sessions", "show"],
+        &["replay"],
+    ] {
+        let command = format!("`growth-chat {}", words.join(" "));
+        assert!(DOCUMENT.contains(&command), "{command}");
+        let (first, rest) = words.split_first().unwrap();
+        let words = [rest, &["--help"]].concat();
+        let output = program(desk.database.url(), first, &words).output().await;
+        assert!(output.unwrap().status.success(), "{command}");
     }
 }
 

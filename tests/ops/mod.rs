@@ -6,6 +6,7 @@ mod bad_input;
 mod document;
 mod metrics;
 mod pages;
+mod sessions;
 mod spend;
 mod tail;
 
@@ -113,9 +114,14 @@ impl Desk {
 
 /// `growth-chat jobs` with these arguments.
 fn command(url: &str, words: &[&str]) -> Command {
+    program(url, "jobs", words)
+}
+
+/// A sub-command with these arguments, and with the database's address only.
+fn program(url: &str, sub_command: &str, words: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_growth-chat"));
     command
-        .arg("jobs")
+        .arg(sub_command)
         .args(words)
         .env_clear()
         .env("CHECKPOINT_DB_URL", url)

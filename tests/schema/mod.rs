@@ -1,5 +1,7 @@
 //! What the schema promises to whoever builds on it: names, keys, and a safe way to it.
 
+mod search;
+
 use std::collections::BTreeSet;
 
 use sandbox::postgres::{MIGRATOR, TestDatabase};
@@ -160,4 +162,24 @@ async fn a_session_that_is_deleted_takes_what_belongs_to_it_along() {
             .unwrap();
         assert_eq!(left, 0, "{table}");
     }
+}
+
+#[tokio::test]
+async fn open_sessions_have_an_index_that_no_turn_has_to_change() {
+    let (_database, pool) = migrated().await;
+    // One that was not finished would be passed over, and never made again.
+    let valid: bool = query_scalar(
+        "select indisvalid from pg_index where indexrelid = 'sessions_open'::regclass",
+    )
+    .fetch_one(&pool)
+    .await
+    .unwrap();
+    assert!(valid);
+    let of: Vec<String> = query_scalar(
+        "select a.attname::text from pg_attribute a where a.attrelid = 'sessions_open'::regclass",
+    )
+    .fetch_all(&pool)
+    .await
+    .unwrap();
+    assert_eq!(of, ["session_id"]);
 }

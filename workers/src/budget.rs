@@ -108,8 +108,8 @@ impl Budget {
     ///
     /// [`MessageRequest::input_tokens_at_most`]: crate::clients::anthropic::MessageRequest::input_tokens_at_most
     ///
-    /// While a cap is enforced, a grant is a reservation until [`spend::record`] is called for the turn, or
-    /// for some minutes. What a failed attempt was billed for is to be recorded before the next one is
+    /// While a cap is enforced, a grant is a reservation until the call is recorded ([`spend::record`]) or the
+    /// turn ends, for some minutes at most. What a failed attempt was billed for is to be recorded before the next one is
     /// admitted. May be dropped half-way.
     pub async fn admit(
         &self,

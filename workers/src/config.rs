@@ -41,7 +41,7 @@ pub struct ModelConfig {
     pub fallback_model: Option<String>,
     /// `LLM_MAX_OUTPUT_TOKENS`: the most tokens of one answer.
     pub max_output_tokens: u32,
-    /// `LLM_STREAM_TIMEOUT_MS`: the longest wait for the first token.
+    /// `LLM_STREAM_TIMEOUT_MS`: the longest wait for the first token, of the fallback as well.
     pub stream_timeout: Duration,
 }
 

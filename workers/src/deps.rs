@@ -1,9 +1,9 @@
 //! What a process that works is put together from.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use jobs::{Runtime, catalog::TurnProcess};
-use store::{bus::Bus, db::Database, ids::SystemEntropy, settings::Settings};
+use store::{bus::Bus, db::Database, expiry, ids::SystemEntropy, settings::Settings};
 
 use crate::{
     budget::Budget,
@@ -12,7 +12,11 @@ use crate::{
         ConversationConfig, EmbeddingsConfig, KnowledgeConfig, LinkHosts, ModelConfig, NoticeConfig,
         SpendConfig,
     },
-    handlers::{index_document, turn_process::turn_process},
+    handlers::{
+        index_document,
+        session_sweep::{self, SweepDeps},
+        turn_process::turn_process,
+    },
     knowledge::KnowledgeDeps,
     turn::{EventWriter, TurnDeps},
 };
@@ -34,6 +38,8 @@ pub struct WorkerConfig {
     pub links: LinkHosts,
     /// What every visitor is told.
     pub notice: NoticeConfig,
+    /// `SESSION_TTL_HOURS`: after how long without a message a session is closed.
+    pub session_ttl: Duration,
 }
 
 impl WorkerConfig {
@@ -46,6 +52,7 @@ impl WorkerConfig {
         let spend = SpendConfig::read(settings);
         let links = LinkHosts::read(settings);
         let notice = NoticeConfig::read(settings);
+        let session_ttl = expiry::read_ttl(settings);
         Some(Self {
             model: model?,
             embeddings: embeddings?,
@@ -54,6 +61,7 @@ impl WorkerConfig {
             spend: spend?,
             links: links?,
             notice,
+            session_ttl,
         })
     }
 }
@@ -67,6 +75,8 @@ pub struct Deps {
     pub knowledge: KnowledgeDeps,
     /// What the model may cost.
     pub budget: Budget,
+    /// For closing idle sessions.
+    pub sweep: SweepDeps,
     /// Writes the frames of the turns, while its `run` runs: longer than the handlers.
     pub events: EventWriter,
 }
@@ -83,6 +93,11 @@ impl Deps {
         };
         let budget = Budget::new(config.spend, &config.model, pool.clone());
         let events = EventWriter::new(pool.clone(), bus.clone());
+        let sweep = SweepDeps {
+            pool: pool.clone(),
+            bus: bus.clone(),
+            ttl: config.session_ttl,
+        };
         let turn = TurnDeps {
             pool,
             bus,
@@ -101,6 +116,7 @@ impl Deps {
             turn,
             knowledge,
             budget,
+            sweep,
             events,
         })
     }
@@ -111,5 +127,6 @@ impl Deps {
 pub fn register(runtime: Runtime, deps: &Deps) -> Runtime {
     let turn = deps.turn.clone();
     let runtime = index_document::register(runtime, &deps.knowledge);
+    let runtime = session_sweep::register(runtime, &deps.sweep);
     runtime.register(move |job: TurnProcess, context| turn_process(turn.clone(), job, context))
 }

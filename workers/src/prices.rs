@@ -197,7 +197,7 @@ impl Prices {
 
 /// Whether it is the model or one of its snapshots (`-20251001`, `-latest`). A later version (`-1`) is
 /// another model, with a price of its own.
-fn is_snapshot_of(model: &str, name: &str) -> bool {
+pub(crate) fn is_snapshot_of(model: &str, name: &str) -> bool {
     let Some(rest) = model.strip_prefix(name) else {
         return false;
     };

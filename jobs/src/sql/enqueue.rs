@@ -20,7 +20,7 @@ pub(crate) struct Terms<'a> {
 }
 
 impl Terms<'_> {
-    fn max_attempts(&self) -> i16 {
+    pub(super) fn max_attempts(&self) -> i16 {
         i16::try_from(self.retry_waits.len() + 1).unwrap_or(i16::MAX)
     }
 }
@@ -212,6 +212,20 @@ pub(crate) async fn lock_keys(conn: &mut PgConnection, keys: &[String]) -> sqlx:
     .execute(conn)
     .await?;
     Ok(())
+}
+
+/// Takes the locks of those of many serial keys that nobody has; returns these keys.
+pub(crate) async fn try_lock_keys(
+    conn: &mut PgConnection,
+    keys: &[String],
+) -> sqlx::Result<Vec<String>> {
+    sqlx::query_scalar!(
+        r#"select key as "key!" from unnest($1::text[]) key
+           where pg_try_advisory_xact_lock(hashtextextended(key, 0))"#,
+        keys
+    )
+    .fetch_all(conn)
+    .await
 }
 
 /// Makes the oldest blocked job of a key ready; returns its queue. The caller holds the key's lock.

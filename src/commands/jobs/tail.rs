@@ -1,25 +1,16 @@
 //! `growth-chat jobs tail`: follows the queue, as `tail -f` does a file.
 
-use std::{
-    fmt::Write as _,
-    future::pending,
-    io::{self, ErrorKind, Write},
-    os::fd::AsFd,
-    time::Duration,
-};
+use std::{fmt::Write as _, time::Duration};
 
 use anyhow::Context;
 use jobs::operator::{Tail, TailFilter, Transition};
 use store::db::{Database, is_temporary, reconnect_waits};
-use tokio::{
-    io::Interest,
-    net::unix::pipe,
-    task::spawn_blocking,
-    time::{Instant, sleep, timeout},
-};
+use tokio::time::{Instant, sleep, timeout};
 
-use super::terminal::printable;
-use crate::lifecycle::StopSignals;
+use crate::{
+    commands::terminal::{note, printable, unread, write},
+    lifecycle::StopSignals,
+};
 
 /// How often it looks.
 const EVERY: Duration = Duration::from_millis(500);
@@ -122,35 +113,6 @@ async fn follow(
     }
 }
 
-/// Writes without holding up the signals; false: nobody reads any more.
-async fn write(text: String) -> anyhow::Result<bool> {
-    let written = spawn_blocking(move || {
-        let mut out = io::stdout().lock();
-        out.write_all(text.as_bytes())?;
-        out.flush()
-    });
-    match written.await? {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
-        Err(error) => Err(error).context("standard output could not be written"),
-    }
-}
-
-/// Returns when the reader of standard output is gone, even if nothing is written. Only pipes say so.
-async fn unread() {
-    // Writes go on by the blocking descriptor: this one is for the event alone.
-    let watched = io::stdout()
-        .as_fd()
-        .try_clone_to_owned()
-        .and_then(pipe::Sender::from_owned_fd_unchecked);
-    if let Ok(out) = watched
-        && out.ready(Interest::ERROR).await.is_ok()
-    {
-        return;
-    }
-    pending::<()>().await;
-}
-
 /// Whether looking again may help.
 fn passes(error: &sqlx::Error) -> bool {
     is_temporary(error)
@@ -158,11 +120,6 @@ fn passes(error: &sqlx::Error) -> bool {
             error,
             sqlx::Error::Protocol(_) | sqlx::Error::Tls(_) | sqlx::Error::WorkerCrashed
         )
-}
-
-#[expect(clippy::print_stderr, reason = "for the person who is looking")]
-fn note(text: &str) {
-    eprintln!("growth-chat: {}", printable(text));
 }
 
 fn line(transition: &Transition) -> String {

@@ -28,9 +28,7 @@ pub use documents::{
     remove_vanished, stage_document, staged_sources,
 };
 pub use search::{Candidate, Search, search};
-pub use table::{
-    BadTableName, Contents, KnowledgeTable, MAX_DIMENSIONS, contents, ensure_table,
-};
+pub use table::{BadTableName, Contents, KnowledgeTable, MAX_DIMENSIONS, contents, ensure_table};
 pub use terms::{refresh_terms, refresh_terms_if_stale};
 
 /// The knowledge base could not be read or changed.

@@ -84,7 +84,7 @@ impl FinishReason {
 
 /// Finishes a turn in the transaction that ends its job, before the job: one that ends while its turn
 /// is unfinished ends the turn as well. What the turn is billed for is what was recorded of all its
-/// attempts, and [`Finish::calls`]. Returns false when the lease was lost or the turn is not this
+/// attempts, and [`Finish::calls`]. What was reserved for its calls is free. Returns false when the lease was lost or the turn is not this
 /// attempt's any more: then the caller rolls back.
 pub async fn finish(
     conn: &mut PgConnection,
@@ -150,6 +150,9 @@ pub async fn finish(
                insert into checkpoint_writes (session_id, turn, attempt, step, output)
                select $1, $2, $3, 'answered', jsonb_build_object('status', $4::text) from finished
                on conflict on constraint checkpoint_writes_pkey do nothing
+           ), freed as (
+               delete from spend_reservations
+               where session_id = $1 and turn = $2 and exists (select 1 from finished)
            )
            select exists (select 1 from finished) as "is!""#,
         key.session_id.as_str(),

@@ -1,4 +1,5 @@
 //! One file per kind of job.
 
 pub mod index_document;
+pub mod session_sweep;
 pub mod turn_process;

@@ -101,6 +101,16 @@ fn a_price_of_ones_own_may_have_a_step() {
 }
 
 #[test]
+fn the_documented_list_of_prices_is_one() {
+    let document = include_str!("../../../docs/operating.md");
+    let section = document.split_once("## What it costs").unwrap().1;
+    let list = section.split_once("```json").unwrap().1;
+    let prices: Prices = list.split_once("```").unwrap().0.parse().unwrap();
+    let price = prices.of("my-model-2").unwrap();
+    assert!(price.long_prompt.is_some());
+}
+
+#[test]
 fn what_is_no_list_of_prices_is_refused() {
     let price = r#"{"input": 1, "output": 1, "cache_write": 1, "cache_read": 1}"#;
     for text in [

@@ -10,7 +10,7 @@ use store::{
     knowledge::KnowledgeError,
     phrases::{Language, Phrase},
     protocol::{Chunk, FinishReason},
-    turns::{self, Beginning, Begun, LimitReached, Speaker},
+    turns::{self, Beginning, Begun, LimitReached, PastMessage, Speaker},
 };
 use tokio::time::{Instant, timeout};
 
@@ -131,16 +131,7 @@ impl Attempt<'_> {
             self.key.turn,
             self.deps.conversation.stall_turn_threshold,
         );
-        // What the visitor wrote to be reached by may be repeated to be sure.
-        let mut allowed = Allowed::new(self.deps.links.clone());
-        allowed.allow_mail(&begun.message);
-        for past in begun
-            .window
-            .iter()
-            .filter(|past| past.role == Speaker::User)
-        {
-            allowed.allow_mail(&past.body);
-        }
+        let allowed = allowed_links(self.deps, &begun.message, &begun.window);
         Progress::new(conversation, Answer::new(opening, &allowed))
     }
 
@@ -321,4 +312,15 @@ impl Attempt<'_> {
         let overhead = self.taken.elapsed().saturating_sub(waited);
         measure::first_token(self.since_accepted(), overhead);
     }
+}
+
+/// Where links of an answer may lead before any passage names something.
+pub(super) fn allowed_links(deps: &TurnDeps, message: &str, window: &[PastMessage]) -> Allowed {
+    // What the visitor wrote to be reached by may be repeated to be sure.
+    let mut allowed = Allowed::new(deps.links.clone());
+    allowed.allow_mail(message);
+    for past in window.iter().filter(|past| past.role == Speaker::User) {
+        allowed.allow_mail(&past.body);
+    }
+    allowed
 }

@@ -38,7 +38,7 @@ use crate::{
 };
 
 /// What the model is told when a search found nothing.
-const NOTHING_FOUND: &str = "Nothing was found.";
+pub(super) const NOTHING_FOUND: &str = "Nothing was found.";
 
 impl Attempt<'_> {
     /// Calls the model until it has answered. May be dropped at any point.

@@ -28,6 +28,7 @@ mod measure;
 mod outbox;
 mod progress;
 mod prompt;
+pub mod replay;
 mod steps;
 mod summary;
 mod tools;

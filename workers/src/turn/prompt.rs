@@ -72,6 +72,9 @@ pub(super) enum Directive {
 }
 
 impl Directive {
+    /// All of them.
+    pub(super) const ALL: [Self; 2] = [Self::OfferPerson, Self::TellCaseStudy];
+
     /// The name under which it is recorded.
     pub(super) const fn name(self) -> &'static str {
         match self {

@@ -240,6 +240,29 @@ async fn what_the_fallback_finds_out_about_the_account_holds_for_both() {
 }
 
 #[tokio::test]
+async fn a_model_that_thinks_by_default_is_asked_to_answer_at_once() {
+    let provider = Provider::start(|_| streamed(vec![Part::Bytes(answer(MODEL))])).await;
+    for (model, thinking) in [
+        ("claude-haiku-4-5", json!(null)),
+        ("claude-haiku-5-5", json!({"type": "disabled"})),
+        ("claude-sonnet-5-5", json!({"type": "between_tools"})),
+        // It always thinks, and refuses to be told not to.
+        ("claude-opus-5-5", json!(null)),
+        ("a-model", json!(null)),
+    ] {
+        client(&provider).stream(&request(model)).await.unwrap();
+        let received = provider.received();
+        let body = &received.last().unwrap().body;
+        assert_eq!(body["model"], model);
+        assert_eq!(body["thinking"], thinking, "{model}");
+        assert_eq!(
+            body.as_object().unwrap().contains_key("thinking"),
+            !thinking.is_null()
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_call_of_the_fallback_itself_has_no_other_fallback() {
     let provider = provider(answers(MODEL), || refusal(529, "overloaded_error")).await;
     let error = client(&provider)

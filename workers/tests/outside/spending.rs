@@ -9,12 +9,15 @@ use sqlx::{PgPool, query, query_as, query_scalar};
 use store::{
     ids::TurnKey,
     spend::{self, ModelCall, Purpose, Usd},
+    turn_control::{self, Unattended},
     turns::TurnUsage,
 };
 use workers::{
     budget::{Admission, Budget, CapReached},
     config::{CostCapAction, ModelConfig, SpendConfig},
 };
+
+use crate::turn_world::TurnWorld;
 
 const MODEL: &str = "claude-haiku-4-5";
 /// A call's prompt and answer, at most: 0.5 cents.
@@ -293,7 +296,7 @@ async fn sums_are_kept_by_model_and_spread_over_rows() {
 }
 
 #[tokio::test]
-async fn a_recorded_call_frees_its_reservation_and_a_finished_turn_all_of_them() {
+async fn a_recorded_call_frees_its_reservation_and_the_end_of_its_turn_all_of_them() {
     let till = Till::new().await;
     let budget = till.process(daily(Usd::from_cents(100))).await;
     for number in 1..=3 {
@@ -302,11 +305,9 @@ async fn a_recorded_call_frees_its_reservation_and_a_finished_turn_all_of_them()
     }
     till.record(&key(1), 1, &[call(2, CALL)]).await;
     assert_eq!(till.reservations().await, 5);
-    till.execute(
-        "update turns set status = 'answered', finished_at = now() where session_id = 's1'",
-    )
-    .await;
-    till.record(&key(1), 1, &[]).await;
+    let mut conn = till.pool.acquire().await.unwrap();
+    let ended = turn_control::end_unattended(&mut conn, &key(1), Unattended::Failed).await;
+    assert!(ended.unwrap());
     assert_eq!(till.reservations().await, 3);
 }
 
@@ -450,4 +451,21 @@ async fn a_model_that_nobody_expected_is_counted_by_the_dearest_price() {
         budget.cost("claude-opus-5", usage)
     );
     assert!(budget.cost("claude-haiku-4-5-20251001", usage) < budget.cost("claude-opus-5", usage));
+}
+
+#[tokio::test]
+async fn a_finished_turn_frees_what_it_had_reserved_for_calls_that_came_to_nothing() {
+    let world = TurnWorld::new().await;
+    let (key, job) = world.accept(1, "What does an audit cost?").await;
+    query(
+        "insert into spend_reservations
+         values ($1, 1, 9, 0.01, now() + interval '1 minute'), ('other', 1, 9, 0.01, now() + interval '1 minute')",
+    )
+    .bind(key.session_id.as_str())
+    .execute(world.pool())
+    .await
+    .unwrap();
+    world.attempt(&key, job).await.unwrap();
+    let left = world.json("select array_agg(session_id) from spend_reservations");
+    assert_eq!(left.await, serde_json::json!(["other"]));
 }

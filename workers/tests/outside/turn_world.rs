@@ -96,6 +96,7 @@ impl TurnWorld {
             spend: SpendConfig::default(),
             links: LinkHosts::default(),
             notice: NoticeConfig::default(),
+            session_ttl: Duration::from_hours(24),
         };
         let model = config.model.clone();
         let deps = Deps::build(config, &database, bus.clone()).unwrap();

@@ -15,6 +15,7 @@ mod events;
 mod fallback;
 mod request;
 mod stream;
+mod thinking;
 
 use std::time::Duration;
 
@@ -97,8 +98,8 @@ impl Anthropic {
         let first_token = Instant::now() + self.limits.first_token;
         match &self.config.fallback_model {
             Some(fallback) if *fallback != request.model => {
-                self.stream_or_fall_back(request, fallback, first_token)
-                    .await
+                // Boxed: every turn would carry its size, and few have a fallback.
+                Box::pin(self.stream_or_fall_back(request, fallback, first_token)).await
             }
             _ => self.open(request, first_token, first_token).await,
         }
@@ -115,6 +116,7 @@ impl Anthropic {
         let too_slow = || ProviderError::new(PROVIDER, Failure::FirstTokenTimeout);
         let body = request::StreamedRequest {
             request,
+            thinking: thinking::Thinking::of(&request.model),
             stream: true,
         };
         let request = self

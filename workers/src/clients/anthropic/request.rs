@@ -4,6 +4,8 @@
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
+use super::thinking::Thinking;
+
 /// One call of the model. Empty text blocks are refused by the provider (400): leave them out.
 #[derive(Clone, Serialize)]
 pub struct MessageRequest {
@@ -205,6 +207,8 @@ fn object<S: Serializer>(input: &Value, to: S) -> Result<S::Ok, S::Error> {
 pub(super) struct StreamedRequest<'r> {
     #[serde(flatten)]
     pub(super) request: &'r MessageRequest,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) thinking: Option<Thinking>,
     pub(super) stream: bool,
 }
 
@@ -265,6 +269,7 @@ mod tests {
         };
         let body = StreamedRequest {
             request: &request,
+            thinking: None,
             stream: true,
         };
         assert_eq!(
