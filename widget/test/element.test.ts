@@ -210,9 +210,10 @@ describe('<growth-chat>', () => {
     expect(find<HTMLInputElement>(again, '.contact [type=email]').value).toBe('ada@visitor.example');
     expect(find(again, '#contact-text').textContent).toBe('Talk to us?');
     again.remove();
-    localStorage.clear();
+    localStorage.setItem('growth-chat https://api.example/chat', JSON.stringify({ sessionId: 'other', secret: 's'.repeat(32) }));
+    service.then(json({ session: { id: 'other', status: 'open', stage: 3 }, messages: [], active_turn: null }));
     const other = place();
-    other.open();
+    await vi.waitFor(() => expect(find(other, '.panel').dataset.stage).toBe('3'));
     expect(find(other, '.contact').hidden).toBe(true);
   });
 
