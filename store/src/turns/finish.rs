@@ -100,6 +100,8 @@ pub async fn finish(
     for call in &finish.calls {
         usage += call.usage;
     }
+    // One that was recorded in the moment in which its attempt was dropped is counted once.
+    let numbers: Vec<i16> = finish.calls.iter().map(|call| call.call).collect();
     let cost: Usd = finish.calls.iter().map(|call| call.cost).sum();
     let closes = finish.limit == Some(LimitReached::SessionTokens);
     // The first token's time is told as an age, so that all times are the database's. The contact form
@@ -115,7 +117,8 @@ pub async fn finish(
                       $9 + coalesce(sum(cache_write_tokens), 0)::bigint as cache_write,
                       $10 + coalesce(sum(cache_read_tokens), 0)::bigint as cache_read,
                       $18::bigint / 100000000.0 + coalesce(sum(cost_usd), 0) as cost
-               from model_calls where session_id = $1 and turn = $2
+               from model_calls
+               where session_id = $1 and turn = $2 and not (attempt = $3 and call = any($23))
            ), finished as (
                update turns
                set status = $4, finish_reason = $5, model = $6, input_tokens = b.input,
@@ -177,6 +180,7 @@ pub async fn finish(
         finish.limit.map(LimitReached::as_str),
         finish.state.stall_offered_turn,
         closes,
+        &numbers,
     )
     .fetch_one(&mut *conn)
     .await?;
