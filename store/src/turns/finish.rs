@@ -88,8 +88,10 @@ impl FinishReason {
 
 /// Finishes a turn in the transaction that ends its job, before the job: one that ends while its turn
 /// is unfinished ends the turn as well. What the turn is billed for is what was recorded of all its
-/// attempts, and [`Finish::calls`]. What was reserved for its calls is free. Returns false when the lease was lost or the turn is not this
-/// attempt's any more: then the caller rolls back.
+/// attempts, and [`Finish::calls`]. What was reserved for its calls is free.
+///
+/// Returns false when the lease was lost or the turn is not this attempt's any more: then the caller rolls
+/// back.
 pub async fn finish(
     conn: &mut PgConnection,
     lease: JobLease,
