@@ -7,7 +7,8 @@ use clap::{Parser, Subcommand};
 #[cfg(feature = "sandbox")]
 use crate::commands::dev::DevArgs;
 use crate::commands::{
-    index::IndexArgs, jobs::JobsArgs, replay::ReplayArgs, search::SearchArgs, sessions::SessionsArgs,
+    index::IndexArgs, jobs::JobsArgs, replay::ReplayArgs, search::SearchArgs,
+    sessions::SessionsArgs,
 };
 
 /// An embeddable AI website chat that never loses a message.

@@ -4,7 +4,7 @@
 
 use axum::http::HeaderMap;
 use serde::{Deserialize, Serialize, de::IgnoredAny};
-use serde_json::{Value, error::Category, value::RawValue};
+use serde_json::{error::Category, value::RawValue};
 use store::ids::{Entropy, MessageId, SessionId, new_message_id, new_session_id};
 use utoipa::ToSchema;
 
@@ -317,7 +317,7 @@ fn parse<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, Problem> {
         let problem = unreadable(&error);
         // Some values of another type than the documented one are called bad syntax.
         match problem.code() {
-            Code::InvalidJson if serde_json::from_slice::<Value>(json).is_ok() => {
+            Code::InvalidJson if serde_json::from_slice::<serde_json::Value>(json).is_ok() => {
                 problem.with_code(Code::InvalidBody)
             }
             _ => problem,

@@ -2,9 +2,10 @@
 // stays inert under hostile text, and survives a network that goes away. `SCREENSHOT=path` keeps a picture.
 //
 // The stopping and reloading steps need an answer that streams for a second or longer; the questions
-// can be replaced to reach such answers: QUESTION, LONG_QUESTION, and HOSTILE_QUESTION and
-// TAKEOVER_QUESTION, whose steps are left out without them. In the last, STREAMING is printed when the
-// worker may be killed. Without BASE_URL it all runs against the stand-in.
+// can be replaced to reach such answers: QUESTION, LONG_QUESTION, and HOSTILE_QUESTION, TAKEOVER_QUESTION,
+// CONTACT_QUESTION (its answer offers the contact form) and LIMIT_QUESTION (it ends the session), whose
+// steps are left out without them. At the takeover STREAMING is printed when the worker may be killed.
+// Without BASE_URL it all runs against the stand-in.
 import { existsSync } from 'node:fs';
 import { chromium } from 'playwright-core';
 import { startFakeServer } from './fake-server.mjs';
@@ -15,6 +16,8 @@ const QUESTION = process.env.QUESTION ?? 'What services do you offer?';
 const LONG_QUESTION = process.env.LONG_QUESTION ?? 'Please describe everything that you do, at length.';
 const HOSTILE_QUESTION = process.env.HOSTILE_QUESTION ?? (standIn ? 'Something hostile, please' : '');
 const TAKEOVER_QUESTION = process.env.TAKEOVER_QUESTION ?? (standIn ? 'A takeover, please' : '');
+const CONTACT_QUESTION = process.env.CONTACT_QUESTION ?? (standIn ? 'May I talk to a person?' : '');
+const LIMIT_QUESTION = process.env.LIMIT_QUESTION ?? (standIn ? 'What is the limit?' : '');
 const WAIT_MS = Number(process.env.WAIT_MS ?? 20_000);
 const executablePath = process.env.CHROMIUM ?? '/usr/bin/chromium';
 
@@ -110,7 +113,7 @@ try {
         const root = document.querySelector('growth-chat').shadowRoot;
         return {
           pwned: window.__pwned,
-          elements: root.querySelectorAll('.answer :is(img, script, iframe, svg, object, style, form)').length,
+          elements: root.querySelectorAll('.answer .bubble :is(img, script, iframe, svg, object, style, form)').length,
           links: [...root.querySelectorAll('.answer a')].map((link) => link.protocol).filter((protocol) => !/^(https?|mailto):$/.test(protocol)),
         };
       });
@@ -118,7 +121,42 @@ try {
     });
   }
 
+  await step('an answer is rated, and the rating is there after a reload', async () => {
+    await ask(QUESTION);
+    await whole();
+    const taken = page.waitForResponse((response) => response.url().endsWith('/feedback'));
+    await lastAnswer().getByRole('button', { name: 'This answer was helpful' }).click();
+    if ((await taken).status() !== 204) throw new Error('the rating was not taken');
+    await page.reload();
+    await lastAnswer().locator('.thumb.up[aria-pressed=true]').waitFor();
+  });
+
+  if (CONTACT_QUESTION) {
+    await step('contact details are left with consent, and survive a reload', async () => {
+      await ask(CONTACT_QUESTION);
+      await whole();
+      const form = page.getByRole('form', { name: 'Leave your contact details' });
+      await form.waitFor();
+      await form.getByLabel('Name').fill('Ada');
+      await form.getByLabel('E-mail').fill('ada@visitor.example');
+      await form.getByLabel('Message').fill('Call me, please.');
+      await form.getByRole('button', { name: 'Send details' }).click();
+      if (requests.some((url) => url.endsWith('/contact'))) throw new Error('details were sent without consent');
+      await page.reload();
+      await form.waitFor();
+      if ((await form.getByLabel('E-mail').inputValue()) !== 'ada@visitor.example') throw new Error('what was written is gone');
+      await form.getByRole('checkbox').check();
+      await form.getByRole('button', { name: 'Send details' }).click();
+      await page.getByText('A colleague will get back to you').waitFor();
+      await form.waitFor({ state: 'hidden' });
+      await page.reload();
+      await page.getByText('A colleague will get back to you').waitFor();
+      if (await form.isVisible()) throw new Error('the form came back');
+    });
+  }
+
   await step('the keyboard is enough', async () => {
+    await page.getByRole('textbox', { name: 'Your message' }).focus();
     await page.keyboard.press('Escape');
     await page.locator('growth-chat .panel').waitFor({ state: 'hidden' });
     await page.keyboard.press('Enter');
@@ -126,6 +164,18 @@ try {
     const focused = await page.evaluate(() => document.querySelector('growth-chat').shadowRoot.activeElement?.tagName);
     if (focused !== 'TEXTAREA') throw new Error(`the focus is on ${focused}`);
   });
+
+  if (LIMIT_QUESTION) {
+    await step('a session whose limit is reached goes on in a new one', async () => {
+      await ask(LIMIT_QUESTION);
+      await whole();
+      await page.reload();
+      await page.locator('growth-chat .composer').getByRole('button', { name: 'Start a new conversation' }).click();
+      await page.locator('growth-chat .message').first().waitFor({ state: 'detached' });
+      await ask(QUESTION);
+      await whole();
+    });
+  }
 
   if (errors.length > 0) throw new Error(`the page reported: ${errors.join('; ')}`);
   console.log(JSON.stringify({ ok: true, browser: browser.version(), steps }));
@@ -197,7 +247,7 @@ async function expectTranscript() {
     const headers = { Authorization: `Bearer ${secret}`, 'X-Widget-Token': element.getAttribute('widget-token') };
     const transcript = await (await fetch(`${key.slice('growth-chat '.length)}/${sessionId}`, { headers })).json();
     const messages = [...element.shadowRoot.querySelectorAll('.message')];
-    const letters = (text) => text.replace(/\[([^\]]*)\]\([^)]*\)/g, '$1').replace(/[^\p{L}\p{N}]/gu, '');
+    const letters = (text) => text.replaceAll('&lt;', '<').replace(/\[([^\]]*)\]\([^)]*\)/g, '$1').replace(/[^\p{L}\p{N}]/gu, '');
     return {
       shown: messages.map((message) => letters(message.querySelector('.prose, .bubble p').textContent)),
       told: transcript.messages.map((message) => letters(message.parts.filter((part) => part.type === 'text').map((part) => part.text).join(''))),

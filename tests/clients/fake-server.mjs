@@ -59,6 +59,21 @@ export async function startFakeServer({ pace = 40, port = 0, faults = {} } = {})
       if (!target) return void response.writeHead(204).end();
       return stream(response, target, cursor ? cursor.slice(1) : [target.attempt, 0], url.searchParams.get('reset') ?? (cursor ? 'event' : 'cut'));
     }
+    if (action === 'contact') {
+      const { email, consent } = JSON.parse(await textOf(request));
+      if (!/^[^@\s]+@[^@\s]+\.[^@\s]+$/.test(email ?? '')) return problem(response, 422, 'invalid_email');
+      if (consent !== true) return problem(response, 422, 'consent_required');
+      session.handoff = 'pending';
+      return json(response, 202, { handoff_id: session.id, status: session.handoff, promise: null });
+    }
+    if (action === 'feedback') {
+      const { turn: rated, rating } = JSON.parse(await textOf(request));
+      const target = session.turns[rated - 1];
+      if (!target) return problem(response, 404, 'turn_not_found');
+      if (!target.finished) return problem(response, 409, 'turn_unfinished');
+      target.rating = rating;
+      return void response.writeHead(204).end();
+    }
     if (action === 'close') return (session.closed = true), json(response, 200, { status: 'closed' });
     if (verb === 'cancel') {
       const target = session.turns[turn - 1];
@@ -70,9 +85,7 @@ export async function startFakeServer({ pace = 40, port = 0, faults = {} } = {})
   }
 
   async function post(request, response, url, secret) {
-    let text = '';
-    for await (const chunk of request) text += chunk;
-    const body = JSON.parse(text);
+    const body = JSON.parse(await textOf(request));
     const isSdk = Array.isArray(body.messages);
     const last = isSdk ? body.messages.findLast((message) => message.role === 'user') : null;
     const id = isSdk ? body.id : body.session_id;
@@ -133,6 +146,11 @@ export async function startFakeServer({ pace = 40, port = 0, faults = {} } = {})
       else {
         for (const source of SOURCES) emit({ type: 'source-url', ...source });
         turn.sources = SOURCES;
+        if (/person/i.test(turn.message)) emit({ type: 'data-contact-form', data: { reason: 'handoff', text: 'How can we reach you?' } });
+        if (/limit/i.test(turn.message)) {
+          session.closed = session.limited = true;
+          emit({ type: 'data-limit', data: { scope: 'session', text: 'This was the last answer.' }, transient: true });
+        }
         emit({ type: 'finish-step' });
         emit({ type: 'finish', finishReason: 'stop' });
       }
@@ -171,11 +189,18 @@ export async function startFakeServer({ pace = 40, port = 0, faults = {} } = {})
       const meta = (author, status) => ({ turn: turn.number, author, created_at: '2026-01-01T00:00:00Z', status });
       const question = { id: turn.messageId, role: 'user', parts: [{ type: 'text', text: turn.message }], metadata: meta('visitor', 'complete') };
       const parts = [{ type: 'text', text: turn.text }, ...(turn.sources ?? []).map((source) => ({ type: 'source-url', ...source }))];
-      const answer = { id: turn.answerId, role: 'assistant', parts, metadata: meta('assistant', turn.cancelled ? 'cancelled' : 'complete') };
+      const answer = { id: turn.answerId, role: 'assistant', parts, metadata: { ...meta('assistant', turn.cancelled ? 'cancelled' : 'complete'), ...(turn.rating && { rating: turn.rating }) } };
       return [...(turn.again ? [] : [question]), ...(turn.finished && !turn.failed && !turn.superseded ? [answer] : [])];
     });
     return {
-      session: { id: session.id, stage: 1, status: session.closed ? 'closed' : 'open', termination_type: null, agent: null },
+      session: {
+        id: session.id,
+        stage: session.handoff ? 4 : 1,
+        status: session.closed ? 'closed' : 'open',
+        termination_type: session.closed ? (session.limited ? 'token_limit' : 'visitor_closed') : null,
+        handoff: session.handoff ?? null,
+        agent: null,
+      },
       messages,
       active_turn: session.turns.find((turn) => !turn.finished)?.number ?? null,
     };
@@ -190,6 +215,12 @@ export async function startFakeServer({ pace = 40, port = 0, faults = {} } = {})
     cut: () => sockets.forEach((socket) => socket.destroy()),
     close: () => (sockets.forEach((socket) => socket.destroy()), server.close()),
   };
+}
+
+async function textOf(request) {
+  let text = '';
+  for await (const chunk of request) text += chunk;
+  return text;
 }
 
 function asset(path, response) {

@@ -2,7 +2,8 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use sandbox::anthropic::{Pace, Reply};
+use sandbox::anthropic::{Content, Pace, Reply};
+use serde_json::{Value, json};
 
 use crate::support::{
     TOKEN, TestSystem,
@@ -42,6 +43,15 @@ async fn the_widget_streams_cites_reloads_reconnects_stops_and_stays_inert() {
     model.on("at length", Reply::words(60));
     model.on("take over", Reply::words(60).stalling_after(20));
     model.on("hostile", Reply::text(HOSTILE));
+    let handoff = Content::ToolUse {
+        name: "request_handoff".to_owned(),
+        input: json!({"reason": "explicit_wish"}),
+    };
+    let words = Content::Text {
+        text: "Of course.".to_owned(),
+        citations: Vec::new(),
+    };
+    model.on("a person", Reply::content(vec![words, handoff]));
     let (api, mut first) = (system.api().await, system.worker().await);
     let url = api.url("");
     let mut browser = clients.start(
@@ -54,6 +64,7 @@ async fn the_widget_streams_cites_reloads_reconnects_stops_and_stays_inert() {
             ("LONG_QUESTION", "Please explain it at length."),
             ("TAKEOVER_QUESTION", "Who will take over?"),
             ("HOSTILE_QUESTION", "Say something hostile."),
+            ("CONTACT_QUESTION", "May I talk to a person?"),
         ],
     );
     browser.printed("STREAMING").await;
@@ -61,7 +72,18 @@ async fn the_widget_streams_cites_reloads_reconnects_stops_and_stays_inert() {
     let _second = system.worker().await;
     first.kill().await;
     let result = browser.succeeded().await;
-    assert_eq!(result["steps"].as_array().unwrap().len(), 8, "{result}");
+    assert_eq!(result["steps"].as_array().unwrap().len(), 10, "{result}");
+    let kept: Value = sqlx::query_scalar(
+        "select jsonb_build_array(
+             (select jsonb_agg(jsonb_build_array(trigger, lead, consent_at is not null)) from handoff_records),
+             (select jsonb_agg(rating) from feedback))",
+    )
+    .fetch_one(&system.pool().await)
+    .await
+    .unwrap();
+    let lead =
+        json!({"name": "Ada", "email": "ada@visitor.example", "message": "Call me, please."});
+    assert_eq!(kept, json!([[["explicit_wish", lead, true]], ["up"]]));
 }
 
 fn chromium() -> Option<PathBuf> {

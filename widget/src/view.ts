@@ -201,7 +201,9 @@ export class View {
     const wasHidden = this.#contact.element.hidden !== false;
     // In the middle of an answer it would jump about.
     const offered = contactOffer !== null && !busy;
+    const hadFocus = this.#contact.element.matches(':focus-within');
     this.#contact.show(offered ? (contactOffer.text ?? this.#words.contactText) : null, contact);
+    if (!offered && hadFocus) this.#input.focus();
     const { fallbackUrl } = this.#config;
     const text = handoff?.failed ? this.#words.notHandedOff : (handoff?.promise ?? this.#words.handedOff);
     this.#handoff.hidden = handoff === null;

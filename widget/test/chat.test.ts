@@ -18,6 +18,71 @@ afterEach(() => {
   vi.useRealTimers();
 });
 
+describe('contact details', () => {
+  const details = { name: 'Ada', email: 'ada@visitor.example', company: '', message: '' };
+
+  it('are sent again while the service can not take them, and can be sent once more afterwards', async () => {
+    const stream = new Stream(1);
+    const service = new Service().then(stream.response);
+    const { chat, snapshot } = openChat(service);
+    chat.send('Why?');
+    await pass();
+    stream.begin().say('x').send({ type: 'data-contact-form', data: { reason: 'handoff' } }).finish();
+    await pass();
+    service.then('network error', problem(503, 'unavailable'), 'network error', 'network error', 'network error');
+    void chat.leaveContact(details);
+    await pass();
+    expect(snapshot().contact).toBe('sending');
+    void chat.leaveContact(details);
+    await pass(120_000);
+    expect(snapshot().contact).toBe('failed');
+    expect(service.paths.filter((path) => path.endsWith('/contact'))).toHaveLength(5);
+    service.then(json({ handoff_id: 'h', status: 'pending', promise: null }, 202));
+    void chat.leaveContact(details);
+    await pass();
+    expect(snapshot()).toMatchObject({ contact: 'idle', conversation: { contactOffer: null, handoff: { failed: false, promise: null } } });
+  });
+
+  it('that were on their way do not show up in a new conversation', async () => {
+    const stream = new Stream(1);
+    const service = new Service().then(stream.response);
+    const { chat, snapshot } = openChat(service);
+    chat.send('Why?');
+    await pass();
+    stream.begin().say('x').finish();
+    await pass();
+    service.then('silence', json({ status: 'closed' }));
+    void chat.leaveContact(details);
+    await pass();
+    chat.startOver();
+    await pass();
+    expect(snapshot()).toMatchObject({ contact: 'idle', conversation: { handoff: null } });
+  });
+});
+
+describe('a conversation whose limit is reached', () => {
+  it('is known after a reload and goes on in a new session', async () => {
+    const stream = new Stream(1);
+    const service = new Service().then(stream.response);
+    const { chat, stores, page } = openChat(service);
+    chat.send('Why?');
+    await pass();
+    stream.begin().say('Enough.').finish();
+    await pass();
+    chat.dispose();
+    const closed = json({ session: { id: 's', status: 'closed', termination_type: 'token_limit', stage: 4, handoff: 'pending' }, messages: [], active_turn: null });
+    const after = new Service().then(closed, json({ status: 'closed' }));
+    const reloaded = openChat(after, stores, page);
+    await reloaded.chat.refresh();
+    expect(reloaded.snapshot().conversation).toMatchObject({ limited: true, stage: 4, handoff: { failed: false, promise: null } });
+    const before = reloaded.credentials.read()!.sessionId;
+    reloaded.chat.startOver();
+    await pass();
+    expect(reloaded.snapshot().conversation.limited).toBe(false);
+    expect(reloaded.credentials.read()!.sessionId).not.toBe(before);
+  });
+});
+
 describe('sending', () => {
   it('posts the message with the secret in a header only, and streams the answer', async () => {
     const stream = new Stream(1);

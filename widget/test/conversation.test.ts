@@ -222,6 +222,67 @@ describe('the transcript', () => {
   });
 });
 
+describe('what is said of the conversation', () => {
+  it('is known once its frame came, whatever becomes of the answer', () => {
+    const state = play(
+      ...asked,
+      ...frames(1, 1, [
+        { type: 'start', messageId: 'a1' },
+        { type: 'data-notice', kind: 'privacy', text: 'We store this.' },
+        { type: 'data-notice', kind: 'ai', text: 'You talk to an AI.' },
+        { type: 'data-limit', text: 'Enough.', closes: true },
+        { type: 'data-stage', stage: 3 },
+        { type: 'data-handoff', handoff: { failed: false, promise: 'By noon.' } },
+        { type: 'data-contact-form', form: { text: 'Leave your details.' } },
+        { type: 'error', errorText: 'Sorry' },
+      ]),
+    );
+    expect(outline(state)).toEqual(['q1 accepted', '1 failed: ']);
+    expect(state).toMatchObject({
+      notices: { privacy: 'We store this.', ai: 'You talk to an AI.' },
+      limit: 'Enough.',
+      limited: true,
+      stage: 3,
+      handoff: { failed: false, promise: 'By noon.' },
+      contactOffer: { text: 'Leave your details.' },
+    });
+    expect(answerOf(state, 1)?.cursor?.seq).toBe(8);
+  });
+
+  it('does not say that a conversation is over when the budget or the rate is', () => {
+    const state = play(...asked, ...frames(1, 1, [{ type: 'data-limit', text: 'Later.', closes: false }]));
+    expect([state.limit, state.limited]).toEqual(['Later.', false]);
+  });
+
+  it('offers the contact form until details are left or declined', () => {
+    const offered = play(...asked, ...frames(1, 1, [{ type: 'data-contact-form', form: { text: null } }]));
+    expect(offered.contactOffer).toEqual({ text: null });
+    const left = reduce(offered, { type: 'contacted', handoff: { failed: false, promise: null } });
+    expect([left.contactOffer, left.handoff]).toEqual([null, { failed: false, promise: null }]);
+    const declined = reduce(offered, { type: 'contacted', handoff: null });
+    expect([declined.contactOffer, declined.handoff]).toEqual([null, null]);
+  });
+
+  it('is kept by a transcript that was read too early', () => {
+    const handoff = { failed: false, promise: 'By noon.' };
+    const state = play(...asked, { type: 'contacted', handoff }, told([]));
+    expect(state.handoff).toEqual(handoff);
+  });
+});
+
+describe('a rating', () => {
+  const finished = [...asked, ...frames(1, 1, [...answer('a1', 'Because'), FINISH])];
+
+  it('stays on its answer, and a transcript brings those of other tabs', () => {
+    const rated = play(...finished, { type: 'rated', turn: 1, rating: 'down' });
+    expect(answerOf(rated, 1)?.rating).toBe('down');
+    const question = { id: 'q1', text: 'Why?' };
+    const of = (rating: 'up' | null) => told([question, { id: 'a1', role: 'assistant', text: 'Because', rating }]);
+    expect(answerOf(reduce(rated, of(null)), 1)?.rating).toBe('down');
+    expect(answerOf(reduce(rated, of('up')), 1)?.rating).toBe('up');
+  });
+});
+
 describe('a session that is over', () => {
   it('hands what it did not take to the next one', () => {
     const before = play(...asked, ...frames(1, 1, [...answer('a1', 'one'), FINISH]), { type: 'submit', id: 'q2', text: 'And?' });

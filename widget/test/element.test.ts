@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { defineGrowthChat, type GrowthChat } from '../src/element';
-import { Service, Stream } from './service';
+import { json, problem, Service, Stream } from './service';
 
 defineGrowthChat({ env: {}, scriptUrl: 'https://api.example/chat.js' });
 
@@ -159,6 +159,118 @@ describe('<growth-chat>', () => {
     place().open();
     document.body.replaceChildren();
     expect(find(place(), '.panel').hidden).toBe(false);
+  });
+
+  async function offer(element: GrowthChat) {
+    const stream = new Stream(1);
+    service.then(stream.response);
+    element.ask('Why?');
+    await vi.waitFor(() => expect(service.asked).toHaveLength(1));
+    stream.begin().say('Because').send({ type: 'data-contact-form', data: { reason: 'stall', text: 'Talk to us?' } }).finish();
+    await vi.waitFor(() => expect(find(element, '.contact').hidden).toBe(false));
+  }
+
+  function fill(element: GrowthChat, values: Record<string, string>) {
+    for (const [name, value] of Object.entries(values)) {
+      const field = find<HTMLInputElement>(element, `.contact [autocomplete=${name}]`);
+      field.value = value;
+      field.dispatchEvent(new Event('input', { bubbles: true }));
+    }
+  }
+
+  it('takes contact details with consent only, and says what comes of them', async () => {
+    const element = place();
+    await offer(element);
+    const form = find<HTMLFormElement>(element, '.contact');
+    expect(form.textContent).toContain('Talk to us?');
+    for (const field of form.querySelectorAll('input, textarea')) expect(field.closest('label')?.textContent).toBeTruthy();
+    const required = [...form.querySelectorAll<HTMLInputElement>('[required]')].map((field) => field.type);
+    expect(required).toEqual(['email', 'checkbox']);
+    fill(element, { name: 'Ada', email: 'ada@visitor.example' });
+    service.then(problem(422, 'invalid_email'), json({ handoff_id: 'h', status: 'pending', promise: { text: 'By noon.', by: 'x' } }, 202));
+    form.dispatchEvent(new Event('submit', { cancelable: true }));
+    await vi.waitFor(() => expect(find(element, '.problem').textContent).toBe('Please check your e-mail address.'));
+    form.dispatchEvent(new Event('submit', { cancelable: true }));
+    await vi.waitFor(() => expect(find(element, '.handoff').hidden).toBe(false));
+    expect(find(element, '.handoff').textContent).toBe('By noon.');
+    expect(form.hidden).toBe(true);
+    const posts = service.asked.filter(({ path }) => path.endsWith('/contact'));
+    expect(posts[1]!.body).toEqual({ name: 'Ada', email: 'ada@visitor.example', company: '', message: '', consent: true });
+    expect([...Object.values(sessionStorage)].join()).not.toContain('visitor.example');
+  });
+
+  it('keeps the contact form and what is written in it over a reload, for its own session only', async () => {
+    const element = place();
+    await offer(element);
+    fill(element, { email: 'ada@visitor.example' });
+    element.remove();
+    service.then(json({ session: { id: 's', status: 'open', stage: 2 }, messages: [], active_turn: null }));
+    const again = place();
+    await vi.waitFor(() => expect(find(again, '.contact').hidden).toBe(false));
+    expect(find<HTMLInputElement>(again, '.contact [type=email]').value).toBe('ada@visitor.example');
+    expect(find(again, '#contact-text').textContent).toBe('Talk to us?');
+    again.remove();
+    localStorage.setItem('growth-chat https://api.example/chat', JSON.stringify({ sessionId: 'other', secret: 's'.repeat(32) }));
+    service.then(json({ session: { id: 'other', status: 'open', stage: 3 }, messages: [], active_turn: null }));
+    const other = place();
+    await vi.waitFor(() => expect(find(other, '.panel').dataset.stage).toBe('3'));
+    expect(find(other, '.contact').hidden).toBe(true);
+  });
+
+  it('rates an answer, asks why when it was bad, and takes back what could not be sent', async () => {
+    const stream = new Stream(1);
+    service.then(stream.response);
+    const element = place();
+    element.ask('Why?');
+    await vi.waitFor(() => expect(service.asked).toHaveLength(1));
+    stream.begin().say('Because');
+    await vi.waitFor(() => expect(find(element, '.answer .prose').textContent).toBe('Because'));
+    expect(find(element, '.rating').hidden).toBe(true);
+    stream.finish();
+    await vi.waitFor(() => expect(find(element, '.rating').hidden).toBe(false));
+    const down = find(element, '.thumb.down');
+    service.then(new Response(null, { status: 204 }), new Response(null, { status: 204 }), problem(404, 'turn_not_found'));
+    down.click();
+    await vi.waitFor(() => expect(find(element, '.rating-status').textContent).toBe('Thank you for the feedback.'));
+    expect(down.getAttribute('aria-pressed')).toBe('true');
+    const why = find<HTMLFormElement>(element, '.why');
+    expect(why.hidden).toBe(false);
+    find<HTMLInputElement>(element, '.why input').value = 'Too short';
+    why.dispatchEvent(new Event('submit', { cancelable: true }));
+    await vi.waitFor(() => expect(service.asked).toHaveLength(3));
+    find(element, '.thumb.up').click();
+    await vi.waitFor(() => expect(find(element, '.rating-status').textContent).toBe('Your feedback could not be sent.'));
+    await vi.waitFor(() => expect(down.getAttribute('aria-pressed')).toBe('true'));
+    expect(service.asked.slice(1).map(({ body }) => body)).toEqual([
+      { turn: 1, rating: 'down' },
+      { turn: 1, rating: 'down', comment: 'Too short' },
+      { turn: 1, rating: 'up' },
+    ]);
+  });
+
+  it('offers a new conversation when the limit of this one is reached', async () => {
+    const stream = new Stream(1);
+    service.then(stream.response);
+    const element = place();
+    element.ask('Why?');
+    await vi.waitFor(() => expect(service.asked).toHaveLength(1));
+    stream.begin().say('Enough.').send({ type: 'data-limit', data: { scope: 'session', text: 'Enough.' }, transient: true }).finish();
+    await vi.waitFor(() => expect(find(element, 'form.composer').hidden).toBe(true));
+    expect(find(element, '.banner').textContent).toBe('Enough.');
+    service.then(json({ session_id: 's', status: 'closed' }));
+    find(element, '.composer .primary').click();
+    await vi.waitFor(() => expect(find(element, 'form.composer').hidden).toBe(false));
+    expect(find(element, '.banner').hidden).toBe(true);
+  });
+
+  it('shows what the service wants told in place of the text that it was built with', async () => {
+    const stream = new Stream(1);
+    service.then(stream.response);
+    const element = place({ 'gdpr-notice': 'Of the build.' });
+    element.ask('Why?');
+    await vi.waitFor(() => expect(service.asked).toHaveLength(1));
+    stream.begin().send({ type: 'data-notice', data: { kind: 'privacy', text: 'Of the <b>service</b>.' } }).say('x').finish();
+    await vi.waitFor(() => expect(find(element, '.gdpr').textContent).toBe('Of the <b>service</b>.'));
   });
 
   it('shows the notices and follows changed attributes', async () => {

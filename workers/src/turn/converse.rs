@@ -40,6 +40,14 @@ use crate::{
 /// What the model is told when a search found nothing.
 pub(super) const NOTHING_FOUND: &str = "Nothing was found.";
 
+/// A call that is under way.
+struct Asking {
+    number: i16,
+    since: Instant,
+    /// How much of the answer was shown before it, in bytes.
+    shown_before: usize,
+}
+
 impl Attempt<'_> {
     /// Calls the model until it has answered. May be dropped at any point.
     pub(super) async fn converse(&self, progress: &mut Progress) -> Result<(), JobError> {
@@ -67,6 +75,8 @@ impl Attempt<'_> {
                 );
             }
             if !plan.again {
+                let said = called.said.into_iter();
+                progress.last_calls = said.filter(Said::is_call).collect();
                 return self.finish_speaking(progress);
             }
             let results = if is_recorded {
@@ -107,7 +117,11 @@ impl Attempt<'_> {
             return Ok(None);
         }
         let unrecorded = std::mem::take(&mut progress.unrecorded);
-        let asked = Instant::now();
+        let asking = Asking {
+            number,
+            since: Instant::now(),
+            shown_before: progress.answer.text().len(),
+        };
         self.bill.open(number, Purpose::Answer);
         // The visitor does not wait for the record; the model is on its way meanwhile.
         let (kept, stream) = tokio::join!(
@@ -117,12 +131,12 @@ impl Attempt<'_> {
         let mut call = Call::default();
         let mut stream = match stream {
             Ok(stream) => stream,
-            Err(error) => return Err(self.broke(number, &call, progress, &error).await),
+            Err(error) => return Err(self.broke(&asking, &call, progress, &error).await),
         };
         kept?;
-        self.relay(number, &mut stream, &mut call, progress, asked)
+        self.relay(&asking, &mut stream, &mut call, progress)
             .await?;
-        progress.waited += asked.elapsed();
+        progress.waited += asking.since.elapsed();
         let (Some(model), Some(stop_reason)) = (call.model(), call.stop_reason()) else {
             return Err(JobError::retry("the model's answer came to no end"));
         };
@@ -179,52 +193,56 @@ impl Attempt<'_> {
     /// Hands the answer on while it comes.
     async fn relay(
         &self,
-        number: i16,
+        asking: &Asking,
         stream: &mut MessageStream,
         call: &mut Call,
         progress: &mut Progress,
-        asked: Instant,
     ) -> Result<(), JobError> {
         while call.stop_reason().is_none() {
             // A log that is behind slows the reading of the model, and nothing piles up here.
             self.emitter.ready().await?;
             let event = match stream.next().await {
                 Some(Ok(event)) => event,
-                Some(Err(error)) => return Err(self.broke(number, call, progress, &error).await),
+                Some(Err(error)) => return Err(self.broke(asking, call, progress, &error).await),
                 // The stream ends by an event or an error.
                 None => break,
             };
             let delta = call.take(event);
             if let Some(model) = call.model() {
-                self.bill.meter(number, model, call.usage());
+                self.bill.meter(asking.number, model, call.usage());
             }
             if let Some(delta) = delta {
                 self.show(progress.answer.say(&delta));
                 if progress.first_token.is_none() && progress.answer.has_text() {
                     progress.first_token = Some(Instant::now());
-                    self.measure_first_token(progress.waited + asked.elapsed());
+                    self.measure_first_token(progress.waited + asking.since.elapsed());
                 }
             }
         }
         self.show(progress.answer.settle());
         let is_empty = call.said().is_empty();
         self.bill
-            .close(number, if is_empty { "empty" } else { "ok" });
+            .close(asking.number, if is_empty { "empty" } else { "ok" });
         Ok(())
     }
 
-    /// The model failed. Before the first text the queue tries again as often as it does; after it the
-    /// answer starts again once.
+    /// A call failed. Before its first text the queue tries again as often as it does: what earlier calls
+    /// said is recorded and comes again as it was. After it the answer starts again once.
     async fn broke(
         &self,
-        number: i16,
+        asking: &Asking,
         call: &Call,
         progress: &Progress,
         error: &ModelError,
     ) -> JobError {
-        self.bill.close(number, error.code());
+        self.bill.close(asking.number, error.code());
+        // What was shown is settled before the next attempt looks whether there was something.
+        if let Err(ended) = self.emitter.flush().await {
+            return ended.into();
+        }
         let failed = provider_failed(error);
-        if !progress.answer.has_text() || error.retry() == RetryClass::Never {
+        let has_shown = progress.answer.text().len() > asking.shown_before;
+        if !has_shown || error.retry() == RetryClass::Never {
             return failed;
         }
         if self.begun.steps.output::<BrokeOff>(BROKE_OFF).is_some() {
@@ -244,8 +262,6 @@ impl Attempt<'_> {
             error: error.code().to_owned(),
             usage: call.usage().into(),
         };
-        // What was shown is settled before the next attempt looks whether there was something.
-        self.emitter.flush().await?;
         self.record_with_bill(vec![step(BROKE_OFF, &broke_off)?])
             .await
     }

@@ -1,8 +1,10 @@
 //! What a model's calls of tools, and the limits, make of a conversation: over a real database, read
 //! off what the provider really received.
 
+use std::time::Duration;
+
 use jobs::{Outcome, Retry};
-use sandbox::anthropic::{Citation, Content, Reply};
+use sandbox::anthropic::{Citation, Content, Pace, Reply};
 use serde_json::{Value, json};
 use store::spend::Usd;
 
@@ -199,29 +201,32 @@ async fn searches_beyond_the_limit_are_refused_and_then_the_model_has_to_answer(
 async fn an_attempt_goes_on_behind_the_calls_of_the_one_before() {
     let world = TurnWorld::new().await;
     let embedded = world.openai.calls();
-    world.anthropic.in_turn(
-        QUESTION,
-        [
-            Reply::content(vec![
-                text("Let me look."),
-                search("How long is a workshop?"),
-            ]),
-            Reply::refused(529, "overloaded_error"),
-            Reply::text("One day."),
-        ],
-    );
+    let searching = Reply::content(vec![
+        text("Let me look."),
+        search("How long is a workshop?"),
+    ]);
+    let overloaded = || Reply::refused(529, "overloaded_error");
+    let replies = [
+        searching,
+        overloaded(),
+        overloaded(),
+        Reply::text("One day."),
+    ];
+    world.anthropic.in_turn(QUESTION, replies);
     let (key, job) = world.accept(1, QUESTION).await;
-    let failed = world.attempt(&key, job).await.unwrap_err();
-    assert_eq!(failed.retry, Retry::AsPlanned);
-    assert_eq!(shown(&world.frames(&key, 1).await), "Let me look.");
-
+    // What was said in the first call comes again as it was, so that its text is no reason to give up.
+    for attempt in 1..=2 {
+        let failed = world.attempt(&key, job).await.unwrap_err();
+        assert_eq!(failed.retry, Retry::AsPlanned);
+        assert_eq!(shown(&world.frames(&key, attempt).await), "Let me look.");
+    }
     assert_eq!(world.attempt(&key, job).await.unwrap(), Outcome::Committed);
-    let frames = world.frames(&key, 2).await;
+    let frames = world.frames(&key, 3).await;
     assert_eq!(kinds(&frames)[2], "data-reset");
     assert_eq!(shown(&frames), "Let me look.\n\nOne day.");
     let requests = world.requests();
-    assert_eq!(requests.len(), 3);
-    assert_eq!(requests[1]["messages"], requests[2]["messages"]);
+    assert_eq!(requests.len(), 4);
+    assert_eq!(requests[1]["messages"], requests[3]["messages"]);
     assert_eq!(world.openai.calls(), embedded + 2);
     world.assert_bill_is_complete().await;
 }
@@ -529,6 +534,31 @@ async fn a_summary_that_fails_is_tried_again_and_delays_no_answer() {
     assert_eq!(material.matches("visitor").count(), 3, "{material}");
     // The one that failed was billed.
     world.assert_bill_is_complete().await;
+}
+
+#[tokio::test]
+async fn a_call_that_was_recorded_when_its_attempt_was_dropped_is_counted_once() {
+    let world = TurnWorld::new().await;
+    let slow = Pace {
+        between_tokens: Duration::from_millis(20),
+        ..Pace::default()
+    };
+    world.anthropic.push(Reply::words(30).paced(slow));
+    let (key, job) = world.accept(1, QUESTION).await;
+    let (outcome, ()) = tokio::join!(world.attempt(&key, job), async {
+        world.until_text(&key, 1).await;
+        sqlx::query(
+            "insert into model_calls (session_id, turn, attempt, call, purpose, model, outcome,
+                 input_tokens, output_tokens, cache_write_tokens, cache_read_tokens, cost_usd)
+             values ('s1', 1, 1, 1, 'answer', 'm', 'ok', 1000000, 0, 0, 0, 1)",
+        )
+        .execute(world.pool())
+        .await
+        .unwrap();
+    });
+    assert_eq!(outcome.unwrap(), Outcome::Committed);
+    let input = world.json("select input_tokens from turns").await;
+    assert!((1..1_000_000).contains(&input.as_i64().unwrap()), "{input}");
 }
 
 #[tokio::test]

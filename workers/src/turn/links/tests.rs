@@ -48,10 +48,7 @@ fn leaks(text: &str) -> Vec<String> {
             Event::Html(html) | Event::InlineHtml(html) => found.push(format!("tag {html}")),
             Event::Text(text) => plain.push_str(&text),
             Event::Code(code) => plain.extend(["\n", &code, "\n"]),
-            Event::Start(_) | Event::End(_) | Event::SoftBreak | Event::HardBreak => {
-                plain.push('\n')
-            }
-            _ => {}
+            _ => plain.push('\n'),
         }
     }
     for part in [text, plain.as_str()] {

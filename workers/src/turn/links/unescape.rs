@@ -89,17 +89,14 @@ fn entity(text: &str) -> Read {
 }
 
 fn sign(name: &str) -> Option<char> {
-    let number = match name.strip_prefix('#') {
-        None => {
-            return match name {
-                "colon" => Some(':'),
-                "sol" => Some('/'),
-                "period" => Some('.'),
-                "commat" => Some('@'),
-                _ => None,
-            };
-        }
-        Some(number) => number,
+    let Some(number) = name.strip_prefix('#') else {
+        return match name {
+            "colon" => Some(':'),
+            "sol" => Some('/'),
+            "period" => Some('.'),
+            "commat" => Some('@'),
+            _ => None,
+        };
     };
     let code = match number.strip_prefix(['x', 'X']) {
         Some(hex) => u32::from_str_radix(hex, 16),
