@@ -9,8 +9,8 @@ use crate::{
     budget::Budget,
     clients::{anthropic::Anthropic, embeddings::Embedder, http_client},
     config::{
-        ConversationConfig, EmbeddingsConfig, KnowledgeConfig, LinkHosts, ModelConfig, NoticeConfig,
-        SpendConfig,
+        ConversationConfig, EmbeddingsConfig, KnowledgeConfig, LinkHosts, ModelConfig,
+        NoticeConfig, SpendConfig,
     },
     handlers::{
         index_document,

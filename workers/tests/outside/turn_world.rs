@@ -24,7 +24,8 @@ use workers::{
     Deps, WorkerConfig,
     budget::Budget,
     config::{
-        ConversationConfig, EmbeddingsConfig, KnowledgeConfig, LinkHosts, ModelConfig, NoticeConfig, SpendConfig,
+        ConversationConfig, EmbeddingsConfig, KnowledgeConfig, LinkHosts, ModelConfig,
+        NoticeConfig, SpendConfig,
     },
     handlers::index_document::index_document,
     knowledge::ingest::stage_paths,
