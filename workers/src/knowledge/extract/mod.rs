@@ -32,7 +32,7 @@ const MAX_TEXT_BYTES: usize = 10 * 1024 * 1024;
 const STACK_BYTES: usize = 32 * 1024 * 1024;
 
 /// What is to be read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Foreign {
     /// A page: its main content becomes Markdown.
     Html,
@@ -40,17 +40,24 @@ pub enum Foreign {
     Pdf,
 }
 
-/// What is known of it besides its bytes.
-#[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
+impl Foreign {
+    /// Its name, as `growth-chat extract` is told it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Html => "html",
+            Self::Pdf => "pdf",
+        }
+    }
+}
+
+/// What is known of a document besides its bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Input {
-    /// What it is
-    #[arg(value_enum)]
+    /// What it is.
     pub foreign: Foreign,
-    /// The encoding that the server named
-    #[arg(long)]
+    /// The encoding that the server named.
     pub charset: Option<String>,
-    /// The page's own address, for its relative links
-    #[arg(long)]
+    /// The page's own address, for its relative links.
     pub base: Option<Url>,
 }
 

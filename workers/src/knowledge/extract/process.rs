@@ -8,7 +8,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{ExtractError, Extracted, Foreign, Input, MAX_TEXT_BYTES, TIME_LIMIT};
+use super::{ExtractError, Extracted, Input, MAX_TEXT_BYTES, TIME_LIMIT};
 
 /// What a reader may answer: JSON makes at most six bytes of one, and the links are there as well.
 const ANSWER_LIMIT: usize = 8 * MAX_TEXT_BYTES;
@@ -20,10 +20,7 @@ pub(super) async fn extract(
     bytes: &[u8],
 ) -> Result<Extracted, ExtractError> {
     let mut command = Command::new(program);
-    command.arg("extract").arg(match input.foreign {
-        Foreign::Html => "html",
-        Foreign::Pdf => "pdf",
-    });
+    command.args(["extract", input.foreign.as_str()]);
     if let Some(charset) = &input.charset {
         command.arg(format!("--charset={charset}"));
     }
