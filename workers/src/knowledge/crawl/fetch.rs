@@ -13,7 +13,7 @@ use tokio::{
 };
 use url::Url;
 
-use super::site::Site;
+use super::{robots::Rules, site::Site};
 use crate::{
     clients::{
         guarded::{GuardedClient, Refused},
@@ -43,6 +43,8 @@ const ACCEPTED: &str =
 pub(in crate::knowledge) enum Wanted<'w> {
     /// A page, if it is newer than what is known of it.
     Page {
+        /// Where redirects must not lead.
+        rules: &'w Rules,
         etag: Option<&'w str>,
         last_modified: Option<&'w str>,
     },
@@ -144,8 +146,15 @@ impl Fetcher {
             spent += begun.elapsed();
             match hop {
                 Err(_) => return (Fetched::Failed(SkipReason::TooSlow), None),
-                Ok(Hop::Redirect(next)) if site.has(&next) => url = next,
-                Ok(Hop::Redirect(_)) => return (Fetched::Elsewhere, None),
+                Ok(Hop::Redirect(next)) if !site.has(&next) => return (Fetched::Elsewhere, None),
+                Ok(Hop::Redirect(next)) => {
+                    if let Wanted::Page { rules, .. } = wanted
+                        && !rules.allow(&next)
+                    {
+                        return (Fetched::Failed(SkipReason::Disallowed), None);
+                    }
+                    url = next;
+                }
                 Ok(Hop::End(fetched)) => return (fetched, None),
                 Ok(Hop::Retry(fetched, wait)) => return (fetched, Some(wait)),
             }
@@ -171,6 +180,7 @@ impl Fetcher {
         if let Wanted::Page {
             etag,
             last_modified,
+            ..
         } = wanted
         {
             request = request.header(ACCEPT, ACCEPTED);
