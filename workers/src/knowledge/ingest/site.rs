@@ -212,8 +212,11 @@ impl Crawl<'_> {
                     Vec::new()
                 }
             };
-            for link in links {
-                frontier.add(link, next.depth + 1);
+            // What a page that nothing leads to any more leads to is nowhere on the way.
+            if !(has_asked_for_known && next.depth == options.max_depth) {
+                for link in links {
+                    frontier.add(link, next.depth + 1);
+                }
             }
         }
         drop(visits);
