@@ -6,7 +6,7 @@ const SAMPLE_BYTES: usize = 8 * 1024;
 const FEWEST_CHARS: usize = 40;
 
 /// The language of a tag such as `de-AT`: its primary subtag in lower case. `None` if it has none.
-pub fn primary(tag: &str) -> Option<String> {
+pub(super) fn primary(tag: &str) -> Option<String> {
     let subtag = tag.trim().split(['-', '_']).next()?.to_ascii_lowercase();
     let is_language = matches!(subtag.len(), 2 | 3)
         && subtag.bytes().all(|byte| byte.is_ascii_lowercase())
@@ -15,7 +15,7 @@ pub fn primary(tag: &str) -> Option<String> {
 }
 
 /// The language that a text looks like: ISO 639-1, or 639-3 where that has none. `None`: can't tell.
-pub fn detect(text: &str) -> Option<String> {
+pub(super) fn detect(text: &str) -> Option<String> {
     let sample = &text[..text.floor_char_boundary(SAMPLE_BYTES)];
     if sample.chars().filter(|sign| sign.is_alphabetic()).count() < FEWEST_CHARS {
         return None;

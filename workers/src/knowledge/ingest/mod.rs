@@ -85,6 +85,14 @@ impl StageSummary {
         self.skipped.iter().any(|skipped| skipped.reason.is_error())
     }
 
+    /// Adds what was found elsewhere.
+    pub fn append(&mut self, other: Self) {
+        self.staged.extend(other.staged);
+        self.unchanged += other.unchanged;
+        self.removed.extend(other.removed);
+        self.skipped.extend(other.skipped);
+    }
+
     fn skip(&mut self, what: impl Into<String>, reason: SkipReason) {
         self.skipped.push(Skipped {
             what: what.into(),

@@ -12,7 +12,7 @@ pub struct Skipped {
 }
 
 /// Why something was left out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SkipReason {
     /// A root that does not exist or can't be opened.
     #[error("does not exist or can't be opened")]
