@@ -44,7 +44,7 @@ pub(in crate::knowledge) enum Wanted<'w> {
     /// A page, if it is newer than what is known of it.
     Page {
         /// Where redirects must not lead.
-        rules: &'w Rules,
+        rules: Option<&'w Rules>,
         etag: Option<&'w str>,
         last_modified: Option<&'w str>,
     },
@@ -86,6 +86,7 @@ pub(in crate::knowledge) struct Got {
 #[derive(Debug)]
 pub(in crate::knowledge) struct Fetcher {
     client: GuardedClient,
+    time_limit: Duration,
     pace: Mutex<Pace>,
 }
 
@@ -104,6 +105,7 @@ impl Fetcher {
         };
         Self {
             client,
+            time_limit: TIME_LIMIT,
             pace: Mutex::new(pace),
         }
     }
@@ -142,13 +144,15 @@ impl Fetcher {
         for _ in 0..=MAX_REDIRECTS {
             self.wait().await;
             let begun = Instant::now();
-            let hop = timeout(TIME_LIMIT.saturating_sub(spent), self.hop(&url, wanted)).await;
+            let hop = timeout(self.time_limit.saturating_sub(spent), self.hop(&url, wanted)).await;
             spent += begun.elapsed();
             match hop {
                 Err(_) => return (Fetched::Failed(SkipReason::TooSlow), None),
                 Ok(Hop::Redirect(next)) if !site.has(&next) => return (Fetched::Elsewhere, None),
                 Ok(Hop::Redirect(next)) => {
-                    if let Wanted::Page { rules, .. } = wanted
+                    if let Wanted::Page {
+                        rules: Some(rules), ..
+                    } = wanted
                         && !rules.allow(&next)
                     {
                         return (Fetched::Failed(SkipReason::Disallowed), None);
@@ -294,19 +298,4 @@ fn content_type(value: &str) -> (String, Option<String>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_content_type_is_taken_apart() {
-        for (value, essence, charset) in [
-            ("Text/HTML", "text/html", None),
-            ("text/html; charset=\"ISO-8859-1\"", "text/html", Some("ISO-8859-1")),
-            ("text/plain;format=flowed; Charset=utf-8", "text/plain", Some("utf-8")),
-            ("", "", None),
-        ] {
-            let (found, of) = content_type(value);
-            assert_eq!((found.as_str(), of.as_deref()), (essence, charset), "{value}");
-        }
-    }
-}
+mod tests;

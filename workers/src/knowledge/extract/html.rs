@@ -142,7 +142,8 @@ impl Said {
                     said.canonical = said.canonical.or_else(|| attribute(&node, "href"));
                 }
                 Some("a" | "area") if !has_word(&node, "rel", "nofollow") => {
-                    links.extend(attribute(&node, "href").filter(|_| links.len() < MAX_LINKS));
+                    let href = attribute(&node, "href").filter(|href| !href.starts_with('#'));
+                    links.extend(href.filter(|_| links.len() < MAX_LINKS));
                 }
                 _ => {}
             }

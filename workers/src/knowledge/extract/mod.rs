@@ -196,3 +196,6 @@ fn one_line(text: &str) -> Option<String> {
     let line = words.collect::<Vec<_>>().join(" ");
     (!line.is_empty()).then_some(line)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! The text layer of a PDF.
 
-use pdf_extract::{Document, PlainTextOutput, output_doc_page};
+use pdf_extract::{Document, PlainTextOutput, decode_text_string, output_doc_page};
 
 use super::{ExtractError, Extracted, one_line};
 
@@ -63,19 +63,7 @@ fn title(document: &Document) -> Option<String> {
     let info = document.trailer.get(b"Info").ok()?;
     let info = document.dereference(info).ok()?.1.as_dict().ok()?;
     let title = document.dereference(info.get(b"Title").ok()?).ok()?.1;
-    let bytes = title.as_str().ok()?;
-    let title = match bytes {
-        [0xfe, 0xff, rest @ ..] => {
-            let units: Vec<u16> = rest
-                .chunks_exact(2)
-                .map(|pair| u16::from_be_bytes([pair[0], pair[1]]))
-                .collect();
-            String::from_utf16_lossy(&units)
-        }
-        [0xef, 0xbb, 0xbf, rest @ ..] => String::from_utf8_lossy(rest).into_owned(),
-        // PDFDocEncoding is Latin-1 in all that matters.
-        bytes => bytes.iter().map(|byte| char::from(*byte)).collect(),
-    };
+    let title = decode_text_string(title).ok()?;
     one_line(&title).filter(|title| !title.starts_with("Microsoft Word - "))
 }
 

@@ -320,7 +320,7 @@ impl Crawl<'_> {
             .and_then(|known| known.page.as_ref())
             .filter(|page| page.extractor == extract::VERSION);
         let wanted = Wanted::Page {
-            rules: &self.rules,
+            rules: Some(&self.rules),
             etag: known.and_then(|page| page.etag.as_deref()),
             last_modified: known.and_then(|page| page.last_modified.as_deref()),
         };
