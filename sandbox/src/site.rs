@@ -225,7 +225,11 @@ mod tests {
         let page = get("/a?b").send().await.unwrap();
         assert_eq!(page.headers()["content-type"], "text/html; charset=utf-8");
         assert_eq!(page.text().await.unwrap(), "<p>Text.");
-        let again = get("/a?b").header("if-none-match", "\"1\"").send().await.unwrap();
+        let again = get("/a?b")
+            .header("if-none-match", "\"1\"")
+            .send()
+            .await
+            .unwrap();
         assert_eq!(again.status(), 304);
         assert_eq!(site.paths(), ["/a", "/a?b", "/a?b"]);
         site.put("/cut", Page::html("half").cut());

@@ -74,7 +74,8 @@ impl IndexArgs {
             Target::Site(_) => None,
         });
         let paths: Vec<_> = paths.collect();
-        let mut all = ingest.paths(&paths).await.context("reading the files")?;
+        let files = Box::pin(ingest.paths(&paths)).await;
+        let mut all = files.context("reading the files")?;
         let options = CrawlOptions {
             max_pages: usize::try_from(self.max_pages).unwrap_or(usize::MAX),
             max_depth: self.max_depth.into(),
@@ -82,7 +83,7 @@ impl IndexArgs {
         };
         for target in &self.targets {
             if let Target::Site(start) = target {
-                let site = ingest.site(client, start, options).await;
+                let site = Box::pin(ingest.site(client, start, options)).await;
                 all.append(site.context("crawling the site")?);
             }
         }
@@ -90,23 +91,38 @@ impl IndexArgs {
     }
 }
 
+/// What the command works with.
+pub(crate) struct Indexing<'i> {
+    pub(crate) args: &'i IndexArgs,
+    pub(crate) deps: &'i KnowledgeDeps,
+    pub(crate) ingest: Ingest,
+    pub(crate) client: &'i GuardedClient,
+    /// Ends the waiting early; the jobs stay in the queue.
+    pub(crate) shutdown: CancellationToken,
+    /// Whether a person looks on.
+    pub(crate) is_terminal: bool,
+}
+
 /// Brings the documents in and waits until their jobs have ended. `work` runs the knowledge queue's
-/// jobs until its token is cancelled. `shutdown` ends the waiting early; the jobs stay in the queue.
+/// jobs until its token is cancelled.
 ///
 /// The exit code is 1 if a document failed, was left out by an error or is still waiting.
 pub(crate) async fn run<W>(
-    args: &IndexArgs,
-    deps: &KnowledgeDeps,
-    ingest: Ingest,
-    client: &GuardedClient,
-    shutdown: CancellationToken,
+    indexing: Indexing<'_>,
     work: impl FnOnce(CancellationToken) -> W,
-    is_terminal: bool,
     out: &mut impl Write,
 ) -> anyhow::Result<ExitCode>
 where
     W: Future<Output = anyhow::Result<()>>,
 {
+    let Indexing {
+        args,
+        deps,
+        ingest,
+        client,
+        shutdown,
+        is_terminal,
+    } = indexing;
     deps.prepare()
         .await
         .context("preparing the table of chunks")?;

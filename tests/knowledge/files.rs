@@ -1,6 +1,6 @@
 //! Folders with documents of every kind.
 
-use std::{fs, path::Path};
+use std::{fmt::Write, fs, path::Path};
 
 use sandbox::outside::Service;
 
@@ -14,21 +14,27 @@ fn pdf(text: &str) -> String {
         "<</Type/Catalog/Pages 2 0 R>>".to_owned(),
         "<</Type/Pages/Kids[3 0 R]/Count 1/MediaBox[0 0 595 842]>>".to_owned(),
         "<</Type/Page/Parent 2 0 R/Contents 4 0 R/Resources<</Font<</F1 5 0 R>>>>>>".to_owned(),
-        format!("<</Length {}>>\nstream\n{content}\nendstream", content.len()),
+        format!(
+            "<</Length {}>>\nstream\n{content}\nendstream",
+            content.len()
+        ),
         "<</Type/Font/Subtype/Type1/BaseFont/Helvetica/Encoding/WinAnsiEncoding>>".to_owned(),
     ];
     let mut file = "%PDF-1.4\n".to_owned();
     let mut places = Vec::new();
     for (number, object) in (1..).zip(&objects) {
         places.push(file.len());
-        file.push_str(&format!("{number} 0 obj\n{object}\nendobj\n"));
+        let _ = write!(file, "{number} 0 obj\n{object}\nendobj\n");
     }
     let table = file.len();
     file.push_str("xref\n0 6\n0000000000 65535 f \n");
     for place in places {
-        file.push_str(&format!("{place:010} 00000 n \n"));
+        let _ = writeln!(file, "{place:010} 00000 n ");
     }
-    file.push_str(&format!("trailer\n<</Size 6/Root 1 0 R>>\nstartxref\n{table}\n%%EOF\n"));
+    let _ = write!(
+        file,
+        "trailer\n<</Size 6/Root 1 0 R>>\nstartxref\n{table}\n%%EOF\n"
+    );
     file
 }
 
@@ -43,7 +49,11 @@ async fn a_folder_of_every_kind_is_indexed_and_bad_files_are_named() {
     let system = TestSystem::new().await;
     let place = tempfile::tempdir().unwrap();
     let folder = place.path().join("company");
-    write(&folder, "about.md", "---\ntitle: About\nlanguage: en\n---\n# Us\n\nWe are few.\n");
+    write(
+        &folder,
+        "about.md",
+        "---\ntitle: About\nlanguage: en\n---\n# Us\n\nWe are few.\n",
+    );
     write(&folder, "notes.txt", "Plain notes.");
     write(
         &folder,
@@ -72,18 +82,33 @@ async fn a_folder_of_every_kind_is_indexed_and_bad_files_are_named() {
     let pool = system.pool().await;
     let row = |source: &str, title: &str, kind: &str, language: Option<&str>, format: &str| {
         let owned = str::to_owned;
-        (owned(source), owned(title), owned(kind), language.map(owned), Some(owned(format)))
+        (
+            owned(source),
+            owned(title),
+            owned(kind),
+            language.map(owned),
+            Some(owned(format)),
+        )
     };
     assert_eq!(
         documents(&pool).await,
         [
             row("company/about.md", "About", "page", Some("en"), "markdown"),
-            row("company/case-studies/port.html", "Ein Hafen", "case_study", Some("de"), "markdown"),
+            row(
+                "company/case-studies/port.html",
+                "Ein Hafen",
+                "case_study",
+                Some("de"),
+                "markdown"
+            ),
             row("company/notes.txt", "notes", "page", None, "text"),
             row("company/prices.pdf", "prices", "page", None, "text"),
         ]
     );
-    assert_eq!(chunks(&pool, "company/prices.pdf").await, ["A workshop costs 900 euros."]);
+    assert_eq!(
+        chunks(&pool, "company/prices.pdf").await,
+        ["A workshop costs 900 euros."]
+    );
     let port = chunks(&pool, "company/case-studies/port.html").await;
     assert!(port[0].starts_with("# Ein Hafen\n\nWir haben"), "{port:?}");
 
@@ -115,6 +140,9 @@ async fn a_page_that_breaks_its_reader_is_left_out_and_the_others_are_not() {
     let (success, told) = system.run_index(&[place.path().to_str().unwrap()]).await;
     assert!(!success, "{told}");
     assert!(told.contains("indexed            1"), "{told}");
-    assert!(told.contains("error: ") && told.contains("deep.pdf"), "{told}");
+    assert!(
+        told.contains("error: ") && told.contains("deep.pdf"),
+        "{told}"
+    );
     assert_eq!(system.received(Service::OpenAi, "Fine").len(), 1);
 }

@@ -1,7 +1,7 @@
 //! An indexer that is killed is followed by one that goes on where it stopped, and no text is paid for
 //! twice, except those of the one request that was under way.
 
-use std::{collections::BTreeMap, fs, time::Duration};
+use std::{collections::BTreeMap, fmt::Write, fs, time::Duration};
 
 use sandbox::outside::Service;
 use sqlx::{Connection, PgConnection, PgPool};
@@ -26,11 +26,14 @@ impl World {
     /// A folder with one document of [`CHUNKS`] chunks.
     async fn new() -> Self {
         let mut system = TestSystem::new().await;
-        system.set("QUEUE_LEASE_SECONDS", "1");
+        system.set("QUEUE_LEASE_SECONDS", "2");
         let folder = tempfile::tempdir().unwrap();
         let mut text = String::new();
         for number in 0..CHUNKS {
-            text.push_str(&format!("## Section {number}\n\nThe section says {number}.\n\n"));
+            let _ = write!(
+                text,
+                "## Section {number}\n\nThe section says {number}.\n\n"
+            );
         }
         fs::write(folder.path().join("long.md"), text).unwrap();
         Self {
@@ -50,7 +53,8 @@ impl World {
     }
 
     async fn kept(&self) -> usize {
-        self.count("select count(*) from knowledge_embeddings").await
+        self.count("select count(*) from knowledge_embeddings")
+            .await
     }
 
     /// Waits until so many requests were received and the answers of `kept` inputs are kept.
@@ -69,7 +73,10 @@ impl World {
         self.system.openai.answer_only(None);
         let (success, told) = self.system.run_index(&[self.path()]).await;
         assert!(success, "{told}");
-        assert_eq!(self.count("select count(*) from knowledge_chunks").await, CHUNKS);
+        assert_eq!(
+            self.count("select count(*) from knowledge_chunks").await,
+            CHUNKS
+        );
         assert_eq!(self.kept().await, 0);
         let mut bill: BTreeMap<String, usize> = BTreeMap::new();
         for request in self.system.world.received_by(Service::OpenAi) {
@@ -114,7 +121,9 @@ async fn killed_before_the_last_answer_it_repeats_only_the_last_request() {
 async fn killed_before_the_exchange_it_repeats_no_request() {
     let world = World::new().await;
     // Nobody stores a chunk as long as this lasts.
-    let mut other = PgConnection::connect(&world.system.database_url()).await.unwrap();
+    let mut other = PgConnection::connect(&world.system.database_url())
+        .await
+        .unwrap();
     let mut lock = other.begin().await.unwrap();
     sqlx::query("lock table knowledge_chunks in exclusive mode")
         .execute(&mut *lock)
@@ -132,7 +141,9 @@ async fn killed_before_the_exchange_it_repeats_no_request() {
 async fn killed_after_the_exchange_it_has_nothing_left_to_do() {
     let world = World::new().await;
     // What follows the exchange waits for this.
-    let mut other = PgConnection::connect(&world.system.database_url()).await.unwrap();
+    let mut other = PgConnection::connect(&world.system.database_url())
+        .await
+        .unwrap();
     let mut lock = other.begin().await.unwrap();
     world.system.openai.answer_only(Some(2));
     let mut indexer = world.system.start_index(&[world.path()]);
@@ -147,14 +158,19 @@ async fn killed_after_the_exchange_it_has_nothing_left_to_do() {
             tokio::time::sleep(LOOK).await;
         }
     };
-    tokio::time::timeout(PATIENCE, stored).await.expect("nothing is stored");
+    tokio::time::timeout(PATIENCE, stored)
+        .await
+        .expect("nothing is stored");
     indexer.kill().await.unwrap();
     lock.rollback().await.unwrap();
     world.system.openai.answer_only(None);
     let (success, told) = world.system.run_index(&[world.path()]).await;
     assert!(success, "{told}");
     assert_eq!(world.system.openai.calls(), 3);
-    assert_eq!(world.count("select count(*) from knowledge_chunks").await, CHUNKS);
+    assert_eq!(
+        world.count("select count(*) from knowledge_chunks").await,
+        CHUNKS
+    );
 }
 
 #[tokio::test]
@@ -162,7 +178,11 @@ async fn killed_while_it_reads_it_goes_on_with_the_files_that_are_left() {
     let world = World::new().await;
     for number in 0..40 {
         let path = world.folder.path().join(format!("{number:02}.md"));
-        fs::write(path, format!("# Page {number}\n\nThe page says {number}.\n")).unwrap();
+        fs::write(
+            path,
+            format!("# Page {number}\n\nThe page says {number}.\n"),
+        )
+        .unwrap();
     }
     world.system.openai.answer_only(Some(5));
     let mut indexer = world.system.start_index(&[world.path()]);
@@ -171,7 +191,12 @@ async fn killed_while_it_reads_it_goes_on_with_the_files_that_are_left() {
     world.system.openai.answer_only(None);
     let (success, told) = world.system.run_index(&[world.path()]).await;
     assert!(success, "{told}");
-    assert_eq!(world.count("select count(*) from knowledge_documents where indexed_hash is not null").await, 41);
+    assert_eq!(
+        world
+            .count("select count(*) from knowledge_documents where indexed_hash is not null")
+            .await,
+        41
+    );
     let requests = world.system.world.received_by(Service::OpenAi);
     // So many jobs of a process run at once, each with one request; the long one may repeat its own.
     let once: usize = requests.len();

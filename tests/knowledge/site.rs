@@ -8,10 +8,11 @@ use super::{chunks, documents, sources};
 use crate::support::TestSystem;
 
 fn page(title: &str, text: &str, links: &[&str]) -> Page {
-    let links: String = links
+    let links: Vec<String> = links
         .iter()
-        .map(|link| format!("<a href='{link}'>link</a> "))
+        .map(|link| format!("<a href='{link}'>link</a>"))
         .collect();
+    let links = links.join(" ");
     Page::html(format!(
         "<html><head><title>{title} | Site</title></head><body><nav>{links}</nav>
          <main><h1>{title}</h1><p>{text}</p></main></body></html>"
@@ -70,10 +71,16 @@ async fn a_site_is_crawled_by_its_links_and_sitemaps_and_as_it_allows() {
     );
     site.put("/a", page("A", "The page about apples.", &["/deep", "/"]));
     site.put("/deep", page("Deep", "The page about depths.", &[]));
-    site.put("/orphan", page("Orphan", "The page that only the sitemap knows.", &[]));
+    site.put(
+        "/orphan",
+        page("Orphan", "The page that only the sitemap knows.", &[]),
+    );
     site.put("/old", Page::redirect("/new"));
     site.put("/new", page("New", "The page that moved.", &[]));
-    site.put("/private/b", page("Private", "The page about secrets.", &[]));
+    site.put(
+        "/private/b",
+        page("Private", "The page about secrets.", &[]),
+    );
     site.put(
         "/secret",
         Page::html("<meta name=robots content=noindex><p>Hidden.<a href=/behind>B</a>"),
@@ -89,11 +96,22 @@ async fn a_site_is_crawled_by_its_links_and_sitemaps_and_as_it_allows() {
     assert!(success, "{told}");
 
     let pool = system.pool().await;
-    let expected = ["/", "/a", "/behind", "/deep", "/file.txt", "/new", "/orphan"];
+    let expected = [
+        "/",
+        "/a",
+        "/behind",
+        "/deep",
+        "/file.txt",
+        "/new",
+        "/orphan",
+    ];
     assert_eq!(sources(&pool).await, expected.map(|path| site.url(path)));
     let start = &documents(&pool).await[0];
     assert_eq!(start.1, "Start");
-    assert_eq!(chunks(&pool, &site.url("/a")).await, ["# A\n\nThe page about apples."]);
+    assert_eq!(
+        chunks(&pool, &site.url("/a")).await,
+        ["# A\n\nThe page about apples."]
+    );
     for line in [
         "/private/b is not to be crawled",
         "/secret asks not to be indexed",
@@ -117,7 +135,10 @@ async fn a_second_crawl_asks_for_what_is_newer_and_removes_what_is_gone() {
     let site = Site::start().await.unwrap();
     let start = page("Start", "Welcome.", &["/a", "/b"]).with("etag", "\"1\"");
     site.put("/", start.clone());
-    site.put("/a", page("A", "About apples.", &["/c"]).with("etag", "\"a\""));
+    site.put(
+        "/a",
+        page("A", "About apples.", &["/c"]).with("etag", "\"a\""),
+    );
     site.put("/b", page("B", "About bees.", &[]));
     site.put("/c", page("C", "About clouds.", &[]));
     assert!(crawl(&system, &site.url("/")).await.0);
@@ -133,15 +154,25 @@ async fn a_second_crawl_asks_for_what_is_newer_and_removes_what_is_gone() {
     assert!(success && told.contains("indexed            1"), "{told}");
     assert!(told.contains("unchanged          3"), "{told}");
     assert_eq!(system.openai.calls(), calls + 1);
-    assert_eq!(chunks(&pool, &site.url("/b")).await, ["# B\n\nAbout bears."]);
-    let first = site.received().into_iter().find(|it| it.path == "/").unwrap();
+    assert_eq!(
+        chunks(&pool, &site.url("/b")).await,
+        ["# B\n\nAbout bears."]
+    );
+    let first = site
+        .received()
+        .into_iter()
+        .find(|it| it.path == "/")
+        .unwrap();
     assert_eq!(first.headers["if-none-match"], "\"1\"");
 
     // A page that fails keeps its document, and so does everything else while the crawl is not whole.
     site.remove("/c");
     site.put("/b", Page::status(500));
     let (success, told) = crawl(&system, &site.url("/")).await;
-    assert!(!success && told.contains("/b answered with status 500"), "{told}");
+    assert!(
+        !success && told.contains("/b answered with status 500"),
+        "{told}"
+    );
     assert_eq!(sources(&pool).await.len(), 4);
 
     site.put("/b", page("B", "About bears.", &[]));
@@ -158,20 +189,32 @@ async fn a_crawl_ends_at_its_limits_and_says_so() {
     for number in 0..8 {
         let links = [format!("/{}", number + 1), format!("/{number}/endless")];
         let links: Vec<&str> = links.iter().map(String::as_str).collect();
-        site.put(&format!("/{number}"), page("P", &format!("Page {number}."), &links));
+        site.put(
+            &format!("/{number}"),
+            page("P", &format!("Page {number}."), &links),
+        );
     }
-    site.put("/robots.txt", Page::of("text/plain", "User-agent: *\nDisallow: /*/endless\n"));
+    site.put(
+        "/robots.txt",
+        Page::of("text/plain", "User-agent: *\nDisallow: /*/endless\n"),
+    );
     let start = site.url("/0");
     let (success, told) = system
         .run_index(&[&start, "--rate", "100", "--max-depth", "2"])
         .await;
-    assert!(success && told.contains("deeper than --max-depth"), "{told}");
+    assert!(
+        success && told.contains("deeper than --max-depth"),
+        "{told}"
+    );
     let pool = system.pool().await;
     assert_eq!(sources(&pool).await.len(), 3);
     let (success, told) = system
         .run_index(&[&start, "--rate", "100", "--max-pages", "4"])
         .await;
-    assert!(success && told.contains("more pages than --max-pages"), "{told}");
+    assert!(
+        success && told.contains("more pages than --max-pages"),
+        "{told}"
+    );
     assert!(sources(&pool).await.len() <= 4);
 }
 
@@ -181,13 +224,20 @@ async fn a_hostile_page_is_left_out_and_the_rest_is_indexed() {
     let site = Site::start().await.unwrap();
     site.put(
         "/",
-        page("Start", "Welcome.", &["/loop", "/huge", "/cut", "/deep", "/out", "/fine"]),
+        page(
+            "Start",
+            "Welcome.",
+            &["/loop", "/huge", "/cut", "/deep", "/out", "/fine"],
+        ),
     );
     site.put("/loop", Page::redirect("/loop"));
     site.put("/huge", Page::html("<p>word ".repeat(1024)).endless());
     site.put("/cut", Page::html("<p>half").cut());
     site.put("/deep", Page::html("<div>".repeat(2_000)));
-    site.put("/out", Page::redirect("http://169.254.169.254/latest/meta-data"));
+    site.put(
+        "/out",
+        Page::redirect("http://169.254.169.254/latest/meta-data"),
+    );
     site.put("/fine", page("Fine", "A fine page.", &[]));
     let (success, told) = crawl(&system, &site.url("/")).await;
     assert!(!success, "{told}");
@@ -200,7 +250,10 @@ async fn a_hostile_page_is_left_out_and_the_rest_is_indexed() {
         assert!(told.contains(line), "{line}: {told}");
     }
     let pool = system.pool().await;
-    assert_eq!(sources(&pool).await, ["/", "/fine"].map(|path| site.url(path)));
+    assert_eq!(
+        sources(&pool).await,
+        ["/", "/fine"].map(|path| site.url(path))
+    );
 }
 
 #[tokio::test]
@@ -215,7 +268,10 @@ async fn a_private_address_is_not_reached_unless_it_is_exempt() {
         format!("http://[::ffff:127.0.0.1]:{}/", site.port()),
     ] {
         let (success, told) = crawl(&system, &address).await;
-        assert!(!success && told.contains("leads to a private address"), "{address}: {told}");
+        assert!(
+            !success && told.contains("leads to a private address"),
+            "{address}: {told}"
+        );
     }
     assert_eq!(site.paths().len(), 0);
     system.set("ALLOW_PRIVATE_ADDRESSES", "10.0.0.0/8, 127.0.0.1");
@@ -230,6 +286,9 @@ async fn a_site_whose_robots_txt_can_not_be_had_is_left_alone() {
     site.put("/", page("Start", "Welcome.", &[]));
     site.put("/robots.txt", Page::status(500).with("retry-after", "0"));
     let (success, told) = crawl(&system, &site.url("/")).await;
-    assert!(!success && told.contains("its robots.txt can't be had"), "{told}");
+    assert!(
+        !success && told.contains("its robots.txt can't be had"),
+        "{told}"
+    );
     assert_eq!(site.paths(), ["/robots.txt", "/robots.txt"]);
 }

@@ -204,7 +204,10 @@ impl OutgoingConfig {
             "production".to_owned(),
             "development, staging or production",
             |environment| {
-                matches!(environment.as_str(), "development" | "staging" | "production")
+                matches!(
+                    environment.as_str(),
+                    "development" | "staging" | "production"
+                )
             },
         );
         let exempt = settings

@@ -60,7 +60,15 @@ pub(crate) async fn run(args: IndexArgs) -> anyhow::Result<ExitCode> {
     let ingest = Ingest::new(deps.pool.clone(), bus, deps.profile(), extractor);
     let mut out = io::stdout();
     let is_terminal = out.is_terminal();
-    super::run(&args, &deps, ingest, &client, shutdown, work, is_terminal, &mut out).await
+    let indexing = super::Indexing {
+        args: &args,
+        deps: &deps,
+        ingest,
+        client: &client,
+        shutdown,
+        is_terminal,
+    };
+    super::run(indexing, work, &mut out).await
 }
 
 /// What indexing is configured with; it needs no model.

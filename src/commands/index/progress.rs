@@ -1,6 +1,7 @@
 //! How far the indexing is: a bar at a terminal, a line now and then elsewhere.
 
 use std::{
+    fmt::Write as _,
     io::{self, Write},
     time::{Duration, Instant},
 };
@@ -89,7 +90,8 @@ fn line(counts: Counts, took: Duration) -> String {
         counts.looked, counts.ended, counts.staged
     );
     if left.is_finite() {
-        line.push_str(&format!(", {left:.0} s left"));
+        // Writing to a string can't fail.
+        let _ = write!(line, ", {left:.0} s left");
     }
     line
 }
@@ -110,7 +112,13 @@ mod tests {
             "70 looked at, 20 of 60 documents indexed, 2.0 a second, 20 s left"
         );
         assert_eq!(
-            line(Counts { looked: 1, ..Counts::default() }, Duration::from_secs(1)),
+            line(
+                Counts {
+                    looked: 1,
+                    ..Counts::default()
+                },
+                Duration::from_secs(1)
+            ),
             "1 looked at, 0 of 0 documents indexed, 0.0 a second"
         );
     }

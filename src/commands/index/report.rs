@@ -38,8 +38,16 @@ pub(super) fn report(
         writeln!(out, "{what:<14}{count:>6}")?;
     }
     writeln!(out, "{:<14}{:>6.1} s", "took", took.as_secs_f64())?;
-    list("left out", staged.skipped.iter().filter(|it| !it.reason.is_error()), out)?;
-    list("error", staged.skipped.iter().filter(|it| it.reason.is_error()), out)?;
+    list(
+        "left out",
+        staged.skipped.iter().filter(|it| !it.reason.is_error()),
+        out,
+    )?;
+    list(
+        "error",
+        staged.skipped.iter().filter(|it| it.reason.is_error()),
+        out,
+    )?;
     for (source, why) in &worked.failed {
         writeln!(out, "failed: {source}: {why}")?;
     }
@@ -86,7 +94,13 @@ mod tests {
             ..StageSummary::default()
         };
         let mut out = Vec::new();
-        report(&staged, &Outcomes::default(), Duration::from_secs(1), &mut out).unwrap();
+        report(
+            &staged,
+            &Outcomes::default(),
+            Duration::from_secs(1),
+            &mut out,
+        )
+        .unwrap();
         let told = String::from_utf8(out).unwrap();
         assert!(told.contains("left out          26"), "{told}");
         assert!(told.contains("left out: 00.png is of a format"), "{told}");

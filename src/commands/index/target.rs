@@ -50,7 +50,10 @@ mod tests {
     #[test]
     fn an_address_is_told_from_a_path() {
         let site = Target::of("HTTPS://example.org/a".into());
-        assert_eq!(site, Ok(Target::Site("https://example.org/a".parse().unwrap())));
+        assert_eq!(
+            site,
+            Ok(Target::Site("https://example.org/a".parse().unwrap()))
+        );
         for path in ["docs", "./http:/x", "https", "ftp://example.org"] {
             assert_eq!(Target::of(path.into()), Ok(Target::Path(path.into())));
         }

@@ -77,17 +77,15 @@ where
     let client = GuardedClient::new(AddressRules::default()).unwrap();
     let mut out = Vec::new();
     let pool = deps.pool.clone();
-    let code = run(
-        &args,
-        &deps,
+    let indexing = Indexing {
+        args: &args,
+        deps: &deps,
         ingest,
-        &client,
-        CancellationToken::new(),
-        |stop| work(pool, stop),
-        false,
-        &mut out,
-    )
-    .await?;
+        client: &client,
+        shutdown: CancellationToken::new(),
+        is_terminal: false,
+    };
+    let code = run(indexing, |stop| work(pool, stop), &mut out).await?;
     Ok((code == ExitCode::SUCCESS, String::from_utf8(out).unwrap()))
 }
 

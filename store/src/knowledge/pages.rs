@@ -61,11 +61,7 @@ pub async fn known_pages(
 }
 
 /// Remembers a page of the document with this source; nothing happens if there is none.
-pub async fn remember_page(
-    conn: &mut PgConnection,
-    source: &str,
-    page: &Page,
-) -> sqlx::Result<()> {
+pub async fn remember_page(conn: &mut PgConnection, source: &str, page: &Page) -> sqlx::Result<()> {
     sqlx::query!(
         "insert into knowledge_pages (document_id, etag, last_modified, links, extractor)
          select document_id, $2, $3, $4, $5 from knowledge_documents where source = $1

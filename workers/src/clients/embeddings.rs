@@ -89,8 +89,12 @@ impl Packed {
         };
         let bytes = STANDARD.decode(text).ok()?;
         let (floats, rest) = bytes.as_chunks::<4>();
-        rest.is_empty()
-            .then(|| floats.iter().map(|float| f32::from_le_bytes(*float)).collect())
+        rest.is_empty().then(|| {
+            floats
+                .iter()
+                .map(|float| f32::from_le_bytes(*float))
+                .collect()
+        })
     }
 }
 

@@ -175,7 +175,11 @@ pub async fn index_document(
                 Some(chunk_id) => ChunkEmbedding::Kept(chunk_id),
                 None => ChunkEmbedding::New(
                     // Each new chunk's hash was embedded; two chunks may share one.
-                    embedded.vectors.get(&chunk.content_hash).cloned().unwrap_or_default(),
+                    embedded
+                        .vectors
+                        .get(&chunk.content_hash)
+                        .cloned()
+                        .unwrap_or_default(),
                 ),
             },
         })
@@ -235,7 +239,10 @@ async fn embed(deps: &KnowledgeDeps, chunks: &[&Chunk]) -> Result<NewEmbeddings,
         ..NewEmbeddings::default()
     };
     wanted.retain(|chunk| !new.vectors.contains_key(&chunk.content_hash));
-    let texts: Vec<&str> = wanted.iter().map(|chunk| chunk.embedded_text.as_str()).collect();
+    let texts: Vec<&str> = wanted
+        .iter()
+        .map(|chunk| chunk.embedded_text.as_str())
+        .collect();
     for request in Embedder::requests(&texts) {
         let embedded = deps.embedder.embed(&texts[request.clone()]).await?;
         let hashes = wanted[request].iter().map(|chunk| chunk.content_hash);

@@ -139,7 +139,11 @@ fn name_of(path: &str) -> String {
         Ok(url) => url.path().to_owned(),
         Err(_) => path.to_owned(),
     };
-    let file = below.trim_end_matches('/').rsplit('/').next().unwrap_or(path);
+    let file = below
+        .trim_end_matches('/')
+        .rsplit('/')
+        .next()
+        .unwrap_or(path);
     let stem = file.rsplit_once('.').map_or(file, |(stem, _)| stem);
     stem.replace(['-', '_'], " ").trim().to_owned()
 }
@@ -263,7 +267,10 @@ mod tests {
             ..extracted
         };
         let page = describe_foreign(address.into(), address, Foreign::Html, untitled);
-        assert_eq!((page.title.as_str(), page.kind), ("hafen", DocumentKind::Faq));
+        assert_eq!(
+            (page.title.as_str(), page.kind),
+            ("hafen", DocumentKind::Faq)
+        );
         assert_eq!(page.language.as_deref(), Some("en"));
     }
 

@@ -133,7 +133,10 @@ mod tests {
         assert_eq!(detect(german).as_deref(), Some("de"));
         assert_eq!(detect(english).as_deref(), Some("en"));
         assert_eq!(detect("Hallo Welt"), None);
-        assert_eq!(detect("12345 67890 12345 67890 12345 67890 12345 67890"), None);
+        assert_eq!(
+            detect("12345 67890 12345 67890 12345 67890 12345 67890"),
+            None
+        );
     }
 
     #[test]

@@ -81,7 +81,14 @@ fn loopback_and_named_networks_can_be_exempt() {
         exempt: vec!["10.1.0.0/16".parse().unwrap(), "fd00::/8".parse().unwrap()],
         loopback: true,
     };
-    for exempt in ["127.0.0.1", "::1", "::ffff:127.0.0.1", "10.1.9.9", "::ffff:10.1.0.1", "fd01::1"] {
+    for exempt in [
+        "127.0.0.1",
+        "::1",
+        "::ffff:127.0.0.1",
+        "10.1.9.9",
+        "::ffff:10.1.0.1",
+        "fd01::1",
+    ] {
         assert!(rules.allow(address(exempt)), "{exempt}");
     }
     for refused in ["10.2.0.1", "169.254.169.254", "fe80::1"] {
@@ -101,14 +108,30 @@ fn an_address_is_recognised_in_whichever_spelling() {
         "http://[::ffff:7f00:1]/",
         "http://[::ffff:169.254.169.254]:80/latest/meta-data",
     ] {
-        assert_eq!(rules.check(&url(refused)), Err(Refused::PrivateAddress), "{refused}");
+        assert_eq!(
+            rules.check(&url(refused)),
+            Err(Refused::PrivateAddress),
+            "{refused}"
+        );
     }
     assert_eq!(rules.check(&url("https://example.org/")), Ok(()));
     assert_eq!(rules.check(&url("http://1.1.1.1/")), Ok(()));
-    assert_eq!(rules.check(&url("file:///etc/passwd")), Err(Refused::Scheme));
-    assert_eq!(rules.check(&url("ftp://example.org/")), Err(Refused::Scheme));
-    assert_eq!(rules.check(&url("http://a:b@example.org/")), Err(Refused::Credentials));
-    assert_eq!(rules.check(&url("http://a@example.org/")), Err(Refused::Credentials));
+    assert_eq!(
+        rules.check(&url("file:///etc/passwd")),
+        Err(Refused::Scheme)
+    );
+    assert_eq!(
+        rules.check(&url("ftp://example.org/")),
+        Err(Refused::Scheme)
+    );
+    assert_eq!(
+        rules.check(&url("http://a:b@example.org/")),
+        Err(Refused::Credentials)
+    );
+    assert_eq!(
+        rules.check(&url("http://a@example.org/")),
+        Err(Refused::Credentials)
+    );
 }
 
 proptest! {

@@ -5,7 +5,9 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use reqwest::{
     Method, Response, StatusCode,
-    header::{ACCEPT, ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED, LOCATION, RETRY_AFTER},
+    header::{
+        ACCEPT, ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED, LOCATION, RETRY_AFTER,
+    },
 };
 use tokio::{
     sync::Mutex,
@@ -57,7 +59,7 @@ pub(in crate::knowledge) enum Wanted<'w> {
 /// What came back.
 #[derive(Debug)]
 pub(in crate::knowledge) enum Fetched {
-    Got(Got),
+    Got(Box<Got>),
     /// 304.
     NotModified,
     /// 404 or 410.
@@ -144,7 +146,11 @@ impl Fetcher {
         for _ in 0..=MAX_REDIRECTS {
             self.wait().await;
             let begun = Instant::now();
-            let hop = timeout(self.time_limit.saturating_sub(spent), self.hop(&url, wanted)).await;
+            let hop = timeout(
+                self.time_limit.saturating_sub(spent),
+                self.hop(&url, wanted),
+            )
+            .await;
             spent += begun.elapsed();
             match hop {
                 Err(_) => return (Fetched::Failed(SkipReason::TooSlow), None),
@@ -260,7 +266,7 @@ impl Fetcher {
                 }
             }
         }
-        Hop::End(Fetched::Got(Got {
+        Hop::End(Fetched::Got(Box::new(Got {
             url: url.clone(),
             body: body.freeze(),
             content_type,
@@ -268,7 +274,7 @@ impl Fetcher {
             etag,
             last_modified,
             noindex,
-        }))
+        })))
     }
 }
 

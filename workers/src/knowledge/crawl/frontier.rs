@@ -98,7 +98,9 @@ mod tests {
         for (number, depth) in [(1, 0), (2, 1), (1, 1), (3, 2), (2, 0), (4, 3)] {
             frontier.add(page(number), depth);
         }
-        let asked: Vec<Url> = std::iter::from_fn(|| frontier.next()).map(|next| next.url).collect();
+        let asked: Vec<Url> = std::iter::from_fn(|| frontier.next())
+            .map(|next| next.url)
+            .collect();
         assert_eq!(asked, [page(1), page(2), page(3)]);
         assert!(frontier.has_too_deep() && !frontier.has_too_many());
         assert!(!frontier.arrive(&page(1)));

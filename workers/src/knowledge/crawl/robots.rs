@@ -97,15 +97,27 @@ mod tests {
     #[test]
     fn a_delay_is_kept_within_reason() {
         let delay = |text: &str| Rules::read(text.as_bytes()).delay();
-        assert_eq!(delay("User-agent: *\nCrawl-delay: 2\n"), Some(Duration::from_secs(2)));
-        assert_eq!(delay("User-agent: *\nCrawl-delay: 99999999\n"), Some(LONGEST_DELAY));
+        assert_eq!(
+            delay("User-agent: *\nCrawl-delay: 2\n"),
+            Some(Duration::from_secs(2))
+        );
+        assert_eq!(
+            delay("User-agent: *\nCrawl-delay: 99999999\n"),
+            Some(LONGEST_DELAY)
+        );
         assert_eq!(delay("User-agent: *\nDisallow: /a\n"), None);
         assert_eq!(delay("User-agent: *\nCrawl-delay: -5\n"), None);
     }
 
     #[test]
     fn anything_can_stand_in_it() {
-        for junk in [&b"\xff\xfe\0\0"[..], b"<html>404</html>", b"", b"Disallow: /", &[b'a'; 600_000]] {
+        for junk in [
+            &b"\xff\xfe\0\0"[..],
+            b"<html>404</html>",
+            b"",
+            b"Disallow: /",
+            &"a".repeat(600_000).into_bytes(),
+        ] {
             assert!(Rules::read(junk).allow(&"https://example.org/a".parse().unwrap()));
         }
     }

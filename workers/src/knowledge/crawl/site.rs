@@ -8,11 +8,63 @@ const MAX_ADDRESS: usize = 2_000;
 const TRACKING: &[&str] = &["fbclid", "gclid", "mc_cid", "mc_eid", "msclkid", "ref_src"];
 /// Endings of what is no document. Whatever else is none says so by its content type.
 const NO_DOCUMENTS: &[&str] = &[
-    "7z", "apk", "avi", "avif", "bmp", "bz2", "css", "csv", "dmg", "doc", "docx", "eot", "epub", "exe",
-    "gif", "gz", "ico", "ics", "iso", "jpeg", "jpg", "js", "json", "m4a", "map", "mjs", "mov", "mp3",
-    "mp4", "mpeg", "msi", "ods", "odt", "ogg", "otf", "png", "ppt", "pptx", "rar", "rss", "svg", "tar",
-    "tgz", "tif", "tiff", "ttf", "wasm", "wav", "webm", "webmanifest", "webp", "woff", "woff2", "xls",
-    "xlsx", "xml", "zip",
+    "7z",
+    "apk",
+    "avi",
+    "avif",
+    "bmp",
+    "bz2",
+    "css",
+    "csv",
+    "dmg",
+    "doc",
+    "docx",
+    "eot",
+    "epub",
+    "exe",
+    "gif",
+    "gz",
+    "ico",
+    "ics",
+    "iso",
+    "jpeg",
+    "jpg",
+    "js",
+    "json",
+    "m4a",
+    "map",
+    "mjs",
+    "mov",
+    "mp3",
+    "mp4",
+    "mpeg",
+    "msi",
+    "ods",
+    "odt",
+    "ogg",
+    "otf",
+    "png",
+    "ppt",
+    "pptx",
+    "rar",
+    "rss",
+    "svg",
+    "tar",
+    "tgz",
+    "tif",
+    "tiff",
+    "ttf",
+    "wasm",
+    "wav",
+    "webm",
+    "webmanifest",
+    "webp",
+    "woff",
+    "woff2",
+    "xls",
+    "xlsx",
+    "xml",
+    "zip",
 ];
 
 /// One host.
@@ -53,7 +105,9 @@ impl Site {
 
     /// How the sources of its documents begin, over http and https.
     pub(in crate::knowledge) fn prefixes(&self) -> [String; 2] {
-        let port = self.port.map_or_else(String::new, |port| format!(":{port}"));
+        let port = self
+            .port
+            .map_or_else(String::new, |port| format!(":{port}"));
         ["http", "https"].map(|scheme| format!("{scheme}://{}{port}/", self.host))
     }
 }
@@ -64,8 +118,7 @@ pub(in crate::knowledge) fn normalise(url: &Url) -> Url {
     let mut url = url.clone();
     url.set_fragment(None);
     if url.query().is_some() {
-        let is_tracking =
-            |name: &str| name.starts_with("utm_") || TRACKING.contains(&name);
+        let is_tracking = |name: &str| name.starts_with("utm_") || TRACKING.contains(&name);
         let query = url.query().unwrap_or_default();
         // The rest stays as it is written: an order or an escape may matter to the server.
         let kept: Vec<&str> = query
@@ -109,13 +162,22 @@ mod tests {
             ("HTTPS://Example.ORG:443/a/../b", "https://example.org/b"),
             ("https://example.org/b#part", "https://example.org/b"),
             ("https://example.org/b?", "https://example.org/b"),
-            ("https://example.org/b?utm_source=x&b=2&a=1&GCLID=3", "https://example.org/b?b=2&a=1"),
+            (
+                "https://example.org/b?utm_source=x&b=2&a=1&GCLID=3",
+                "https://example.org/b?b=2&a=1",
+            ),
             ("https://example.org", "https://example.org/"),
-            ("https://bücher.example/ü", "https://xn--bcher-kva.example/%C3%BC"),
+            (
+                "https://bücher.example/ü",
+                "https://xn--bcher-kva.example/%C3%BC",
+            ),
         ] {
             assert_eq!(normalise(&url(spelling)).as_str(), one);
         }
-        assert_ne!(normalise(&url("https://a.org/b")), normalise(&url("https://a.org/b/")));
+        assert_ne!(
+            normalise(&url("https://a.org/b")),
+            normalise(&url("https://a.org/b/"))
+        );
     }
 
     #[test]

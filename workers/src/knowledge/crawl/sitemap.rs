@@ -37,7 +37,11 @@ pub(in crate::knowledge) fn read(bytes: &[u8]) -> Result<Sitemap, NoSitemap> {
     };
     let text = String::from_utf8_lossy(bytes);
     let text = text.trim_start_matches('\u{feff}').trim_start();
-    if text.starts_with('<') { xml(text) } else { lines(text) }
+    if text.starts_with('<') {
+        xml(text)
+    } else {
+        lines(text)
+    }
 }
 
 /// The plain form: an address a line.
@@ -143,7 +147,11 @@ mod tests {
         let plain = read(PAGES.as_bytes()).unwrap();
         assert_eq!(
             texts(&plain.pages),
-            ["https://example.org/a?b=1&c=2", "https://example.org/b", "https://example.org/c"]
+            [
+                "https://example.org/a?b=1&c=2",
+                "https://example.org/b",
+                "https://example.org/c"
+            ]
         );
         assert_eq!(plain.sitemaps, []);
         let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
@@ -163,7 +171,10 @@ mod tests {
     fn a_list_of_lines_is_a_sitemap_and_a_page_is_not() {
         let lines = read(b"https://example.org/a\nhttps://example.org/b\n").unwrap();
         assert_eq!(lines.pages.len(), 2);
-        assert_eq!(read(b"<!doctype html><html><body>Not found</body></html>"), Err(NoSitemap));
+        assert_eq!(
+            read(b"<!doctype html><html><body>Not found</body></html>"),
+            Err(NoSitemap)
+        );
         assert_eq!(read(b"nothing here"), Err(NoSitemap));
         assert_eq!(read(b""), Err(NoSitemap));
         assert_eq!(read(b"\x1f\x8bjunk"), Err(NoSitemap));

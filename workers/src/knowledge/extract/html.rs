@@ -32,7 +32,14 @@ const NO_TEXT: &[&str] = &[
 /// Not part of it either where a page does not mark its main content.
 const AROUND_IT: &[&str] = &["aside", "footer", "header"];
 /// The same as roles.
-const NO_TEXT_ROLES: &[&str] = &["alertdialog", "dialog", "menu", "menubar", "navigation", "search"];
+const NO_TEXT_ROLES: &[&str] = &[
+    "alertdialog",
+    "dialog",
+    "menu",
+    "menubar",
+    "navigation",
+    "search",
+];
 const AROUND_IT_ROLES: &[&str] = &["banner", "complementary", "contentinfo"];
 
 /// Reads a page.
@@ -149,7 +156,9 @@ impl Said {
             }
         }
         let base = said.base.clone();
-        said.canonical = said.canonical.and_then(|href| web_address(&href, base.as_ref()));
+        said.canonical = said
+            .canonical
+            .and_then(|href| web_address(&href, base.as_ref()));
         if !said.nofollow {
             said.links = links
                 .iter()
@@ -160,7 +169,9 @@ impl Said {
     }
 
     fn meta(&mut self, node: &Handle) {
-        let name = attribute(node, "name").unwrap_or_default().to_ascii_lowercase();
+        let name = attribute(node, "name")
+            .unwrap_or_default()
+            .to_ascii_lowercase();
         let Some(content) = attribute(node, "content") else {
             return;
         };
@@ -214,7 +225,11 @@ fn main_content(document: &Handle) -> Main {
             _ => {}
         }
     }
-    let article = if articles.len() == 1 { articles.pop() } else { None };
+    let article = if articles.len() == 1 {
+        articles.pop()
+    } else {
+        None
+    };
     let has_text = |node: &Handle| !text_of(node).trim().is_empty();
     match marked.or(article).filter(has_text) {
         Some(node) => Main {
@@ -316,7 +331,9 @@ fn attribute(node: &Node, name: &str) -> Option<String> {
         return None;
     };
     let attrs = attrs.borrow();
-    let found = attrs.iter().find(|attribute| &*attribute.name.local == name)?;
+    let found = attrs
+        .iter()
+        .find(|attribute| &*attribute.name.local == name)?;
     Some(found.value.to_string())
 }
 

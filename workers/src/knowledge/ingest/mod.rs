@@ -152,7 +152,8 @@ impl Ingest {
         let job = stage(&self.pool, &self.bus, &self.profile, document).await?;
         if let Some(job) = job {
             let source = document.source.clone();
-            self.tell(Progress::Staged(StagedFile { source, job })).await;
+            self.tell(Progress::Staged(StagedFile { source, job }))
+                .await;
         }
         Ok(job)
     }

@@ -235,8 +235,12 @@ impl Crawl<'_> {
         if complete {
             self.remove_gone(&alive, summary).await?;
         }
-        summary.staged.sort_by(|one, other| one.source.cmp(&other.source));
-        summary.skipped.sort_by(|one, other| one.what.cmp(&other.what));
+        summary
+            .staged
+            .sort_by(|one, other| one.source.cmp(&other.source));
+        summary
+            .skipped
+            .sort_by(|one, other| one.what.cmp(&other.what));
         Ok(())
     }
 
@@ -355,7 +359,7 @@ impl Crawl<'_> {
                 reason: None,
             });
         }
-        self.read(source, got).await
+        self.read(source, *got).await
     }
 
     /// Makes a document of what came.
@@ -375,7 +379,11 @@ impl Crawl<'_> {
                 });
             }
             Some(Format::Text(format)) => match walk::text(got.body.into()) {
-                Ok(text) => (describe(address.clone(), &address, format, text), Vec::new(), None),
+                Ok(text) => (
+                    describe(address.clone(), &address, format, text),
+                    Vec::new(),
+                    None,
+                ),
                 Err(reason) => return Ok(Visit::Failed(reason)),
             },
             Some(Format::Foreign(foreign)) => {
@@ -399,7 +407,10 @@ impl Crawl<'_> {
                 let links = self.pages(&extracted.links);
                 if let Some(reason) = self.is_passed(&source, &extracted) {
                     let canonical = extracted.canonical.iter().cloned();
-                    let links = self.pages(&canonical.collect::<Vec<_>>()).into_iter().chain(links);
+                    let links = self
+                        .pages(&canonical.collect::<Vec<_>>())
+                        .into_iter()
+                        .chain(links);
                     return Ok(Visit::Passed {
                         links: links.collect(),
                         reason: Some(reason),
@@ -439,7 +450,10 @@ impl Crawl<'_> {
 
     /// Why a page is no document of its own.
     fn is_passed(&self, source: &Url, extracted: &Extracted) -> Option<SkipReason> {
-        let canonical = extracted.canonical.as_deref().and_then(|url| url.parse().ok());
+        let canonical = extracted
+            .canonical
+            .as_deref()
+            .and_then(|url| url.parse().ok());
         if extracted.noindex {
             Some(SkipReason::NoIndex)
         } else if canonical

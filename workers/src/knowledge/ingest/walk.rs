@@ -105,8 +105,8 @@ pub(super) fn walk(root: &Root) -> (Vec<Found>, Vec<Skipped>) {
             continue;
         }
         if kind.is_symlink() {
-            let inside = fs::canonicalize(entry.path())
-                .is_ok_and(|target| target.starts_with(&root.folder));
+            let inside =
+                fs::canonicalize(entry.path()).is_ok_and(|target| target.starts_with(&root.folder));
             if !inside {
                 skipped.push(skip(entry.path(), SkipReason::LinkOutside));
             }

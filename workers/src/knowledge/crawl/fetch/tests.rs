@@ -51,12 +51,24 @@ impl World {
 fn a_content_type_is_taken_apart() {
     for (value, essence, charset) in [
         ("Text/HTML", "text/html", None),
-        ("text/html; charset=\"ISO-8859-1\"", "text/html", Some("ISO-8859-1")),
-        ("text/plain;format=flowed; Charset=utf-8", "text/plain", Some("utf-8")),
+        (
+            "text/html; charset=\"ISO-8859-1\"",
+            "text/html",
+            Some("ISO-8859-1"),
+        ),
+        (
+            "text/plain;format=flowed; Charset=utf-8",
+            "text/plain",
+            Some("utf-8"),
+        ),
         ("", "", None),
     ] {
         let (found, of) = content_type(value);
-        assert_eq!((found.as_str(), of.as_deref()), (essence, charset), "{value}");
+        assert_eq!(
+            (found.as_str(), of.as_deref()),
+            (essence, charset),
+            "{value}"
+        );
     }
 }
 
@@ -71,16 +83,25 @@ async fn a_page_comes_with_what_was_said_of_it_and_is_asked_for_politely() {
     let Fetched::Got(got) = world.fetch("/a", PAGE).await else {
         panic!("nothing came");
     };
-    assert_eq!((got.content_type.as_str(), got.charset.as_deref()), ("text/html", Some("latin1")));
+    assert_eq!(
+        (got.content_type.as_str(), got.charset.as_deref()),
+        ("text/html", Some("latin1"))
+    );
     assert_eq!(got.etag.as_deref(), Some("\"1\""));
-    assert_eq!(got.last_modified.as_deref(), Some("Sat, 21 Nov 2026 08:00:00 GMT"));
+    assert_eq!(
+        got.last_modified.as_deref(),
+        Some("Sat, 21 Nov 2026 08:00:00 GMT")
+    );
     assert!(got.noindex);
     let known = Wanted::Page {
         rules: None,
         etag: Some("\"1\""),
         last_modified: None,
     };
-    assert!(matches!(world.fetch("/a", known).await, Fetched::NotModified));
+    assert!(matches!(
+        world.fetch("/a", known).await,
+        Fetched::NotModified
+    ));
     let received = world.served.received();
     let agent = received[0].headers["user-agent"].to_str().unwrap();
     assert!(agent.starts_with("growth-chat/"), "{agent}");
@@ -108,7 +129,10 @@ async fn redirects_are_followed_on_the_site_and_not_for_ever() {
         "file:///etc/passwd",
     ] {
         world.served.put("/out", Page::redirect(elsewhere));
-        assert!(matches!(world.fetch("/out", PAGE).await, Fetched::Elsewhere), "{elsewhere}");
+        assert!(
+            matches!(world.fetch("/out", PAGE).await, Fetched::Elsewhere),
+            "{elsewhere}"
+        );
     }
     world.served.put("/nowhere", Page::status(302));
     assert_eq!(world.failure("/nowhere").await, SkipReason::Status(302));
@@ -117,14 +141,26 @@ async fn redirects_are_followed_on_the_site_and_not_for_ever() {
 #[tokio::test]
 async fn a_page_that_is_too_large_or_never_ends_is_left_out() {
     let world = World::new().await;
-    world.served.put("/large", Page::html(vec![b'a'; MAX_BYTES + 1]));
-    world.served.put("/endless", Page::html(vec![b'a'; 64 * 1024]).endless());
-    world.served.put("/largest", Page::html(vec![b'a'; MAX_BYTES]));
+    world
+        .served
+        .put("/large", Page::html(vec![b'a'; MAX_BYTES + 1]));
+    world
+        .served
+        .put("/endless", Page::html(vec![b'a'; 64 * 1024]).endless());
+    world
+        .served
+        .put("/largest", Page::html(vec![b'a'; MAX_BYTES]));
     assert_eq!(world.failure("/large").await, SkipReason::TooLarge);
     assert_eq!(world.failure("/endless").await, SkipReason::TooLarge);
-    assert!(matches!(world.fetch("/largest", PAGE).await, Fetched::Got(_)));
+    assert!(matches!(
+        world.fetch("/largest", PAGE).await,
+        Fetched::Got(_)
+    ));
     // Of a robots.txt the beginning counts.
-    world.served.put("/robots.txt", Page::of("text/plain", vec![b'#'; 1024]).endless());
+    world.served.put(
+        "/robots.txt",
+        Page::of("text/plain", vec![b'#'; 1024]).endless(),
+    );
     match world.fetch("/robots.txt", Wanted::Robots).await {
         Fetched::Got(got) => assert_eq!(got.body.len(), MAX_ROBOTS_BYTES),
         other => panic!("{other:?}"),
@@ -135,7 +171,10 @@ async fn a_page_that_is_too_large_or_never_ends_is_left_out() {
 async fn a_page_that_takes_too_long_is_left_out() {
     let mut world = World::new().await;
     world.fetcher.time_limit = Duration::from_millis(300);
-    world.served.put("/slow", Page::html("<p>Text.").after(Duration::from_mins(1)));
+    world.served.put(
+        "/slow",
+        Page::html("<p>Text.").after(Duration::from_mins(1)),
+    );
     assert_eq!(world.failure("/slow").await, SkipReason::TooSlow);
     // The time is that of all redirects together.
     for number in 0..5 {
@@ -148,7 +187,9 @@ async fn a_page_that_takes_too_long_is_left_out() {
 #[tokio::test]
 async fn what_may_heal_is_tried_once_more_and_the_rest_is_not() {
     let world = World::new().await;
-    world.served.put("/busy", Page::status(503).with("retry-after", "0"));
+    world
+        .served
+        .put("/busy", Page::status(503).with("retry-after", "0"));
     world.served.put("/forbidden", Page::status(403));
     world.served.put("/gone", Page::status(410));
     world.served.put("/cut", Page::html("<p>half").cut());
@@ -159,7 +200,15 @@ async fn what_may_heal_is_tried_once_more_and_the_rest_is_not() {
     assert!(matches!(world.fetch("/nothing", PAGE).await, Fetched::Gone));
     assert_eq!(
         world.served.paths(),
-        ["/busy", "/busy", "/forbidden", "/cut", "/cut", "/gone", "/nothing"]
+        [
+            "/busy",
+            "/busy",
+            "/forbidden",
+            "/cut",
+            "/cut",
+            "/gone",
+            "/nothing"
+        ]
     );
 }
 
@@ -171,5 +220,9 @@ async fn requests_keep_their_distance() {
     let begun = Instant::now();
     let requests = (0..5).map(|_| world.fetch("/a", PAGE));
     futures::future::join_all(requests).await;
-    assert!(begun.elapsed() >= Duration::from_millis(200), "{:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() >= Duration::from_millis(200),
+        "{:?}",
+        begun.elapsed()
+    );
 }

@@ -88,7 +88,10 @@ fn a_page_says_what_it_is() {
     assert_eq!(said.title.as_deref(), Some("Über uns"));
     assert_eq!(said.language.as_deref(), Some("de"));
     assert_eq!(said.kind, Some(DocumentKind::CaseStudy));
-    assert_eq!(said.canonical.as_deref(), Some("https://example.org/proper"));
+    assert_eq!(
+        said.canonical.as_deref(),
+        Some("https://example.org/proper")
+    );
     assert!(said.noindex);
     assert_eq!(said.links, ["https://example.org/b"]);
     let none = page("<meta name=robots content=none><body>Text.<a href=/b>B</a>");
@@ -101,7 +104,10 @@ fn a_page_says_what_it_is() {
 fn a_page_is_decoded_as_browsers_do() {
     let text = |bytes: &[u8], charset| extract(bytes, charset, None).unwrap().text;
     assert_eq!(text(b"<p>\xfcber</p>", Some("iso-8859-1")), "über");
-    assert_eq!(text(b"<meta charset='windows-1251'><p>\xcf\xd0</p>", None), "ПР");
+    assert_eq!(
+        text(b"<meta charset='windows-1251'><p>\xcf\xd0</p>", None),
+        "ПР"
+    );
     assert_eq!(text("<p>über</p>".as_bytes(), None), "über");
     assert_eq!(text(b"<p>\xfcber \x80</p>", None), "über €");
     assert_eq!(text(b"\xff\xfe<\0p\0>\0\xe4\0", Some("utf-8")), "ä");
@@ -122,7 +128,15 @@ fn a_page_nested_without_end_does_not_overflow() {
 
 #[test]
 fn any_bytes_are_some_page() {
-    for bytes in [&b""[..], b"\0\0", b"<", b"<!--", b"\xff\xfe\0", b"<html><frameset>", b"<svg><p>"] {
+    for bytes in [
+        &b""[..],
+        b"\0\0",
+        b"<",
+        b"<!--",
+        b"\xff\xfe\0",
+        b"<html><frameset>",
+        b"<svg><p>",
+    ] {
         assert!(extract(bytes, None, None).is_ok());
     }
 }

@@ -30,7 +30,12 @@ fn document(pages: &[&[&str]]) -> Document {
     document
 }
 
-fn add_page(document: &mut Document, root: ObjectId, resources: ObjectId, lines: &[&str]) -> ObjectId {
+fn add_page(
+    document: &mut Document,
+    root: ObjectId,
+    resources: ObjectId,
+    lines: &[&str],
+) -> ObjectId {
     let mut operations = vec![
         Operation::new("BT", vec![]),
         Operation::new("Tf", vec!["F1".into(), 12.into()]),
@@ -57,12 +62,23 @@ fn bytes(mut document: Document) -> Vec<u8> {
 
 #[test]
 fn the_text_of_all_pages_is_read() {
-    let mut document = document(&[&["The first page says exam-", "ples."], &["The second page."]]);
+    let mut document = document(&[
+        &["The first page says exam-", "ples."],
+        &["The second page."],
+    ]);
     let info = document.add_object(dictionary! { "Title" => text_string("Preise für 2027") });
     document.trailer.set("Info", info);
     let extracted = extract(&bytes(document)).unwrap();
-    assert!(extracted.text.starts_with("The first page says examples."), "{:?}", extracted.text);
-    assert!(extracted.text.ends_with("\n\nThe second page."), "{:?}", extracted.text);
+    assert!(
+        extracted.text.starts_with("The first page says examples."),
+        "{:?}",
+        extracted.text
+    );
+    assert!(
+        extracted.text.ends_with("\n\nThe second page."),
+        "{:?}",
+        extracted.text
+    );
     assert_eq!(extracted.title.as_deref(), Some("Preise für 2027"));
     assert_eq!(extracted.unreadable_pages, None);
 }
@@ -71,7 +87,11 @@ fn the_text_of_all_pages_is_read() {
 fn a_page_that_can_not_be_read_does_not_take_the_others_along() {
     let mut document = document(&[&["The first page."], &["The second page."]]);
     let second = document.get_pages()[&2];
-    let page = document.get_object_mut(second).unwrap().as_dict_mut().unwrap();
+    let page = document
+        .get_object_mut(second)
+        .unwrap()
+        .as_dict_mut()
+        .unwrap();
     page.set("Contents", Object::Reference((9_999, 0)));
     match extract(&bytes(document)) {
         Ok(extracted) => {
@@ -84,8 +104,17 @@ fn a_page_that_can_not_be_read_does_not_take_the_others_along() {
 #[test]
 fn what_is_no_pdf_is_refused() {
     let whole = bytes(document(&[&["Text."]]));
-    for broken in [&b""[..], b"%PDF-1.5", b"<html>", b"%PDF-1.5\n%%EOF", &whole[..whole.len() / 2]] {
-        assert_eq!(extract(broken).map(|it| it.text), Err(ExtractError::Malformed));
+    for broken in [
+        &b""[..],
+        b"%PDF-1.5",
+        b"<html>",
+        b"%PDF-1.5\n%%EOF",
+        &whole[..whole.len() / 2],
+    ] {
+        assert_eq!(
+            extract(broken).map(|it| it.text),
+            Err(ExtractError::Malformed)
+        );
     }
 }
 
