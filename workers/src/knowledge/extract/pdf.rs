@@ -1,5 +1,7 @@
 //! The text layer of a PDF.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use pdf_extract::{Document, PlainTextOutput, decode_text_string, output_doc_page};
 
 use super::{ExtractError, Extracted, one_line};
@@ -18,10 +20,9 @@ pub(super) fn extract(bytes: &[u8]) -> Result<Extracted, ExtractError> {
     let mut text = String::new();
     let mut unreadable = 0;
     for page in &pages {
-        let mut written = String::new();
-        match output_doc_page(&document, &mut PlainTextOutput::new(&mut written), *page) {
-            Ok(()) => paragraphs(&written, &mut text),
-            Err(_) => unreadable += 1,
+        match page_text(&document, *page) {
+            Some(written) => paragraphs(&written, &mut text),
+            None => unreadable += 1,
         }
     }
     let pages = u32::try_from(pages.len()).unwrap_or(u32::MAX);
@@ -34,6 +35,17 @@ pub(super) fn extract(bytes: &[u8]) -> Result<Extracted, ExtractError> {
         unreadable_pages: (unreadable > 0).then_some((unreadable, pages)),
         ..Extracted::default()
     })
+}
+
+/// `None` if the page can't be read: the reader says so, or panics over a font that it does not expect.
+fn page_text(document: &Document, page: u32) -> Option<String> {
+    // It only reads the document, and what it has written is thrown away.
+    let read = AssertUnwindSafe(|| {
+        let mut text = String::new();
+        let mut output = PlainTextOutput::new(&mut text);
+        output_doc_page(document, &mut output, page).map(|()| text)
+    });
+    catch_unwind(read).ok()?.ok()
 }
 
 /// Adds the lines of a page as paragraphs. A word that was divided at a line's end becomes whole.

@@ -67,6 +67,8 @@ async fn a_program_that_does_not_read_is_told_from_a_document_that_is_bad() {
     );
     assert_eq!(extract("false").await, Err(ExtractError::Crashed));
     assert_eq!(extract("true").await, Err(ExtractError::Crashed));
+    // One that never stops talking.
+    assert_eq!(extract("yes").await, Err(ExtractError::TooMuchText));
 }
 
 #[tokio::test]

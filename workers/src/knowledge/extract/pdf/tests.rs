@@ -85,20 +85,16 @@ fn the_text_of_all_pages_is_read() {
 
 #[test]
 fn a_page_that_can_not_be_read_does_not_take_the_others_along() {
-    let mut document = document(&[&["The first page."], &["The second page."]]);
+    let mut document = document(&[&["The first page."], &["Lost."], &["The third page."]]);
     let second = document.get_pages()[&2];
-    let page = document
-        .get_object_mut(second)
+    let page = document.get_object_mut(second).unwrap();
+    // Its font is nowhere.
+    page.as_dict_mut()
         .unwrap()
-        .as_dict_mut()
-        .unwrap();
-    page.set("Contents", Object::Reference((9_999, 0)));
-    match extract(&bytes(document)) {
-        Ok(extracted) => {
-            assert_eq!(extracted.text, "The first page.");
-        }
-        Err(error) => panic!("{error}"),
-    }
+        .set("Resources", dictionary! { "Font" => dictionary! {} });
+    let extracted = extract(&bytes(document)).unwrap();
+    assert_eq!(extracted.text, "The first page.\n\nThe third page.");
+    assert_eq!(extracted.unreadable_pages, Some((1, 3)));
 }
 
 #[test]
