@@ -50,6 +50,7 @@ fn page_text(document: &Document, page: u32) -> Option<String> {
 
 /// Adds the lines of a page as paragraphs. A word that was divided at a line's end becomes whole.
 fn paragraphs(page: &str, text: &mut String) {
+    text.truncate(text.trim_end().len());
     text.push_str("\n\n");
     for line in page.lines().map(str::trim) {
         if line.is_empty() {
