@@ -7,6 +7,7 @@
 mod conversation;
 mod links;
 mod notice;
+mod outgoing;
 mod spend;
 
 use std::time::Duration;
@@ -19,6 +20,7 @@ pub use self::{
     conversation::ConversationConfig,
     links::LinkHosts,
     notice::NoticeConfig,
+    outgoing::OutgoingConfig,
     spend::{CostCapAction, SpendConfig},
 };
 
