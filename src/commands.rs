@@ -8,6 +8,7 @@ pub(crate) mod index;
 pub(crate) mod jobs;
 mod migrate;
 mod openapi;
+pub(crate) mod search;
 mod serve;
 mod worker;
 
@@ -24,6 +25,7 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Migrate => migrate::run().await,
         Command::Extract(args) => extract::run(args),
         Command::Index(args) => index::command::run(args).await,
+        Command::Search(args) => search::command::run(args).await,
         Command::Jobs(args) => jobs::run(args).await,
         Command::Openapi => openapi::run(),
         #[cfg(feature = "sandbox")]

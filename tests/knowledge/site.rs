@@ -24,9 +24,8 @@ async fn crawl(system: &TestSystem, start: &str) -> (bool, String) {
     system.run_index(&[start, "--rate", "100"]).await
 }
 
-#[tokio::test]
-async fn a_site_is_crawled_by_its_links_and_sitemaps_and_as_it_allows() {
-    let system = TestSystem::new().await;
+/// A site with something of everything.
+async fn varied_site() -> Site {
     let site = Site::start().await.unwrap();
     site.put(
         "/robots.txt",
@@ -96,6 +95,13 @@ async fn a_site_is_crawled_by_its_links_and_sitemaps_and_as_it_allows() {
     );
     site.put("/file.txt", file);
     site.put("/picture", Page::of("image/png", "PNG"));
+    site
+}
+
+#[tokio::test]
+async fn a_site_is_crawled_by_its_links_and_sitemaps_and_as_it_allows() {
+    let system = TestSystem::new().await;
+    let site = varied_site().await;
     let (success, told) = crawl(&system, &site.url("/")).await;
     assert!(success, "{told}");
 

@@ -18,9 +18,11 @@
 mod chunks;
 mod documents;
 mod embeddings;
+mod lexical;
 mod pages;
 mod search;
 mod table;
+mod terms;
 
 pub use chunks::{ChunkEmbedding, ChunkToStore, StoredChunk, replace_chunks, stored_chunks};
 pub use documents::{
@@ -29,8 +31,9 @@ pub use documents::{
 };
 pub use embeddings::{forget_embeddings, keep_embeddings, kept_embeddings};
 pub use pages::{KnownPage, Page, known_pages, remember_page};
-pub use search::{FoundChunk, Search, search};
-pub use table::{BadTableName, KnowledgeTable, MAX_DIMENSIONS, ensure_table};
+pub use search::{Candidate, Search, search};
+pub use table::{BadTableName, Contents, KnowledgeTable, MAX_DIMENSIONS, contents, ensure_table};
+pub use terms::{refresh_terms, refresh_terms_if_stale};
 
 /// The knowledge base could not be read or changed.
 #[derive(Debug, thiserror::Error)]

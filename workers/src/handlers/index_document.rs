@@ -17,7 +17,7 @@ use std::collections::{HashMap, HashSet};
 use jobs::{JobError, Outcome, Runtime, catalog::KnowledgeIndexDocument};
 use store::knowledge::{
     ChunkEmbedding, ChunkToStore, KnowledgeError, StoredChunk, forget_embeddings, keep_embeddings,
-    kept_embeddings, load_document, replace_chunks, stored_chunks,
+    kept_embeddings, load_document, refresh_terms_if_stale, replace_chunks, stored_chunks,
 };
 
 use crate::{
@@ -197,9 +197,16 @@ pub async fn index_document(
     .await;
     match exchanged {
         Ok(()) => {
-            // Not before: what is forgotten has to be stored. What a crash leaves here is pruned.
+            // Not before: what is forgotten has to be stored. What a failure leaves here is pruned.
             let (model, dimensions) = (deps.embedder.model(), deps.embedder.dimensions());
-            forget_embeddings(&mut conn, model, dimensions, &hashes).await?;
+            let forgotten = forget_embeddings(&mut conn, model, dimensions, &hashes).await;
+            // The document is indexed, whatever becomes of the rest.
+            if let Err(error) = forgotten {
+                tracing::warn!(%error, "embeddings that are in use were not forgotten");
+            }
+            if let Err(error) = refresh_terms_if_stale(&mut conn, &deps.config.table).await {
+                tracing::warn!(%error, "the terms of the chunks were not counted");
+            }
             Ok(outcome)
         }
         Err(KnowledgeError::Superseded) => Ok(IndexOutcome::Superseded),

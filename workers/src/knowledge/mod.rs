@@ -4,19 +4,22 @@
 pub mod chunk;
 mod crawl;
 pub mod document;
+mod duplicate;
 pub mod extract;
 mod front_matter;
 pub mod ingest;
 mod language;
+pub mod rank;
 pub mod retrieve;
 pub mod tokens;
 
 use sqlx::PgPool;
-use store::knowledge::{IndexProfile, KnowledgeError, ensure_table};
+use store::knowledge::{IndexProfile, KnowledgeError, ensure_table, refresh_terms};
 
 use crate::{clients::embeddings::Embedder, config::KnowledgeConfig};
 
-pub use retrieve::{Passage, RetrieveError, embed_question, nearest, retrieve};
+pub use rank::{Ranked, SearchMode, Verdict};
+pub use retrieve::{Passage, RetrieveError, Retrieved, embed_question, nearest, rank, retrieve};
 
 /// What indexing and retrieval work with. A clone shares the connections.
 #[derive(Debug, Clone)]
@@ -35,6 +38,13 @@ impl KnowledgeDeps {
     pub async fn prepare(&self) -> Result<(), KnowledgeError> {
         let mut conn = self.pool.acquire().await?;
         ensure_table(&mut conn, &self.config.table, self.embedder.dimensions()).await
+    }
+
+    /// Counts the words of the chunks anew: to be called when many documents have been indexed.
+    pub async fn refresh_terms(&self) -> Result<(), KnowledgeError> {
+        let mut conn = self.pool.acquire().await?;
+        refresh_terms(&mut conn, &self.config.table).await?;
+        Ok(())
     }
 
     /// What, besides a text, decides its chunks.
