@@ -32,11 +32,11 @@ pub(crate) enum Command {
     Migrate,
     /// Bring files, folders and sites into the knowledge base; needs no worker
     Index(IndexArgs),
+    /// Show what a question finds in the knowledge base, and why
+    Search(SearchArgs),
     /// Read one HTML page or PDF from standard input; for `index`, not for people
     #[command(hide = true)]
     Extract(ExtractArgs),
-    /// Show what a question finds in the knowledge base, and why
-    Search(SearchArgs),
     /// Look at the queue's jobs, add, retry and cancel them, pause queues; needs the database only
     Jobs(JobsArgs),
     /// Print the API's OpenAPI document

@@ -145,12 +145,12 @@ where
     let working = work(stop.clone());
     let working = async { working.await.inspect_err(|_| stop.cancel()) };
     let (staged, worked, ()) = tokio::try_join!(bringing_in, watching, working)?;
-    let is_whole = staged.is_some();
-    let staged = staged.unwrap_or_default();
     // Which words are rare is known best when all of them are there.
     deps.refresh_terms()
         .await
         .context("counting the words of the chunks")?;
+    let is_whole = staged.is_some();
+    let staged = staged.unwrap_or_default();
     report(&staged, &worked, begun.elapsed(), out)?;
     let failed =
         !is_whole || staged.has_errors() || !worked.failed.is_empty() || worked.waiting > 0;

@@ -12,6 +12,7 @@ use store::{knowledge::KnowledgeTable, settings::Settings};
 use url::Url;
 
 use crate::clients::guarded::AddressRules;
+
 /// How much nearer than a passage a case study is by default before it is told of unasked (seed 000).
 const PROACTIVE_MARGIN: f64 = 0.10;
 

@@ -76,7 +76,7 @@ pub(crate) async fn run(args: IndexArgs) -> anyhow::Result<ExitCode> {
 pub(crate) struct KnowledgeSettings {
     pub(crate) embeddings: EmbeddingsConfig,
     pub(crate) knowledge: KnowledgeConfig,
-    pub(crate) outgoing: OutgoingConfig,
+    outgoing: OutgoingConfig,
 }
 
 impl KnowledgeSettings {

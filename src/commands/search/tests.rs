@@ -61,8 +61,8 @@ impl World {
             url: format!("https://example.org/{source}"),
             title: "Handbook".into(),
             kind: DocumentKind::Page,
-            language: None,
-            format: TextFormat::Markdown,
+            language: Some("en".into()),
+            format: TextFormat::Text,
             content: content.into(),
         };
         let profile: IndexProfile = self.deps.profile();
