@@ -15,11 +15,16 @@
 //! The chunks' table has a name of the operator's choice (`KNOWLEDGE_TABLE_NAME`), so its
 //! statements are put together here at run time, from a [`KnowledgeTable`] only.
 
+mod calibration;
 mod chunks;
 mod documents;
 mod search;
 mod table;
 
+pub use calibration::{
+    Calibration, CalibrationState, SearchSettings, calibration_state, corpus_hash, judge, publish_settings,
+    published_state, save_calibration,
+};
 pub use chunks::{ChunkEmbedding, ChunkToStore, StoredChunk, replace_chunks, stored_chunks};
 pub use documents::{
     DocumentKind, IndexProfile, NewDocument, Staged, StagedDocument, document_id, load_document,
