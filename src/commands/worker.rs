@@ -76,8 +76,12 @@ impl WorkConfig {
 async fn prepare(knowledge: KnowledgeDeps) -> anyhow::Result<()> {
     let mut waits = reconnect_waits();
     loop {
-        match knowledge.prepare().await {
-            Ok(()) => return Ok(()),
+        let prepared = async {
+            knowledge.prepare().await?;
+            knowledge.publish().await
+        };
+        match prepared.await {
+            Ok(_) => return Ok(()),
             Err(KnowledgeError::Database(error)) if is_temporary(&error) => {
                 tracing::warn!(error = %error, "the knowledge base could not be prepared yet");
                 sleep(waits.next().unwrap_or_default()).await;

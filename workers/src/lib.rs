@@ -6,6 +6,7 @@
 pub mod clients;
 pub mod config;
 mod deps;
+pub mod evaluation;
 pub mod handlers;
 pub mod knowledge;
 pub mod turn;

@@ -18,6 +18,7 @@
 mod calibration;
 mod chunks;
 mod documents;
+mod overview;
 mod search;
 mod table;
 
@@ -30,8 +31,9 @@ pub use documents::{
     DocumentKind, IndexProfile, NewDocument, Staged, StagedDocument, document_id, load_document,
     remove_vanished, stage_document, staged_sources,
 };
+pub use overview::{DocumentSource, KnowledgeOverview, document_sources, knowledge_overview};
 pub use search::{FoundChunk, Search, search};
-pub use table::{BadTableName, KnowledgeTable, MAX_DIMENSIONS, ensure_table};
+pub use table::{BadTableName, KnowledgeTable, MAX_DIMENSIONS, dimensions_of, ensure_table};
 
 /// The knowledge base could not be read or changed.
 #[derive(Debug, thiserror::Error)]

@@ -113,7 +113,7 @@ pub async fn ensure_table(
 }
 
 /// The length of the table's vectors; `None` if there is no such table.
-async fn dimensions_of(
+pub async fn dimensions_of(
     conn: &mut PgConnection,
     table: &KnowledgeTable,
 ) -> Result<Option<i32>, KnowledgeError> {

@@ -1,6 +1,7 @@
 //! The knowledge base's two ways: documents come in ([`ingest`], [`document`], [`chunk`] and the job
 //! [`crate::handlers::index_document`]), and passages come out ([`mod@retrieve`]).
 
+mod calibration;
 pub mod chunk;
 pub mod document;
 mod front_matter;
