@@ -198,6 +198,7 @@ mod tests {
             embedder: Embedder::new(embeddings, http_client().unwrap()),
             config: KnowledgeConfig {
                 relevance_threshold: 0.5,
+                proactive_threshold: 0.6,
                 top_k: 5,
                 ef_search: 40,
                 chunk_size: 512,

@@ -10,6 +10,9 @@ use secrecy::SecretString;
 use store::{knowledge::KnowledgeTable, settings::Settings};
 use url::Url;
 
+/// How much nearer than a passage a case study is by default before it is told of unasked (seed 000).
+const PROACTIVE_MARGIN: f64 = 0.10;
+
 /// The language model.
 #[derive(Debug, Clone)]
 pub struct ModelConfig {
@@ -94,6 +97,9 @@ pub struct KnowledgeConfig {
     /// `RAG_RELEVANCE_THRESHOLD`: the least cosine similarity of a passage, 0 to 1. It has no
     /// default, because it is right for one model and one corpus only (EC-05, seed 000).
     pub relevance_threshold: f64,
+    /// `RAG_PROACTIVE_THRESHOLD`: the least cosine similarity of a case study that is told of unasked
+    /// (FR-18, seed 000), 0 to 1. By default 0.10 more than the relevance threshold.
+    pub proactive_threshold: f64,
     /// `RAG_TOP_K`: the most passages of a search.
     pub top_k: u16,
     /// `RAG_HNSW_EF_SEARCH`: how many neighbours the index looks at, its recall against its time.
@@ -118,6 +124,12 @@ impl KnowledgeConfig {
             );
             threshold = None;
         }
+        let proactive_threshold = settings.with_default(
+            "RAG_PROACTIVE_THRESHOLD",
+            (threshold.unwrap_or(1.0) + PROACTIVE_MARGIN).min(1.0),
+            "a cosine similarity from 0 to 1",
+            |threshold| (0.0..=1.0).contains(threshold),
+        );
         let top_k = settings.with_default("RAG_TOP_K", 5, "a number from 1 to 100", |top_k| {
             (1..=100).contains(top_k)
         });
@@ -146,6 +158,7 @@ impl KnowledgeConfig {
             .unwrap_or_default();
         Some(Self {
             relevance_threshold: threshold?,
+            proactive_threshold,
             top_k,
             ef_search,
             chunk_size,

@@ -18,9 +18,11 @@
 mod calibration;
 mod chunks;
 mod documents;
+mod lexical;
 mod overview;
 mod search;
 mod table;
+mod terms;
 
 pub use calibration::{
     Calibration, CalibrationState, SearchSettings, calibration_state, corpus_hash, judge, publish_settings,
@@ -32,8 +34,9 @@ pub use documents::{
     remove_vanished, stage_document, staged_sources,
 };
 pub use overview::{DocumentSource, KnowledgeOverview, document_sources, knowledge_overview};
-pub use search::{FoundChunk, Search, search};
+pub use search::{Candidate, Search, search};
 pub use table::{BadTableName, KnowledgeTable, MAX_DIMENSIONS, dimensions_of, ensure_table};
+pub use terms::{refresh_terms, refresh_terms_if_stale};
 
 /// The knowledge base could not be read or changed.
 #[derive(Debug, thiserror::Error)]

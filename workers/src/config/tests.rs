@@ -46,6 +46,7 @@ fn everything_but_the_keys_and_the_threshold_has_a_default() {
         read(KnowledgeConfig::read, KNOWLEDGE).unwrap(),
         KnowledgeConfig {
             relevance_threshold: 0.7,
+            proactive_threshold: 0.7 + 0.10,
             top_k: 5,
             ef_search: 40,
             chunk_size: 512,
@@ -111,7 +112,8 @@ fn every_value_out_of_range_is_refused_by_name() {
         );
     }
     for (name, values) in [
-        ("RAG_TOP_K", &["0", "101"][..]),
+        ("RAG_PROACTIVE_THRESHOLD", &["-0.1", "1.1", "x"][..]),
+        ("RAG_TOP_K", &["0", "101"]),
         ("RAG_HNSW_EF_SEARCH", &["0", "1001"]),
         ("CHUNK_SIZE", &["0", "31", "4097"]),
         ("CHUNK_OVERLAP", &["512", "-1"]),

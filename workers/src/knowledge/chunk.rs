@@ -25,8 +25,9 @@ use super::{
     tokens,
 };
 
-/// Changes with the rules above, so that every document is indexed again.
-pub const VERSION: u16 = 1;
+/// Changes with the rules above, and with what the full text search sees of a chunk, so that every
+/// document is indexed again.
+pub const VERSION: u16 = 2;
 
 /// The most tokens of title and headings that go in front of a chunk's text when it is embedded.
 const CONTEXT_TOKENS: usize = 512;

@@ -4,18 +4,20 @@
 mod calibration;
 pub mod chunk;
 pub mod document;
+mod duplicate;
 mod front_matter;
 pub mod ingest;
-
+pub mod rank;
 pub mod retrieve;
 pub mod tokens;
 
 use sqlx::PgPool;
-use store::knowledge::{IndexProfile, KnowledgeError, ensure_table};
+use store::knowledge::{IndexProfile, KnowledgeError, ensure_table, refresh_terms};
 
 use crate::{clients::embeddings::Embedder, config::KnowledgeConfig};
 
-pub use retrieve::{Passage, RetrieveError, embed_question, nearest, retrieve};
+pub use rank::{Ranked, SearchMode, Verdict};
+pub use retrieve::{Passage, RetrieveError, Retrieved, embed_question, nearest, rank, retrieve};
 
 /// What indexing and retrieval work with. A clone shares the connections.
 #[derive(Debug, Clone)]
@@ -34,6 +36,13 @@ impl KnowledgeDeps {
     pub async fn prepare(&self) -> Result<(), KnowledgeError> {
         let mut conn = self.pool.acquire().await?;
         ensure_table(&mut conn, &self.config.table, self.embedder.dimensions()).await
+    }
+
+    /// Counts the words of the chunks anew: to be called when many documents have been indexed.
+    pub async fn refresh_terms(&self) -> Result<(), KnowledgeError> {
+        let mut conn = self.pool.acquire().await?;
+        refresh_terms(&mut conn, &self.config.table).await?;
+        Ok(())
     }
 
     /// What, besides a text, decides its chunks.

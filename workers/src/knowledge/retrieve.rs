@@ -1,13 +1,20 @@
 //! From a question to the passages that may answer it.
 //!
-//! The question is embedded before a connection is taken. This is the seam for the hybrid search:
-//! whatever ranks passages, a turn gets them as [`Passage`]s.
+//! The question is embedded before a connection is taken. Candidates come from the vectors and from the
+//! full text ([`mod@store::knowledge`]), [`super::rank`] decides which of them a turn gets.
 
 use serde::{Deserialize, Serialize};
-use store::knowledge::{DocumentKind, FoundChunk, KnowledgeError, Search, search};
+use store::knowledge::{Candidate, DocumentKind, KnowledgeError, Search, search};
 
-use super::KnowledgeDeps;
+use super::{
+    KnowledgeDeps,
+    rank::{Limits, Ranked, SearchMode, chosen, judge, proactive},
+};
 use crate::clients::{ProviderError, RetryClass, embeddings::MAX_INPUT_TOKENS};
+
+/// How many candidates each side gives; twice `RAG_TOP_K` if that is more. Beyond them a place adds
+/// less than a hundredth to what the first one has.
+const CANDIDATES: u16 = 40;
 
 /// A passage of the knowledge base. It is recorded with the turn's step, so its JSON is kept stable.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -52,15 +59,27 @@ impl RetrieveError {
     }
 }
 
-/// The passages nearest to `question` that reach the threshold, the nearest first, at most
-/// `RAG_TOP_K`. A blank question has none, without a call.
+/// What a turn is given.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Retrieved {
+    /// The best passages that reach the threshold, at most `RAG_TOP_K`, the best first.
+    pub passages: Vec<Passage>,
+    /// A case study that fits and that the passages don't have already (FR-18, seed 000).
+    pub proactive: Option<Passage>,
+}
+
+/// The passages that may answer `question`. A blank question has none, without a call.
 ///
 /// Of a question with more than 8,192 bytes only the beginning is embedded, so that it never has
 /// more tokens than the provider takes; a message of 4,000 characters gets there in few scripts.
-pub async fn retrieve(deps: &KnowledgeDeps, question: &str) -> Result<Vec<Passage>, RetrieveError> {
+pub async fn retrieve(
+    deps: &KnowledgeDeps,
+    question: &str,
+    locale: Option<&str>,
+) -> Result<Retrieved, RetrieveError> {
     match embed_question(deps, question).await? {
-        Some(embedding) => Ok(nearest(deps, embedding).await?),
-        None => Ok(Vec::new()),
+        Some(embedding) => Ok(nearest(deps, embedding, question, locale).await?),
+        None => Ok(Retrieved::default()),
     }
 }
 
@@ -77,32 +96,82 @@ pub async fn embed_question(
     Ok(embedded.vectors.into_iter().next())
 }
 
-/// The second half of [`retrieve`]: the search.
+/// The second half of [`retrieve`]: the search, in one round trip. `locale`: the language that the
+/// question probably has, as a tag.
 pub async fn nearest(
     deps: &KnowledgeDeps,
     embedding: Vec<f32>,
-) -> Result<Vec<Passage>, KnowledgeError> {
+    question: &str,
+    locale: Option<&str>,
+) -> Result<Retrieved, KnowledgeError> {
+    let least_cosine = deps.config.relevance_threshold.min(deps.config.proactive_threshold);
     let wanted = Search {
-        embedding,
-        model: deps.embedder.model(),
-        top_k: deps.config.top_k,
-        threshold: deps.config.relevance_threshold,
-        ef_search: deps.config.ef_search,
+        least_cosine,
+        explain: false,
+        ..wanted(deps, embedding, question, locale, SearchMode::Hybrid)
     };
-    let mut conn = deps.pool.acquire().await.map_err(KnowledgeError::from)?;
-    let found = search(&mut conn, &deps.config.table, wanted).await?;
-    Ok(found.into_iter().map(passage).collect())
+    let ranked = find(deps, wanted).await?;
+    Ok(Retrieved {
+        passages: chosen(&ranked),
+        proactive: proactive(&ranked, deps.config.proactive_threshold),
+    })
 }
 
-fn passage(chunk: FoundChunk) -> Passage {
-    Passage {
-        chunk_id: chunk.chunk_id,
-        url: citation_url(&chunk.url, chunk.heading_path.last().map(String::as_str)),
-        title: chunk.title,
-        heading_path: chunk.heading_path,
-        content: chunk.content,
-        score: chunk.cosine,
-        kind: chunk.kind,
+/// All candidates of a search, the best first, with what the running configuration makes of each.
+pub async fn rank(
+    deps: &KnowledgeDeps,
+    embedding: Vec<f32>,
+    question: &str,
+    locale: Option<&str>,
+    mode: SearchMode,
+) -> Result<Vec<Ranked>, KnowledgeError> {
+    find(deps, wanted(deps, embedding, question, locale, mode)).await
+}
+
+async fn find(deps: &KnowledgeDeps, wanted: Search<'_>) -> Result<Vec<Ranked>, KnowledgeError> {
+    let candidates = {
+        let mut conn = deps.pool.acquire().await?;
+        search(&mut conn, &deps.config.table, wanted).await?
+    };
+    let limits = Limits {
+        threshold: deps.config.relevance_threshold,
+        top_k: deps.config.top_k.into(),
+    };
+    Ok(judge(candidates, limits))
+}
+
+fn wanted<'w>(
+    deps: &'w KnowledgeDeps,
+    embedding: Vec<f32>,
+    question: &'w str,
+    locale: Option<&'w str>,
+    mode: SearchMode,
+) -> Search<'w> {
+    let depth = CANDIDATES.max(deps.config.top_k.saturating_mul(2));
+    Search {
+        embedding,
+        model: deps.embedder.model(),
+        question,
+        locale,
+        nearest: if mode == SearchMode::Text { 0 } else { depth },
+        texts: if mode == SearchMode::Vector { 0 } else { depth },
+        least_cosine: -1.0,
+        ef_search: deps.config.ef_search,
+        explain: true,
+    }
+}
+
+impl From<Candidate> for Passage {
+    fn from(chunk: Candidate) -> Self {
+        Self {
+            chunk_id: chunk.chunk_id,
+            url: citation_url(&chunk.url, chunk.heading_path.last().map(String::as_str)),
+            title: chunk.title,
+            heading_path: chunk.heading_path,
+            content: chunk.content,
+            score: chunk.cosine,
+            kind: chunk.kind,
+        }
     }
 }
 

@@ -167,8 +167,10 @@ impl Attempt<'_> {
         let Some(embedding) = embedded.map_err(|error| provider_failed(&error))? else {
             return Ok(Vec::new());
         };
-        nearest(&self.deps.knowledge, embedding)
+        let (message, locale) = (&self.begun.message, self.begun.locale.as_deref());
+        nearest(&self.deps.knowledge, embedding, message, locale)
             .await
+            .map(|retrieved| retrieved.passages)
             .map_err(|error| match error {
                 KnowledgeError::Database(error) => error.into(),
                 other => JobError::fatal(format!("the knowledge base was not searched: {other}")),

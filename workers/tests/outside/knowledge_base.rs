@@ -83,6 +83,7 @@ impl World {
             embedder: embedder(&provider, MODEL, DIMENSIONS),
             config: KnowledgeConfig {
                 relevance_threshold: 0.2,
+                proactive_threshold: 0.3,
                 top_k: 5,
                 ef_search: 40,
                 chunk_size: 64,
@@ -164,7 +165,8 @@ impl World {
     }
 
     pub(crate) async fn ask(&self, question: &str) -> Vec<Passage> {
-        retrieve(&self.deps, question).await.unwrap()
+        let retrieved = retrieve(&self.deps, question, None).await.unwrap();
+        retrieved.passages
     }
 
     /// Every text that was sent to be embedded.

@@ -96,16 +96,23 @@ async fn the_search_uses_the_index_with_its_settings_and_leaves_none_behind() {
     let search = |top_k| store::knowledge::Search {
         embedding: embed("red apples"),
         model: MODEL,
-        top_k,
-        threshold: 0.1,
+        question: "",
+        locale: None,
+        nearest: top_k,
+        texts: 0,
+        least_cosine: 0.1,
         ef_search: 1,
+        explain: false,
     };
     let table = &world.deps.config.table;
     let found = store::knowledge::search(&mut conn, table, search(20))
         .await
         .unwrap();
     assert_eq!(found.len(), 20);
-    assert!(found.is_sorted_by(|a, b| a.cosine >= b.cosine));
+    let mut places: Vec<_> = found.iter().map(|one| (one.vector_rank, one.cosine)).collect();
+    places.sort_by(|one, next| one.partial_cmp(next).unwrap());
+    assert!(places.is_sorted_by(|(_, a), (_, b)| a >= b));
+    assert_eq!(places[0].0, Some(1));
     let left: String = sqlx::query_scalar("select current_setting('hnsw.iterative_scan')")
         .fetch_one(&mut *conn)
         .await

@@ -41,6 +41,7 @@ fn knowledge(pool: sqlx::PgPool, provider: &OpenAi) -> KnowledgeDeps {
         embedder: Embedder::new(config, http()),
         config: KnowledgeConfig {
             relevance_threshold: RELEVANCE_THRESHOLD.into(),
+            proactive_threshold: f64::from(RELEVANCE_THRESHOLD) + 0.1,
             top_k: 5,
             ef_search: 40,
             chunk_size: 512,
@@ -113,7 +114,7 @@ async fn a_question_about_the_sample_knowledge_is_answered_with_its_source() {
     index(&deps, &sample).await;
 
     let question = "What does a discovery sprint cost?";
-    let passages = retrieve(&deps, question).await.unwrap();
+    let passages = retrieve(&deps, question, None).await.unwrap().passages;
     assert!(!passages.is_empty());
     let events: Vec<ModelEvent> = model(&anthropic)
         .stream(&request(question, &passages))
@@ -160,9 +161,10 @@ async fn a_long_document_is_embedded_within_the_providers_limits() {
     std::fs::write(place.path().join("long.md"), body).unwrap();
     index(&deps, place.path()).await;
     assert!(
-        !retrieve(&deps, "a dull day of work")
+        !retrieve(&deps, "a dull day of work", None)
             .await
             .unwrap()
+            .passages
             .is_empty()
     );
 }

@@ -74,6 +74,7 @@ impl TurnWorld {
             },
             knowledge: KnowledgeConfig {
                 relevance_threshold: RELEVANCE_THRESHOLD.into(),
+                proactive_threshold: f64::from(RELEVANCE_THRESHOLD) + 0.1,
                 top_k: 5,
                 ef_search: 40,
                 chunk_size: 32,
