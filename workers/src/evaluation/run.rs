@@ -10,8 +10,7 @@ use super::{
 use crate::{
     clients::ProviderError,
     knowledge::{
-        KnowledgeDeps,
-        retrieve::{Ranked, SearchMode, Verdict, embedded_part, rank},
+        KnowledgeDeps, Ranked, SearchMode, Verdict, rank, retrieve::embedded_part,
     },
 };
 

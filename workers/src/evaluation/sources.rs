@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use super::{Question, QuestionSet};
-use crate::knowledge::retrieve::{Ranked, fragment};
+use crate::knowledge::{Ranked, retrieve::fragment};
 
 /// A document that may be expected.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,7 +83,7 @@ mod tests {
     use store::knowledge::DocumentKind;
 
     use super::*;
-    use crate::knowledge::{Passage, retrieve::Verdict};
+    use crate::knowledge::{Passage, Verdict};
 
     fn question(line: usize, sources: &[&str]) -> Question {
         Question {
@@ -105,11 +105,13 @@ mod tests {
                 score: 0.5,
                 kind: DocumentKind::Page,
             },
+            document_id: 1,
             document_source: source.into(),
             cosine: 0.5,
             vector_rank: Some(1),
             text_rank: None,
             text_score: None,
+            matched_terms: Vec::new(),
             fused: 1.0,
             verdict: Verdict::Chosen,
         }
