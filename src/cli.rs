@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 
 #[cfg(feature = "sandbox")]
 use crate::commands::dev::DevArgs;
-use crate::commands::{index::IndexArgs, jobs::JobsArgs};
+use crate::commands::{check::CheckArgs, eval::EvalArgs, index::IndexArgs, jobs::JobsArgs};
 
 /// An embeddable AI website chat that never loses a message.
 ///
@@ -30,8 +30,12 @@ pub(crate) enum Command {
     Serve(WorkerArgs),
     /// Bring the database's schema up to date; safe to repeat, safe while the previous version runs
     Migrate,
+    /// Check the configuration, the database and the knowledge base; exit code 1 if something fails
+    Check(CheckArgs),
     /// Bring files and folders into the knowledge base; needs no worker
     Index(IndexArgs),
+    /// Measure the search on questions with known sources, and propose its threshold
+    Eval(EvalArgs),
     /// Look at the queue's jobs, add, retry and cancel them, pause queues; needs the database only
     Jobs(JobsArgs),
     /// Print the API's OpenAPI document
@@ -115,6 +119,26 @@ mod tests {
         };
         assert_eq!(args.paths.len(), 2);
         assert!(parse("growth-chat index").is_err());
+    }
+
+    #[test]
+    fn eval_takes_a_file_and_check_takes_none() {
+        for line in [
+            "growth-chat eval questions.toml",
+            "growth-chat eval questions.toml --json --plot a.svg -k 10 --save",
+        ] {
+            assert!(matches!(parse(line), Ok(Command::Eval(_))), "{line}");
+        }
+        for line in ["growth-chat check", "growth-chat check --json"] {
+            assert!(matches!(parse(line), Ok(Command::Check(_))), "{line}");
+        }
+        for line in [
+            "growth-chat eval",
+            "growth-chat eval q.toml -k 0",
+            "growth-chat check database",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
     }
 
     #[test]
