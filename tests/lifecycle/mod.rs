@@ -1,5 +1,6 @@
 //! How processes start and end, and what they say when they can't.
 
+mod check;
 mod configuration;
 mod outage;
 mod process;

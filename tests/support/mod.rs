@@ -15,7 +15,12 @@ pub(crate) mod process;
 pub(crate) mod tools;
 pub(crate) mod wire;
 
-use std::{fs, sync::Arc, time::Duration};
+use std::{
+    fs,
+    process::{Output, Stdio},
+    sync::Arc,
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use reqwest::Client;
@@ -245,6 +250,21 @@ impl TestSystem {
             .expect("the index takes too long")
             .unwrap();
         assert!(status.success(), "{}", process.log());
+    }
+
+    /// Runs a command to its end.
+    pub(crate) async fn run(&self, arguments: &[&str]) -> Output {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_growth-chat"));
+        command
+            .args(arguments)
+            .env_clear()
+            .envs(self.environment.iter().cloned())
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
+        tokio::time::timeout(PATIENCE, command.output())
+            .await
+            .expect("the command takes too long")
+            .unwrap()
     }
 
     fn program(&self, name: &str, arguments: &[&str]) -> Program {
