@@ -195,9 +195,7 @@ async fn check(probes: &[Probe], context: &Context, patience: Duration) -> Vec<L
             matches!(line.status, Status::Fail | Status::Skip) && probe.needs.contains(&line.name)
         });
         let finding = match missing {
-            Some(line) => {
-                Finding::new(Status::Skip, format!("not looked at: needs {}", line.name))
-            }
+            Some(line) => Finding::new(Status::Skip, format!("not looked at: needs {}", line.name)),
             None => timeout(patience, (probe.run)(context))
                 .await
                 .unwrap_or_else(|_| {
@@ -288,7 +286,10 @@ mod tests {
         let mut out = Vec::new();
         print(&[line], &mut out).unwrap();
         let told = String::from_utf8(out).unwrap();
-        assert_eq!(told, "fail  a               one\n                      two\n");
+        assert_eq!(
+            told,
+            "fail  a               one\n                      two\n"
+        );
     }
 
     #[test]

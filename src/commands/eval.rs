@@ -21,11 +21,7 @@ use workers::{
 };
 
 use self::report::Report;
-use crate::{
-    environment,
-    reach::reach_migrated,
-    telemetry::LogConfig,
-};
+use crate::{environment, reach::reach_migrated, telemetry::LogConfig};
 
 /// The largest file of questions.
 const MAX_FILE_BYTES: u64 = 8 * 1024 * 1024;
@@ -116,7 +112,10 @@ fn read(path: &Path) -> anyhow::Result<QuestionSet> {
     let name = path.file_stem().unwrap_or_default().to_string_lossy();
     QuestionSet::parse(&name, &text).map_err(|error| {
         let told = error.to_string();
-        let lines: Vec<String> = told.lines().map(|line| format!("{shown}: {line}")).collect();
+        let lines: Vec<String> = told
+            .lines()
+            .map(|line| format!("{shown}: {line}"))
+            .collect();
         anyhow::Error::msg(lines.join("\n"))
     })
 }

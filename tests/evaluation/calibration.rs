@@ -50,7 +50,10 @@ async fn a_calibration_holds_until_the_threshold_the_model_or_the_documents_chan
     let mut worker = system.worker().await;
     let why = |why: &str| json!({"calibrated": false, "why": why});
     becomes(&api, &why("never_calibrated")).await;
-    assert_eq!(system.count_logged("RAG_RELEVANCE_THRESHOLD is not calibrated"), 1);
+    assert_eq!(
+        system.count_logged("RAG_RELEVANCE_THRESHOLD is not calibrated"),
+        1
+    );
     worker.stop().await;
 
     let threshold = calibrate(&mut system, &questions).await;
@@ -58,18 +61,31 @@ async fn a_calibration_holds_until_the_threshold_the_model_or_the_documents_chan
     becomes(&api, &why("other_threshold")).await;
     let mut worker = system.worker().await;
     becomes(&api, &json!({"calibrated": true})).await;
-    assert_eq!(system.count_logged("RAG_RELEVANCE_THRESHOLD is not calibrated"), 1);
+    assert_eq!(
+        system.count_logged("RAG_RELEVANCE_THRESHOLD is not calibrated"),
+        1
+    );
     worker.stop().await;
     assert_eq!(checked(&system, "calibration").await.0, "pass");
 
-    system.set("RAG_RELEVANCE_THRESHOLD", &format!("{:.3}", threshold + 0.01));
+    system.set(
+        "RAG_RELEVANCE_THRESHOLD",
+        &format!("{:.3}", threshold + 0.01),
+    );
     let (status, says) = checked(&system, "calibration").await;
     assert_eq!(status, "warn");
-    assert!(says.contains(&format!("{threshold:.3} was measured")), "{says}");
+    assert!(
+        says.contains(&format!("{threshold:.3} was measured")),
+        "{says}"
+    );
     system.set("RAG_RELEVANCE_THRESHOLD", &format!("{threshold:.3}"));
 
     let site = place.path().join("site");
-    fs::write(site.join("boats.md"), "# Boats\n\nA canoe is rented by the hour.\n").unwrap();
+    fs::write(
+        site.join("boats.md"),
+        "# Boats\n\nA canoe is rented by the hour.\n",
+    )
+    .unwrap();
     let indexed = system.run(&["index", site.to_str().unwrap()]).await;
     assert!(indexed.status.success(), "{}", told(&indexed));
     becomes(&api, &why("other_corpus")).await;
@@ -78,7 +94,10 @@ async fn a_calibration_holds_until_the_threshold_the_model_or_the_documents_chan
     system.set("OPENAI_EMBEDDING_MODEL", "text-embedding-3-large");
     let (status, says) = checked(&system, "calibration").await;
     assert_eq!(status, "warn");
-    assert!(says.contains("measured with text-embedding-3-small"), "{says}");
+    assert!(
+        says.contains("measured with text-embedding-3-small"),
+        "{says}"
+    );
 }
 
 /// Waits until `/ready` says so: a worker publishes a moment after it listens.
@@ -103,7 +122,9 @@ async fn without_questions_that_nothing_answers_no_threshold_is_saved() {
         "[[questions]]\nquestion = \"tent\"\nsources = [\"tents.md\"]\n",
     )
     .unwrap();
-    let output = system.run(&["eval", file.to_str().unwrap(), "--save"]).await;
+    let output = system
+        .run(&["eval", file.to_str().unwrap(), "--save"])
+        .await;
     assert_eq!(output.status.code(), Some(1));
     let said = told(&output);
     assert!(said.contains("there is no threshold to save"), "{said}");

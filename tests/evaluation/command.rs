@@ -60,7 +60,10 @@ async fn all_questions_are_embedded_in_one_request_and_every_figure_is_told() {
     let output = system.run(&["eval", file.to_str().unwrap()]).await;
     let told = told(&output);
     assert!(output.status.success(), "{told}");
-    assert!(told.contains("Proposed: RAG_RELEVANCE_THRESHOLD="), "{told}");
+    assert!(
+        told.contains("Proposed: RAG_RELEVANCE_THRESHOLD="),
+        "{told}"
+    );
     assert!(told.contains("recall@5"), "{told}");
 }
 
@@ -103,6 +106,10 @@ async fn an_empty_knowledge_base_can_not_be_measured() {
     let file = path("evaluation/sample-knowledge.toml");
     let output = system.run(&["eval", file.to_str().unwrap()]).await;
     assert_eq!(output.status.code(), Some(1));
-    assert!(told(&output).contains("nothing is indexed"), "{}", told(&output));
+    assert!(
+        told(&output).contains("nothing is indexed"),
+        "{}",
+        told(&output)
+    );
     assert_eq!(system.openai.calls(), 0);
 }

@@ -64,7 +64,10 @@ async fn reaches_the_aims((questions, folder): (&str, &str)) {
     assert!(abstention >= 0.95, "abstention {abstention}: {failures}");
     for other in ["vector", "text"] {
         for name in ["recall", "mrr"] {
-            let (ours, theirs) = (figure(&report, "hybrid", name), figure(&report, other, name));
+            let (ours, theirs) = (
+                figure(&report, "hybrid", name),
+                figure(&report, other, name),
+            );
             assert!(ours >= theirs, "{name}: hybrid {ours}, {other} {theirs}");
         }
         let better = ["recall", "mrr"]

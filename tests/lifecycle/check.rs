@@ -60,7 +60,10 @@ async fn every_wrong_variable_is_told_at_once_and_the_rest_is_checked_all_the_sa
         ]
     );
     let told = String::from_utf8(output.stdout).unwrap();
-    assert!(told.contains("WIDGET_TOKENS") && told.contains("CHUNK_SIZE"), "{told}");
+    assert!(
+        told.contains("WIDGET_TOKENS") && told.contains("CHUNK_SIZE"),
+        "{told}"
+    );
     assert!(!told.contains("hunter2"), "{told}");
 }
 

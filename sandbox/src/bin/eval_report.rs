@@ -29,8 +29,16 @@ use tokio::process::Command;
 
 /// The shipped sets: the name of database and image, the questions, the documents.
 const SETS: [(&str, &str, &str); 2] = [
-    ("sample_knowledge", "evaluation/sample-knowledge.toml", "knowledge"),
-    ("docs_corpus", "evaluation/docs-corpus.toml", "evaluation/docs-corpus"),
+    (
+        "sample_knowledge",
+        "evaluation/sample-knowledge.toml",
+        "knowledge",
+    ),
+    (
+        "docs_corpus",
+        "evaluation/docs-corpus.toml",
+        "evaluation/docs-corpus",
+    ),
 ];
 /// The report, and the folder of its images.
 const REPORT: &str = "docs/evaluation.md";
@@ -82,7 +90,11 @@ async fn run() -> Result<()> {
         fs::write(root.join(path), content)
             .with_context(|| format!("writing {} failed", path.display()))?;
     }
-    println!("eval-report: {} files, {} changed", files.len(), stale.len());
+    println!(
+        "eval-report: {} files, {} changed",
+        files.len(),
+        stale.len()
+    );
     Ok(())
 }
 
@@ -271,9 +283,8 @@ fn section(report: &Report, questions: &str, documents: &str, image: &str) -> Re
     )?;
     let mut before: Option<&Point> = None;
     for point in &report.curve {
-        let same = |before: &Point| {
-            (before.recall, before.abstention) == (point.recall, point.abstention)
-        };
+        let same =
+            |before: &Point| (before.recall, before.abstention) == (point.recall, point.abstention);
         if before.is_some_and(same) {
             continue;
         }
@@ -287,7 +298,10 @@ fn section(report: &Report, questions: &str, documents: &str, image: &str) -> Re
             percent(point.precision)
         )?;
     }
-    writeln!(text, "\nA threshold at which nothing changes is left out. What fails at the proposed one:\n")?;
+    writeln!(
+        text,
+        "\nA threshold at which nothing changes is left out. What fails at the proposed one:\n"
+    )?;
     for failure in &report.failures {
         let why = match (failure.why.as_str(), failure.place, failure.cosine) {
             ("answered", ..) => format!(

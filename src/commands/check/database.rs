@@ -14,10 +14,11 @@ pub(super) async fn probe(context: &Context) -> Finding {
     if let Err(error) = database.probe().await {
         return Finding::failed("it can't be reached", error);
     }
-    let version =
-        sqlx::query_scalar!(r#"select current_setting('server_version_num')::integer as "version!""#)
-            .fetch_one(database.pool())
-            .await;
+    let version = sqlx::query_scalar!(
+        r#"select current_setting('server_version_num')::integer as "version!""#
+    )
+    .fetch_one(database.pool())
+    .await;
     match version {
         Ok(version) => judge(version),
         Err(error) => Finding::failed("its version can't be read", error),
@@ -29,7 +30,9 @@ fn judge(version: i32) -> Finding {
     if version < OLDEST {
         Finding::fail(format!("{shown} is too old: 15 or newer is needed"))
     } else if version >= UNTRIED {
-        Finding::warn(format!("{shown} is newer than what this version was tried with: 15 to 18"))
+        Finding::warn(format!(
+            "{shown} is newer than what this version was tried with: 15 to 18"
+        ))
     } else {
         Finding::pass(format!("{shown} answers"))
     }

@@ -35,7 +35,9 @@ fn judge(overview: &KnowledgeOverview) -> Finding {
         documents, current, ..
     } = *overview;
     if documents == 0 {
-        Finding::warn("nothing is indexed, so that every question is unanswerable: run `growth-chat index`")
+        Finding::warn(
+            "nothing is indexed, so that every question is unanswerable: run `growth-chat index`",
+        )
     } else if current < documents {
         Finding::warn(format!(
             "{} of {documents} documents wait for their chunks, or have them of another model or size: \

@@ -37,9 +37,9 @@ pub(super) fn print(report: &Report, out: &mut impl Write) -> io::Result<()> {
         "MRR"
     )?;
     for search in &report.searches {
-        let (recall, mrr) = search
-            .figures
-            .map_or((None, None), |figures| (Some(figures.recall), Some(figures.mrr)));
+        let (recall, mrr) = search.figures.map_or((None, None), |figures| {
+            (Some(figures.recall), Some(figures.mrr))
+        });
         let Point {
             recall: found,
             abstention,

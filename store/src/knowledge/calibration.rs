@@ -104,10 +104,16 @@ impl fmt::Display for CalibrationState {
             Self::NothingIndexed => f.write_str("nothing is indexed yet: run `growth-chat index`"),
             Self::Never => f.write_str("never measured: run `growth-chat eval FILE --save`"),
             Self::OtherModel { model, dimensions } => {
-                write!(f, "measured with {model} ({dimensions} dimensions): {AGAIN}")
+                write!(
+                    f,
+                    "measured with {model} ({dimensions} dimensions): {AGAIN}"
+                )
             }
             Self::OtherCorpus => {
-                write!(f, "the documents have changed since it was measured: {AGAIN}")
+                write!(
+                    f,
+                    "the documents have changed since it was measured: {AGAIN}"
+                )
             }
             Self::OtherThreshold { measured } => write!(
                 f,

@@ -136,7 +136,10 @@ mod tests {
     fn only_words_are_left() {
         for (text, expected) in [
             ("Slack/CRM, e-mail & more!", "Slack CRM e mail more"),
-            ("ZX-4711 costs 1.5 (or 2.) euros.", "ZX 4711 costs 1.5 or 2 euros"),
+            (
+                "ZX-4711 costs 1.5 (or 2.) euros.",
+                "ZX 4711 costs 1.5 or 2 euros",
+            ),
             ("l'été — Größe", "l été Größe"),
             ("a\0b 'c' | !d <-> e:*", "a b c d e"),
             (" ?! ", ""),

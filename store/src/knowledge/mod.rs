@@ -25,8 +25,8 @@ mod table;
 mod terms;
 
 pub use calibration::{
-    Calibration, CalibrationState, SearchSettings, calibration_state, corpus_hash, judge, publish_settings,
-    published_state, save_calibration,
+    Calibration, CalibrationState, SearchSettings, calibration_state, corpus_hash, judge,
+    publish_settings, published_state, save_calibration,
 };
 pub use chunks::{ChunkEmbedding, ChunkToStore, StoredChunk, replace_chunks, stored_chunks};
 pub use documents::{

@@ -55,10 +55,9 @@ pub async fn knowledge_overview(
     profile: &IndexProfile,
 ) -> Result<KnowledgeOverview, KnowledgeError> {
     let dimensions = dimensions_of(&mut *conn, &profile.table).await?;
-    let documents =
-        sqlx::query_scalar!(r#"select count(*) as "count!" from knowledge_documents"#)
-            .fetch_one(&mut *conn)
-            .await?;
+    let documents = sqlx::query_scalar!(r#"select count(*) as "count!" from knowledge_documents"#)
+        .fetch_one(&mut *conn)
+        .await?;
     // Every source begins with nothing.
     let current = staged_sources(conn, "", profile).await?;
     Ok(KnowledgeOverview {

@@ -106,18 +106,21 @@ pub async fn search(
     search: Search<'_>,
 ) -> Result<Vec<Candidate>, KnowledgeError> {
     let ef_search = search.ef_search.max(search.nearest);
-    let rows: Vec<Row> =
-        sqlx::query_as(AssertSqlSafe(statement(table, search.nearest, search.texts)))
-            .bind(Vector::from(search.embedding))
-            .bind(search.model)
-            .bind(ef_search.to_string())
-            .bind(table.as_str())
-            .bind(lexical::plain(search.question))
-            .bind(lexical::configuration(search.locale))
-            .bind(search.least_cosine)
-            .bind(search.explain)
-            .fetch_all(conn)
-            .await?;
+    let rows: Vec<Row> = sqlx::query_as(AssertSqlSafe(statement(
+        table,
+        search.nearest,
+        search.texts,
+    )))
+    .bind(Vector::from(search.embedding))
+    .bind(search.model)
+    .bind(ef_search.to_string())
+    .bind(table.as_str())
+    .bind(lexical::plain(search.question))
+    .bind(lexical::configuration(search.locale))
+    .bind(search.least_cosine)
+    .bind(search.explain)
+    .fetch_all(conn)
+    .await?;
     Ok(rows.into_iter().map(Candidate::from).collect())
 }
 

@@ -121,7 +121,9 @@ async fn configurations(
              and exists (select from "{table}" c where c.document_id = d.document_id)
            group by search_configuration order by count(*) desc, search_configuration"#
     );
-    let used: Vec<String> = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(conn).await?;
+    let used: Vec<String> = sqlx::query_scalar(AssertSqlSafe(sql))
+        .fetch_all(conn)
+        .await?;
     let languages = used.into_iter().filter(|one| one != lexical::SIMPLE);
     Ok(languages
         .take(MOST_LANGUAGES)

@@ -90,7 +90,9 @@ pub struct Point {
 /// The rankings' worth at a threshold.
 pub fn at(judged: &[Judged], threshold: f64, k: usize) -> Point {
     let of = |answerable: bool| {
-        let those = judged.iter().filter(move |one| one.answerable == answerable);
+        let those = judged
+            .iter()
+            .filter(move |one| one.answerable == answerable);
         share(those, |one| one.succeeds(threshold, k))
     };
     let given = judged.iter().flat_map(|one| one.given(threshold, k));
@@ -141,7 +143,12 @@ pub fn propose(judged: &[Judged], k: usize) -> Option<Proposal> {
     let worth = |one: &Proposal| (one.recall, one.abstention);
     let best = good
         .iter()
-        .max_by(|one, other| worth(one).0.total_cmp(&worth(other).0).then(worth(one).1.total_cmp(&worth(other).1)))
+        .max_by(|one, other| {
+            worth(one)
+                .0
+                .total_cmp(&worth(other).0)
+                .then(worth(one).1.total_cmp(&worth(other).1))
+        })
         .map(worth)?;
     let first = good.iter().position(|one| worth(one) == best)?;
     let equal = good[first..].iter().take_while(|one| worth(one) == best);
@@ -249,8 +256,8 @@ mod tests {
     }
 
     fn any_questions() -> impl Strategy<Value = Vec<Judged>> {
-        let candidate = (any::<bool>(), -0.2_f64..1.0)
-            .prop_map(|(right, cosine)| Candidate { right, cosine });
+        let candidate =
+            (any::<bool>(), -0.2_f64..1.0).prop_map(|(right, cosine)| Candidate { right, cosine });
         let ranking = proptest::collection::vec(candidate, 0..12);
         let judged = (any::<bool>(), ranking).prop_map(|(answerable, mut ranking)| {
             if !answerable {
@@ -258,7 +265,10 @@ mod tests {
                     candidate.right = false;
                 }
             }
-            Judged { answerable, ranking }
+            Judged {
+                answerable,
+                ranking,
+            }
         });
         proptest::collection::vec(judged, 0..30)
     }

@@ -158,7 +158,10 @@ mod tests {
         let svg = svg("A < B & C", &curve, 5, Some(proposal));
         assert!(svg.contains("<title>A &lt; B &amp; C</title>"), "{svg}");
         // Nothing is found from 0.5 on: the axis ends at 0.3.
-        assert!(svg.contains(">0.30</text>") && !svg.contains(">0.33</text>"), "{svg}");
+        assert!(
+            svg.contains(">0.30</text>") && !svg.contains(">0.33</text>"),
+            "{svg}"
+        );
         // Full recall is at the top left; 0.2 of 0.3 is two thirds of the way to the right.
         assert!(svg.contains("points=\"56.0,40.0 488.0,176.0\""), "{svg}");
         assert!(svg.contains("points=\"56.0,312.0 488.0,40.0\""), "{svg}");

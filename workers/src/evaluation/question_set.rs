@@ -113,7 +113,11 @@ impl QuestionSet {
     /// Reads a file's text. `name` is the set's, if the file does not say one. Every question that
     /// is wrong is named.
     pub fn parse(name: &str, text: &str) -> Result<Self, QuestionSetError> {
-        let line = |offset: usize| 1 + text[..text.floor_char_boundary(offset)].matches('\n').count();
+        let line = |offset: usize| {
+            1 + text[..text.floor_char_boundary(offset)]
+                .matches('\n')
+                .count()
+        };
         let file: File = toml::from_str(text).map_err(|error| QuestionSetError::Syntax {
             line: line(error.span().map_or(0, |span| span.start)),
             message: error.message().to_owned(),

@@ -9,9 +9,7 @@ use super::{
 };
 use crate::{
     clients::ProviderError,
-    knowledge::{
-        KnowledgeDeps, Ranked, SearchMode, Verdict, rank, retrieve::embedded_part,
-    },
+    knowledge::{KnowledgeDeps, Ranked, SearchMode, Verdict, rank, retrieve::embedded_part},
 };
 
 /// Searches under way at once: some of the pool's connections stay free.

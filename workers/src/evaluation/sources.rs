@@ -133,7 +133,11 @@ mod tests {
             ("k/a", false),
             ("k/a.md.old", false),
         ] {
-            assert_eq!(answers(&question(1, &[expected]), &passage), right, "{expected}");
+            assert_eq!(
+                answers(&question(1, &[expected]), &passage),
+                right,
+                "{expected}"
+            );
         }
         assert!(answers(&question(1, &["/x", "/a"]), &passage));
         assert!(!answers(&question(1, &[]), &passage));

@@ -72,6 +72,12 @@ mod tests {
         assert!(!alike("Yes.", "No."));
         assert!(!alike("", "No."));
         let (_, end) = text.split_once("word87").unwrap();
-        assert!(!alike(&text, &format!("{end} {}", words(88).to_uppercase().replace("WORD", "other"))));
+        assert!(!alike(
+            &text,
+            &format!(
+                "{end} {}",
+                words(88).to_uppercase().replace("WORD", "other")
+            )
+        ));
     }
 }

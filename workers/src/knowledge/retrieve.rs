@@ -109,7 +109,10 @@ pub async fn nearest(
     question: &str,
     locale: Option<&str>,
 ) -> Result<Retrieved, KnowledgeError> {
-    let least_cosine = deps.config.relevance_threshold.min(deps.config.proactive_threshold);
+    let least_cosine = deps
+        .config
+        .relevance_threshold
+        .min(deps.config.proactive_threshold);
     let wanted = Search {
         least_cosine,
         explain: false,

@@ -178,7 +178,10 @@ async fn no_connection_is_held_while_the_provider_is_called() {
     let (mut deps, _provider) = world.with_embedder(provider);
     deps.pool = pool;
     assert_eq!(index_document(&deps, &job).await.unwrap(), indexed(1, 1));
-    assert_eq!(retrieve(&deps, "text", None).await.unwrap().passages.len(), 1);
+    assert_eq!(
+        retrieve(&deps, "text", None).await.unwrap().passages.len(),
+        1
+    );
 }
 
 #[tokio::test]

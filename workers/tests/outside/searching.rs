@@ -109,7 +109,10 @@ async fn the_search_uses_the_index_with_its_settings_and_leaves_none_behind() {
         .await
         .unwrap();
     assert_eq!(found.len(), 20);
-    let mut places: Vec<_> = found.iter().map(|one| (one.vector_rank, one.cosine)).collect();
+    let mut places: Vec<_> = found
+        .iter()
+        .map(|one| (one.vector_rank, one.cosine))
+        .collect();
     places.sort_by(|one, next| one.partial_cmp(next).unwrap());
     assert!(places.is_sorted_by(|(_, a), (_, b)| a >= b));
     assert_eq!(places[0].0, Some(1));

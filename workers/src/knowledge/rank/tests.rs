@@ -59,10 +59,7 @@ fn the_words_alone_do_not_lift_a_chunk_over_the_threshold() {
         candidate(1, 0.49, Some(1), Some(1)),
         candidate(2, 0.5, Some(2), None),
     ]);
-    assert_eq!(
-        found,
-        [(1, Verdict::BelowThreshold), (2, Verdict::Chosen)]
-    );
+    assert_eq!(found, [(1, Verdict::BelowThreshold), (2, Verdict::Chosen)]);
 }
 
 #[test]
