@@ -6,7 +6,9 @@ use clap::{Parser, Subcommand};
 
 #[cfg(feature = "sandbox")]
 use crate::commands::dev::DevArgs;
-use crate::commands::{check::CheckArgs, eval::EvalArgs, index::IndexArgs, jobs::JobsArgs};
+use crate::commands::{
+    check::CheckArgs, eval::EvalArgs, index::IndexArgs, jobs::JobsArgs, search::SearchArgs,
+};
 
 /// An embeddable AI website chat that never loses a message.
 ///
@@ -36,6 +38,8 @@ pub(crate) enum Command {
     Index(IndexArgs),
     /// Measure the search on questions with known sources, and propose its threshold
     Eval(EvalArgs),
+    /// Show what a question finds in the knowledge base, and why
+    Search(SearchArgs),
     /// Look at the queue's jobs, add, retry and cancel them, pause queues; needs the database only
     Jobs(JobsArgs),
     /// Print the API's OpenAPI document
@@ -136,6 +140,24 @@ mod tests {
             "growth-chat eval",
             "growth-chat eval q.toml -k 0",
             "growth-chat check database",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn search_takes_a_question_of_several_words() {
+        let Ok(Command::Search(args)) =
+            parse("growth-chat search what is it --mode text --locale de -k 3 --json")
+        else {
+            panic!("not understood");
+        };
+        assert_eq!(args.question(), "what is it");
+        for line in [
+            "growth-chat search",
+            "growth-chat search x --mode fuzzy",
+            "growth-chat search x -k 0",
+            "growth-chat search x -k 101",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }

@@ -9,6 +9,7 @@ pub(crate) mod index;
 pub(crate) mod jobs;
 mod migrate;
 mod openapi;
+pub(crate) mod search;
 mod serve;
 mod worker;
 
@@ -26,6 +27,7 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Check(args) => check::run(args).await,
         Command::Eval(args) => eval::run(args).await,
         Command::Index(args) => index::command::run(args).await,
+        Command::Search(args) => search::command::run(args).await,
         Command::Jobs(args) => jobs::run(args).await,
         Command::Openapi => openapi::run(),
         #[cfg(feature = "sandbox")]

@@ -24,6 +24,12 @@ pub(crate) struct Scale {
     pub(crate) idle_window: Duration,
     /// Finished jobs in a grown history.
     pub(crate) history_rows: i64,
+    /// Chunks that are searched.
+    pub(crate) searched_chunks: u32,
+    /// Questions that are asked of them in a run.
+    pub(crate) questions: u32,
+    /// Documents of a hundred chunks that are indexed in a run.
+    pub(crate) indexed_documents: u32,
     /// The loads of benchmarks that know no better are divided by this.
     pub(crate) divisor: usize,
 }
@@ -37,6 +43,9 @@ impl Scale {
         steady_seconds: 10,
         idle_window: Duration::from_mins(1),
         history_rows: 10_000_000,
+        searched_chunks: 100_000,
+        questions: 500,
+        indexed_documents: 200,
         divisor: 1,
     };
     /// Whether everything works: the figures mean nothing.
@@ -47,6 +56,9 @@ impl Scale {
         steady_seconds: 1,
         idle_window: Duration::from_secs(3),
         history_rows: 20_000,
+        searched_chunks: 3_000,
+        questions: 50,
+        indexed_documents: 5,
         divisor: 10,
     };
 }

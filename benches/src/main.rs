@@ -15,6 +15,7 @@ mod drivers;
 mod footprint;
 mod growth;
 mod idle;
+mod indexing;
 mod measure;
 mod open_clients;
 mod procfs;
@@ -23,6 +24,7 @@ mod proxy;
 mod queue;
 mod redis;
 mod report;
+mod retrieval;
 mod streaming;
 mod system;
 mod takeover;
@@ -58,6 +60,12 @@ const BENCHMARKS: &[(&str, Benchmark)] = &[
     ("takeover", |bench, report| {
         takeover::measure(bench, report).boxed_local()
     }),
+    ("retrieval", |bench, report| {
+        retrieval::measure(bench, report).boxed_local()
+    }),
+    ("indexing", |bench, report| {
+        indexing::measure(bench, report).boxed_local()
+    }),
     ("drain", |bench, report| {
         queue::drain(bench, report).boxed_local()
     }),
@@ -87,7 +95,7 @@ struct Cli {
     /// Compare with these peers only, comma-separated; `none` for no peer
     #[arg(long, value_delimiter = ',', value_name = "PEER")]
     peers: Vec<String>,
-    /// Write `docs/benchmarks.md` although only some were taken; it names the others
+    /// Write `docs/benchmarks.md` although only some were taken; the others' figures stay there
     #[arg(long, conflicts_with_all = ["quick", "peers", "history_rows"])]
     write: bool,
     /// Finished jobs in the history that `growth` makes
@@ -142,15 +150,13 @@ async fn bench_all(cli: Cli) -> anyhow::Result<()> {
         if cli.names.is_empty() || cli.names.iter().any(|wanted| wanted == name) {
             progress::progress(name);
             benchmark(&bench, &mut report).await.context(*name)?;
+            report.close(name);
         }
     }
     report.print();
     if whole || cli.write {
-        let left_out =
-            |name: &&&str| !cli.names.is_empty() && !cli.names.iter().any(|taken| taken == **name);
-        let left_out: Vec<&str> = names.iter().filter(left_out).copied().collect();
         report
-            .write(scale.runs, &left_out)
+            .write(scale.runs, &names)
             .context("docs/benchmarks.md was not written")?;
     }
     Ok(())

@@ -105,6 +105,19 @@ impl System {
         database: &str,
         variables: &[(&str, &str)],
     ) -> anyhow::Result<(Process, Listening)> {
+        let program = self.program(&[role], database, variables);
+        let mut process = self.start_program(&program)?;
+        let listening = process.listening(PATIENCE).await?;
+        Ok((process, listening))
+    }
+
+    /// The binary with these arguments, to be run on a migrated database.
+    pub(crate) fn program(
+        &self,
+        arguments: &[&str],
+        database: &str,
+        variables: &[(&str, &str)],
+    ) -> Program {
         let environment = [
             ("ENVIRONMENT", "development".to_owned()),
             ("BIND_ADDRESS", "127.0.0.1".to_owned()),
@@ -123,10 +136,10 @@ impl System {
             ),
             ("RUST_LOG", "warn".to_owned()),
         ];
-        let program = Program {
-            name: role.to_owned(),
+        Program {
+            name: arguments.join(" "),
             executable: self.program.clone(),
-            arguments: vec![role.into()],
+            arguments: arguments.iter().map(Into::into).collect(),
             environment: environment
                 .into_iter()
                 .chain(
@@ -137,10 +150,7 @@ impl System {
                 .map(|(name, value)| (name.to_owned(), value))
                 .collect(),
             without: vec!["DATABASE_URL".to_owned()],
-        };
-        let mut process = self.start_program(&program)?;
-        let listening = process.listening(PATIENCE).await?;
-        Ok((process, listening))
+        }
     }
 
     /// Starts any program; it ends with the benchmarks at the latest.

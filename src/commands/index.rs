@@ -72,6 +72,10 @@ where
         )?;
         outcomes
     };
+    // Which words are rare is known best when all of them are there.
+    deps.refresh_terms()
+        .await
+        .context("counting the words of the chunks")?;
     report(&staged, &worked, out)?;
     let failed = staged.has_errors() || !worked.failed.is_empty() || worked.waiting > 0;
     Ok(ExitCode::from(u8::from(failed)))

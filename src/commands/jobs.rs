@@ -2,7 +2,7 @@
 
 mod add;
 mod tail;
-mod terminal;
+pub(crate) mod terminal;
 
 use std::{
     fmt::Write as _,

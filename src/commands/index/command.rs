@@ -54,16 +54,16 @@ pub(crate) async fn run(args: IndexArgs) -> anyhow::Result<ExitCode> {
     super::run(&args, &deps, &bus, shutdown, work, &mut out).await
 }
 
-/// What indexing is configured with; it needs no model.
+/// What indexing and searching are configured with; they need no model.
 #[derive(Debug)]
-struct KnowledgeSettings {
-    embeddings: EmbeddingsConfig,
-    knowledge: KnowledgeConfig,
+pub(crate) struct KnowledgeSettings {
+    pub(crate) embeddings: EmbeddingsConfig,
+    pub(crate) knowledge: KnowledgeConfig,
 }
 
 impl KnowledgeSettings {
     /// Reads the variables of the embeddings and the knowledge base.
-    fn read(settings: &mut Settings) -> Option<Self> {
+    pub(crate) fn read(settings: &mut Settings) -> Option<Self> {
         let embeddings = EmbeddingsConfig::read(settings);
         let knowledge = KnowledgeConfig::read(settings);
         Some(Self {
@@ -72,8 +72,8 @@ impl KnowledgeSettings {
         })
     }
 
-    /// What indexing works with.
-    fn deps(self, database: &Database) -> anyhow::Result<KnowledgeDeps> {
+    /// What they work with.
+    pub(crate) fn deps(self, database: &Database) -> anyhow::Result<KnowledgeDeps> {
         let http = http_client().context("the client of the providers could not be made")?;
         Ok(KnowledgeDeps {
             pool: database.pool().clone(),

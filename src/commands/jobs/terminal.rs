@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 /// The text on one line, with whatever could move the cursor, colour the screen or turn the
 /// direction of writing escaped.
-pub(super) fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for character in text.chars() {
         if character.is_control() || rearranges(character) {

@@ -35,7 +35,9 @@ pub use documents::{
 };
 pub use overview::{DocumentSource, KnowledgeOverview, document_sources, knowledge_overview};
 pub use search::{Candidate, Search, search};
-pub use table::{BadTableName, KnowledgeTable, MAX_DIMENSIONS, dimensions_of, ensure_table};
+pub use table::{
+    BadTableName, Contents, KnowledgeTable, MAX_DIMENSIONS, contents, dimensions_of, ensure_table,
+};
 pub use terms::{refresh_terms, refresh_terms_if_stale};
 
 /// The knowledge base could not be read or changed.

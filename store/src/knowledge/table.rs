@@ -61,8 +61,9 @@ impl fmt::Display for KnowledgeTable {
     }
 }
 
-/// Makes the chunks' table and its index unless they are there, and checks that it holds vectors of
-/// this length. An empty table of another length is changed to it.
+/// Makes the chunks' table and its indexes unless they are there, and checks that it holds vectors of
+/// this length. An empty table of another length is changed to it; a table from before the full text
+/// search gets its column and its index.
 pub async fn ensure_table(
     conn: &mut PgConnection,
     table: &KnowledgeTable,
@@ -73,8 +74,8 @@ pub async fn ensure_table(
     }
     // The usual case takes no lock and writes nothing. Without the lock a table that is being made may
     // show its name before its columns.
-    match dimensions_of(conn, table).await {
-        Ok(Some(found)) if found == i32::from(dimensions) => return Ok(()),
+    match look_at(conn, table).await {
+        Ok(Some(found)) if found.is_whole(dimensions) => return Ok(()),
         Ok(_) | Err(KnowledgeError::NotAKnowledgeTable(_)) => {}
         Err(error) => return Err(error),
     }
@@ -85,10 +86,13 @@ pub async fn ensure_table(
     )
     .execute(&mut *tx)
     .await?;
-    match dimensions_of(&mut tx, table).await? {
+    match look_at(&mut tx, table).await? {
         None => create(&mut tx, table, dimensions).await?,
-        Some(found) if found == i32::from(dimensions) => {}
-        Some(found) => {
+        Some(found) if found.is_whole(dimensions) => {}
+        Some(found) if found.dimensions == i32::from(dimensions) => {
+            add_search(&mut tx, table).await?;
+        }
+        Some(Found { dimensions: found, .. }) => {
             let sql = format!(r#"lock table "{table}" in access exclusive mode"#);
             sqlx::query(AssertSqlSafe(sql)).execute(&mut *tx).await?;
             let sql = format!(r#"select exists (select 1 from "{table}")"#);
@@ -106,22 +110,42 @@ pub async fn ensure_table(
                 r#"alter table "{table}" alter column embedding type vector({dimensions})"#
             );
             sqlx::query(AssertSqlSafe(sql)).execute(&mut *tx).await?;
+            add_search(&mut tx, table).await?;
         }
     }
     tx.commit().await?;
     Ok(())
 }
 
-/// The length of the table's vectors; `None` if there is no such table.
-pub async fn dimensions_of(
+/// What a table is.
+struct Found {
+    /// The length of its vectors.
+    dimensions: i32,
+    /// Whether it has the column of the full text search, and an index on it.
+    has_search: bool,
+}
+
+impl Found {
+    fn is_whole(&self, dimensions: u16) -> bool {
+        self.dimensions == i32::from(dimensions) && self.has_search
+    }
+}
+
+/// `None` if there is no such table.
+async fn look_at(
     conn: &mut PgConnection,
     table: &KnowledgeTable,
-) -> Result<Option<i32>, KnowledgeError> {
+) -> Result<Option<Found>, KnowledgeError> {
     let row = sqlx::query!(
         r#"select (select atttypmod from pg_attribute a
                    join pg_type t on t.oid = a.atttypid and t.typname = 'vector'
                    where a.attrelid = c.table_id and a.attname = 'embedding' and not a.attisdropped)
-                  as dimensions
+                  as dimensions,
+                  exists (select from pg_attribute a
+                          join pg_index i on i.indrelid = a.attrelid and a.attnum = any (i.indkey) and i.indisvalid
+                          where a.attrelid = c.table_id and a.attname = 'search' and not a.attisdropped
+                            and a.atttypid = 'tsvector'::regtype)
+                  as "has_search!"
            from to_regclass(quote_ident($1)) as c (table_id)
            where c.table_id is not null"#,
         table.as_str(),
@@ -131,10 +155,56 @@ pub async fn dimensions_of(
     match row {
         None => Ok(None),
         Some(row) => match row.dimensions {
-            Some(dimensions) => Ok(Some(dimensions)),
+            Some(dimensions) => Ok(Some(Found {
+                dimensions,
+                has_search: row.has_search,
+            })),
             None => Err(KnowledgeError::NotAKnowledgeTable(table.clone())),
         },
     }
+}
+
+/// The length of a table's vectors; `None` if there is no such table.
+pub async fn dimensions_of(
+    conn: &mut PgConnection,
+    table: &KnowledgeTable,
+) -> Result<Option<i32>, KnowledgeError> {
+    let found = look_at(conn, table).await?;
+    Ok(found.map(|found| found.dimensions))
+}
+
+/// What a table of chunks has for a search by a model's vectors.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Contents {
+    /// Chunks.
+    Chunks,
+    /// Chunks of another model only, this one among others.
+    OfAnotherModel(String),
+    /// No chunks at all.
+    Nothing,
+}
+
+/// Looks what there is to search.
+pub async fn contents(
+    conn: &mut PgConnection,
+    table: &KnowledgeTable,
+    model: &str,
+) -> sqlx::Result<Contents> {
+    let sql = format!(
+        r#"(select embedding_model from "{table}" where embedding_model = $1 limit 1)
+           union all
+           (select embedding_model from "{table}" limit 1)
+           limit 1"#
+    );
+    let found: Option<String> = sqlx::query_scalar(AssertSqlSafe(sql))
+        .bind(model)
+        .fetch_optional(conn)
+        .await?;
+    Ok(match found {
+        None => Contents::Nothing,
+        Some(found) if found == model => Contents::Chunks,
+        Some(other) => Contents::OfAnotherModel(other),
+    })
 }
 
 /// The same table as the migration's `knowledge_chunks`, under another name.
@@ -165,7 +235,23 @@ async fn create(
         r#"create index "{table}_embedding" on "{table}"
                using hnsw (embedding vector_cosine_ops) with (m = 16, ef_construction = 64)"#
     );
-    sqlx::query(AssertSqlSafe(sql)).execute(conn).await?;
+    sqlx::query(AssertSqlSafe(sql)).execute(&mut *conn).await?;
+    add_search(conn, table).await
+}
+
+/// The same as the migrations do to `knowledge_chunks`. Chunks that are there have no words yet, so
+/// that the index is made at once: each gets them when its document is indexed again.
+async fn add_search(conn: &mut PgConnection, table: &KnowledgeTable) -> sqlx::Result<()> {
+    for sql in [
+        format!(r#"alter table "{table}" add column if not exists search tsvector"#),
+        format!(r#"alter table "{table}" alter column search set storage main"#),
+        format!(
+            r#"create index if not exists "{table}_search" on "{table}"
+                   using gin (search) with (fastupdate = off)"#
+        ),
+    ] {
+        sqlx::query(AssertSqlSafe(sql)).execute(&mut *conn).await?;
+    }
     Ok(())
 }
 

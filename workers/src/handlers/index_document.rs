@@ -13,8 +13,8 @@ use std::collections::HashMap;
 
 use jobs::{JobError, Outcome, Runtime, catalog::KnowledgeIndexDocument};
 use store::knowledge::{
-    ChunkEmbedding, ChunkToStore, KnowledgeError, StoredChunk, load_document, replace_chunks,
-    stored_chunks,
+    ChunkEmbedding, ChunkToStore, KnowledgeError, StoredChunk, load_document,
+    refresh_terms_if_stale, replace_chunks, stored_chunks,
 };
 
 use crate::{
@@ -191,7 +191,13 @@ pub async fn index_document(
     )
     .await;
     match exchanged {
-        Ok(()) => Ok(outcome),
+        Ok(()) => {
+            // The document is indexed, whatever becomes of the count.
+            if let Err(error) = refresh_terms_if_stale(&mut conn, &deps.config.table).await {
+                tracing::warn!(%error, "the terms of the chunks were not counted");
+            }
+            Ok(outcome)
+        }
         Err(KnowledgeError::Superseded) => Ok(IndexOutcome::Superseded),
         Err(error) => Err(error.into()),
     }

@@ -1,0 +1,293 @@
+//! The search among 100,000 chunks: how much of the truth the vector index finds, and how long a
+//! search takes, by the vector alone and as a turn does it.
+
+pub(crate) mod corpus;
+mod exact;
+
+use std::{sync::Arc, time::Instant};
+
+use anyhow::{Context, ensure};
+use futures::{StreamExt, TryStreamExt, stream};
+use sandbox::postgres::{MIGRATOR, Server, ServerOptions};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, postgres::PgPoolOptions};
+use store::knowledge::{
+    ChunkEmbedding, ChunkToStore, IndexProfile, KnowledgeTable, Search, refresh_terms,
+    replace_chunks, search,
+};
+use workers::{
+    clients::{embeddings::Embedder, http_client},
+    config::{EmbeddingsConfig, KnowledgeConfig},
+    knowledge::{KnowledgeDeps, nearest},
+};
+
+use self::corpus::{Corpus, DIMENSIONS, Random};
+use crate::{
+    bench::Bench,
+    progress::progress,
+    report::{Report, median, milliseconds, percentile},
+};
+
+/// The nearest chunks that are compared with the true ones.
+const K: usize = 5;
+/// The aims: the share of the truth that is found, and the 99th percentile in milliseconds.
+const AIMS: (f64, f64) = (0.98, 15.0);
+const MODEL: &str = "text-embedding-3-small";
+/// Chunks of a document.
+const DOCUMENT: u32 = 100;
+/// Documents that are stored at once.
+const AT_ONCE: usize = 4;
+/// Questions that are asked before it counts.
+const WARM_UP: u32 = 50;
+/// The product's defaults.
+const TOP_K: u16 = 5;
+const CANDIDATES: u16 = 40;
+const EF_SEARCH: u16 = 40;
+/// A wider search, for comparison.
+const WIDE_EF_SEARCH: u16 = 100;
+
+/// What was asked, and for which chunk.
+struct Question {
+    text: String,
+    vector: Vec<f32>,
+}
+
+pub(crate) async fn measure(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
+    let chunks = bench.scale.searched_chunks;
+    let settings = [
+        ("shared_buffers", "2GB"),
+        ("maintenance_work_mem", "2GB"),
+        // A container's /dev/shm may be too small for a parallel build.
+        ("dynamic_shared_memory_type", "mmap"),
+        ("max_wal_size", "8GB"),
+        ("checkpoint_timeout", "1d"),
+    ];
+    let server = Server::start(ServerOptions {
+        durable: true,
+        settings: settings
+            .map(|(name, value)| (name.into(), value.into()))
+            .into(),
+        ..ServerOptions::default()
+    })
+    .await?;
+    let url = server.url("postgres");
+    let mut connection = PgConnection::connect(&url).await?;
+    MIGRATOR.run(&mut connection).await?;
+    connection.close().await?;
+    let deps = deps(&url).await?;
+    let corpus = Arc::new(Corpus::new(chunks));
+    fill(&deps, &corpus, chunks).await?;
+
+    let questions: Vec<Question> = questions(&corpus, chunks, bench.scale.questions + WARM_UP);
+    let (warm_up, questions) = questions.split_at(WARM_UP as usize);
+    progress("  the exact answers");
+    let vectors: Vec<Vec<f32>> = questions.iter().map(|one| one.vector.clone()).collect();
+    let (corpus, asked) = (Arc::clone(&corpus), Arc::new(vectors));
+    let truth =
+        tokio::task::spawn_blocking(move || exact::nearest(&corpus, chunks, &asked, K)).await?;
+
+    let mut conn = deps.pool.acquire().await?;
+    let mut recalls = Vec::new();
+    for ef_search in [EF_SEARCH, WIDE_EF_SEARCH] {
+        let (mut halves, mut nearly_all, mut found) = (Vec::new(), Vec::new(), 0);
+        for question in warm_up {
+            by_vector(&mut conn, &deps, question, ef_search).await?;
+        }
+        for _ in 0..bench.scale.runs {
+            let mut times = Vec::new();
+            found = 0;
+            for (question, truth) in questions.iter().zip(&truth) {
+                let begun = Instant::now();
+                let nearest = by_vector(&mut conn, &deps, question, ef_search).await?;
+                times.push(milliseconds(begun.elapsed()));
+                found += nearest.iter().filter(|chunk| truth.contains(chunk)).count();
+            }
+            halves.push(percentile(&mut times, 0.5));
+            nearly_all.push(percentile(&mut times, 0.99));
+        }
+        #[expect(clippy::cast_precision_loss, reason = "thousands")]
+        let recall = found as f64 / (questions.len() * K) as f64;
+        recalls.push((ef_search, recall, median(&mut halves), median(&mut nearly_all)));
+    }
+    drop(conn);
+
+    let (mut halves, mut nearly_all, mut passages) = (Vec::new(), Vec::new(), 0);
+    for question in warm_up {
+        nearest(&deps, question.vector.clone(), &question.text, None).await?;
+    }
+    for _ in 0..bench.scale.runs {
+        let mut times = Vec::new();
+        for question in questions {
+            let vector = question.vector.clone();
+            let begun = Instant::now();
+            let retrieved = nearest(&deps, vector, &question.text, Some("en")).await?;
+            times.push(milliseconds(begun.elapsed()));
+            passages += retrieved.passages.len();
+        }
+        halves.push(percentile(&mut times, 0.5));
+        nearly_all.push(percentile(&mut times, 0.99));
+    }
+    ensure!(passages > 0, "no passage reaches the threshold");
+    for (ef_search, recall, p50, p99) in recalls {
+        let what = format!("vectors only, RAG_HNSW_EF_SEARCH={ef_search}");
+        if ef_search == EF_SEARCH {
+            report.at_least(format!("{what}: recall@{K} of exact"), recall * 100.0, AIMS.0 * 100.0, "%");
+            report.at_most(format!("{what}: p99"), p99, AIMS.1, "ms");
+        } else {
+            report.reference(format!("{what}: recall@{K} of exact"), recall * 100.0, "%");
+            report.reference(format!("{what}: p99"), p99, "ms");
+        }
+        report.reference(format!("{what}: p50"), p50, "ms");
+    }
+    report.at_most("the whole search of a turn: p99", median(&mut nearly_all), AIMS.1, "ms");
+    report.reference("the whole search of a turn: p50", median(&mut halves), "ms");
+    report.note(format!(
+        "Retrieval: {chunks} chunks of {DIMENSIONS} dimensions in clusters, with texts by Zipf's law; {} questions one \
+         after the other, each tenth with a word that one chunk alone has. `shared_buffers` = 2 GB, so that the vector \
+         index stays in memory. A turn's search looks at {CANDIDATES} candidates of each side, so its vector side \
+         searches at least as wide.",
+        questions.len()
+    ));
+    deps.pool.close().await;
+    server.stop().await?;
+    Ok(())
+}
+
+async fn deps(url: &str) -> anyhow::Result<KnowledgeDeps> {
+    let embeddings = EmbeddingsConfig {
+        api_key: "bench".into(),
+        // The vectors are made here: nobody is called.
+        base_url: "http://127.0.0.1:9".into(),
+        model: MODEL.into(),
+        dimensions: u16::try_from(DIMENSIONS)?,
+    };
+    let deps = KnowledgeDeps {
+        pool: PgPoolOptions::new().max_connections(8).connect(url).await?,
+        embedder: Embedder::new(embeddings, http_client()?),
+        config: KnowledgeConfig {
+            relevance_threshold: 0.3,
+            proactive_threshold: 0.4,
+            top_k: TOP_K,
+            ef_search: EF_SEARCH,
+            chunk_size: 512,
+            chunk_overlap: 64,
+            table: KnowledgeTable::default(),
+        },
+    };
+    deps.prepare().await?;
+    Ok(deps)
+}
+
+/// The nearest chunks by the index, as their numbers.
+async fn by_vector(
+    conn: &mut PgConnection,
+    deps: &KnowledgeDeps,
+    question: &Question,
+    ef_search: u16,
+) -> anyhow::Result<Vec<u32>> {
+    let wanted = Search {
+        embedding: question.vector.clone(),
+        model: MODEL,
+        question: "",
+        locale: None,
+        nearest: CANDIDATES,
+        texts: 0,
+        least_cosine: 0.0,
+        ef_search,
+        explain: false,
+    };
+    let mut found = search(conn, &deps.config.table, wanted).await?;
+    found.sort_by_key(|one| one.vector_rank);
+    found
+        .iter()
+        .take(K)
+        .map(|one| {
+            // The title is the chunk's number.
+            let number = one.heading_path.first().context("a chunk has no number")?;
+            Ok(number.parse()?)
+        })
+        .collect()
+}
+
+fn questions(corpus: &Corpus, chunks: u32, count: u32) -> Vec<Question> {
+    let mut random = Random::of(8, 0);
+    (0..count)
+        .map(|question| {
+            let chunk = random.below(chunks);
+            Question {
+                text: corpus.question(question, chunk),
+                vector: corpus.question_vector(question, chunk),
+            }
+        })
+        .collect()
+}
+
+/// Stores the chunks as the product does, but for the order: the indexes are built when all are there.
+async fn fill(deps: &KnowledgeDeps, corpus: &Arc<Corpus>, chunks: u32) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    let mut conn = deps.pool.acquire().await?;
+    let indexes: Vec<(String, String)> = sqlx::query_as(
+        "select indexrelid::regclass::text, pg_get_indexdef(indexrelid) from pg_index
+         where indrelid = 'knowledge_chunks'::regclass and not indisunique",
+    )
+    .fetch_all(&mut *conn)
+    .await?;
+    for (name, _) in &indexes {
+        sqlx::query(AssertSqlSafe(format!("drop index {name}")))
+            .execute(&mut *conn)
+            .await?;
+    }
+    progress(&format!("  {chunks} chunks"));
+    stream::iter(0..chunks.div_ceil(DOCUMENT))
+        .map(|document| {
+            let (pool, corpus) = (deps.pool.clone(), Arc::clone(corpus));
+            async move {
+                let stored = tokio::spawn(async move {
+                    let last = ((document + 1) * DOCUMENT).min(chunks);
+                    store(&pool, &corpus, document, document * DOCUMENT..last).await
+                });
+                stored.await?
+            }
+        })
+        .buffer_unordered(AT_ONCE)
+        .try_collect::<()>()
+        .await?;
+    progress(&format!("  the indexes, after {:.0} s", begun.elapsed().as_secs_f64()));
+    for (_, definition) in indexes {
+        sqlx::query(AssertSqlSafe(definition))
+            .execute(&mut *conn)
+            .await?;
+    }
+    refresh_terms(&mut conn, &deps.config.table).await?;
+    sqlx::query("vacuum analyze").execute(&mut *conn).await?;
+    sqlx::query("checkpoint").execute(&mut *conn).await?;
+    progress(&format!("  all is there after {:.0} s", begun.elapsed().as_secs_f64()));
+    Ok(())
+}
+
+async fn store(
+    pool: &PgPool,
+    corpus: &Corpus,
+    document: u32,
+    chunks: std::ops::Range<u32>,
+) -> anyhow::Result<()> {
+    let to_store: Vec<ChunkToStore> = chunks
+        .map(|chunk| ChunkToStore {
+            heading_path: vec![chunk.to_string()],
+            content: corpus.text(chunk),
+            token_count: 500,
+            content_hash: chunk.to_be_bytes().to_vec(),
+            embedding: ChunkEmbedding::New(corpus.vector(chunk)),
+        })
+        .collect();
+    let mut conn = pool.acquire().await?;
+    let document_id: i64 = sqlx::query_scalar(
+        "insert into knowledge_documents (source, url, title, content, content_hash, language)
+         values ($1, $1, $1, '', '', 'en') returning document_id",
+    )
+    .bind(format!("Document {document}"))
+    .fetch_one(&mut *conn)
+    .await?;
+    let table = KnowledgeTable::default();
+    replace_chunks(&mut conn, &table, document_id, b"", b"", MODEL, &to_store).await?;
+    Ok(())
+}
