@@ -36,11 +36,10 @@ pub(crate) async fn measure(bench: &Bench, report: &mut Report) -> anyhow::Resul
         let took = begun.elapsed();
         ensure!(ended.success(), "it failed and said: {}", process.log());
         let mut connection = PgConnection::connect(&ground.url).await?;
-        let chunks: i64 = sqlx::query_scalar(
-            "select count(*) from knowledge_chunks where search is not null",
-        )
-        .fetch_one(&mut connection)
-        .await?;
+        let chunks: i64 =
+            sqlx::query_scalar("select count(*) from knowledge_chunks where search is not null")
+                .fetch_one(&mut connection)
+                .await?;
         connection.close().await?;
         ensure!(chunks == expected, "{chunks} chunks instead of {expected}");
         let rate = f64::from(i32::try_from(chunks)?) / took.as_secs_f64();

@@ -130,9 +130,8 @@ impl Report {
         let date = Command::new("date").arg("+%F").output()?;
         let date = String::from_utf8_lossy(&date.stdout).trim().to_owned();
         let cores = std::thread::available_parallelism()?;
-        let stamp = format!(
-            "Taken on {date}, commit {commit}, {cores} cores; medians of {runs} runs."
-        );
+        let stamp =
+            format!("Taken on {date}, commit {commit}, {cores} cores; medians of {runs} runs.");
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/benchmarks.md");
         let before = match fs::read_to_string(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
@@ -211,7 +210,12 @@ mod tests {
         report.at_most("time", 2.5, 2.0, "ms");
         report.note("A note.");
         report.close("two");
-        let text = document(before, &report.parts, "Taken today.", &["zero", "one", "two"]);
+        let text = document(
+            before,
+            &report.parts,
+            "Taken today.",
+            &["zero", "one", "two"],
+        );
         let (_, parts) = text.split_once("\n## ").unwrap();
         assert_eq!(
             parts,

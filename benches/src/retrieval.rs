@@ -106,7 +106,12 @@ pub(crate) async fn measure(bench: &Bench, report: &mut Report) -> anyhow::Resul
         }
         #[expect(clippy::cast_precision_loss, reason = "thousands")]
         let recall = found as f64 / (questions.len() * K) as f64;
-        recalls.push((ef_search, recall, median(&mut halves), median(&mut nearly_all)));
+        recalls.push((
+            ef_search,
+            recall,
+            median(&mut halves),
+            median(&mut nearly_all),
+        ));
     }
     drop(conn);
 
@@ -130,7 +135,12 @@ pub(crate) async fn measure(bench: &Bench, report: &mut Report) -> anyhow::Resul
     for (ef_search, recall, p50, p99) in recalls {
         let what = format!("vectors only, RAG_HNSW_EF_SEARCH={ef_search}");
         if ef_search == EF_SEARCH {
-            report.at_least(format!("{what}: recall@{K} of exact"), recall * 100.0, AIMS.0 * 100.0, "%");
+            report.at_least(
+                format!("{what}: recall@{K} of exact"),
+                recall * 100.0,
+                AIMS.0 * 100.0,
+                "%",
+            );
             report.at_most(format!("{what}: p99"), p99, AIMS.1, "ms");
         } else {
             report.reference(format!("{what}: recall@{K} of exact"), recall * 100.0, "%");
@@ -138,7 +148,12 @@ pub(crate) async fn measure(bench: &Bench, report: &mut Report) -> anyhow::Resul
         }
         report.reference(format!("{what}: p50"), p50, "ms");
     }
-    report.at_most("the whole search of a turn: p99", median(&mut nearly_all), AIMS.1, "ms");
+    report.at_most(
+        "the whole search of a turn: p99",
+        median(&mut nearly_all),
+        AIMS.1,
+        "ms",
+    );
     report.reference("the whole search of a turn: p50", median(&mut halves), "ms");
     report.note(format!(
         "Retrieval: {chunks} chunks of {DIMENSIONS} dimensions in clusters, with texts by Zipf's law; {} questions one \
@@ -251,7 +266,10 @@ async fn fill(deps: &KnowledgeDeps, corpus: &Arc<Corpus>, chunks: u32) -> anyhow
         .buffer_unordered(AT_ONCE)
         .try_collect::<()>()
         .await?;
-    progress(&format!("  the indexes, after {:.0} s", begun.elapsed().as_secs_f64()));
+    progress(&format!(
+        "  the indexes, after {:.0} s",
+        begun.elapsed().as_secs_f64()
+    ));
     for (_, definition) in indexes {
         sqlx::query(AssertSqlSafe(definition))
             .execute(&mut *conn)
@@ -260,7 +278,10 @@ async fn fill(deps: &KnowledgeDeps, corpus: &Arc<Corpus>, chunks: u32) -> anyhow
     refresh_terms(&mut conn, &deps.config.table).await?;
     sqlx::query("vacuum analyze").execute(&mut *conn).await?;
     sqlx::query("checkpoint").execute(&mut *conn).await?;
-    progress(&format!("  all is there after {:.0} s", begun.elapsed().as_secs_f64()));
+    progress(&format!(
+        "  all is there after {:.0} s",
+        begun.elapsed().as_secs_f64()
+    ));
     Ok(())
 }
 

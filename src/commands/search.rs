@@ -162,7 +162,9 @@ fn print(deps: &KnowledgeDeps, ranked: &[Ranked], out: &mut impl Write) -> io::R
     )?;
     for (one, place) in ranked.iter().zip(1..=PRINTED) {
         let rank = |rank: Option<u32>| rank.map_or("-".to_owned(), |rank| rank.to_string());
-        let score = one.text_score.map_or("-".to_owned(), |score| format!("{score:.2}"));
+        let score = one
+            .text_score
+            .map_or("-".to_owned(), |score| format!("{score:.2}"));
         let mut heading = vec![one.document_source.as_str()];
         heading.extend(one.passage.heading_path.iter().map(String::as_str));
         writeln!(

@@ -65,7 +65,9 @@ impl World {
         };
         let profile: IndexProfile = self.deps.profile();
         let mut conn = self.deps.pool.acquire().await.unwrap();
-        let staged = stage_document(&mut conn, &document, &profile).await.unwrap();
+        let staged = stage_document(&mut conn, &document, &profile)
+            .await
+            .unwrap();
         let embedded = self.deps.embedder.embed(&[content]).await.unwrap();
         let chunk = ChunkToStore {
             heading_path: vec![heading.into()],
@@ -109,22 +111,37 @@ async fn the_ranking_is_told_with_its_reasons() {
     let backups = "A backup of the database runs every night in Frankfurt.";
     world.add("backups.md", "Nightly \u{1b}[2J", backups).await;
     world.add("copy.md", "Again", backups).await;
-    world.add("penguins.md", "Birds", "Penguins swim in cold water.").await;
+    world
+        .add("penguins.md", "Birds", "Penguins swim in cold water.")
+        .await;
     world.deps.refresh_terms().await.unwrap();
     let told = world.search("when does the backup run").await.unwrap();
-    assert!(told.starts_with("1 of 3 candidates chosen: cosine at least 0.2, at most 5"), "{told}");
+    assert!(
+        told.starts_with("1 of 3 candidates chosen: cosine at least 0.2, at most 5"),
+        "{told}"
+    );
     let lines: Vec<&str> = told.lines().collect();
     assert!(lines[3].contains("  1  chosen "), "{told}");
-    assert!(lines[3].ends_with("backups.md > Nightly \\u{1b}[2J"), "{told}");
-    assert!(told.contains("https://example.org/backups.md#nightly"), "{told}");
+    assert!(
+        lines[3].ends_with("backups.md > Nightly \\u{1b}[2J"),
+        "{told}"
+    );
+    assert!(
+        told.contains("https://example.org/backups.md#nightly"),
+        "{told}"
+    );
     assert!(told.contains("words: backup, run"), "{told}");
     assert!(told.contains("near_duplicate"), "{told}");
     assert!(told.contains("says what number 1 says"), "{told}");
     assert!(told.contains("  3  below_threshold "), "{told}");
 
-    let json: Value =
-        serde_json::from_str(&world.search("frankfurt --json -k 1 --mode text").await.unwrap())
-            .unwrap();
+    let json: Value = serde_json::from_str(
+        &world
+            .search("frankfurt --json -k 1 --mode text")
+            .await
+            .unwrap(),
+    )
+    .unwrap();
     assert_eq!(json["question"], "frankfurt");
     assert_eq!(json["top_k"], 1);
     let results = json["results"].as_array().unwrap();
@@ -138,7 +155,10 @@ async fn the_ranking_is_told_with_its_reasons() {
 async fn an_empty_knowledge_base_and_another_model_are_named_before_the_provider_is_asked() {
     let mut world = World::new().await;
     let error = world.search("anything").await.unwrap_err();
-    assert!(error.to_string().contains("growth-chat index PATH"), "{error}");
+    assert!(
+        error.to_string().contains("growth-chat index PATH"),
+        "{error}"
+    );
     world.add("a.md", "A", "Some text.").await;
     let calls = world.openai.calls();
     let other = EmbeddingsConfig {
@@ -149,7 +169,10 @@ async fn an_empty_knowledge_base_and_another_model_are_named_before_the_provider
     };
     world.deps.embedder = Embedder::new(other, http_client().unwrap());
     let error = world.search("anything").await.unwrap_err();
-    assert!(error.to_string().contains("text-embedding-3-small only"), "{error}");
+    assert!(
+        error.to_string().contains("text-embedding-3-small only"),
+        "{error}"
+    );
     assert_eq!(world.openai.calls(), calls);
 }
 
@@ -174,9 +197,14 @@ async fn a_provider_that_fails_and_a_blank_question_are_errors_and_nothing_found
         top_k: None,
         json: false,
     };
-    let error = run(&blank, world.deps.clone(), &mut Vec::new()).await.unwrap_err();
+    let error = run(&blank, world.deps.clone(), &mut Vec::new())
+        .await
+        .unwrap_err();
     assert_eq!(error.to_string(), "the question is blank");
 
     let told = world.search("zebra --mode text").await.unwrap();
-    assert_eq!(told, "0 of 0 candidates chosen: cosine at least 0.2, at most 5\n");
+    assert_eq!(
+        told,
+        "0 of 0 candidates chosen: cosine at least 0.2, at most 5\n"
+    );
 }

@@ -92,7 +92,9 @@ pub async fn ensure_table(
         Some(found) if found.dimensions == i32::from(dimensions) => {
             add_search(&mut tx, table).await?;
         }
-        Some(Found { dimensions: found, .. }) => {
+        Some(Found {
+            dimensions: found, ..
+        }) => {
             let sql = format!(r#"lock table "{table}" in access exclusive mode"#);
             sqlx::query(AssertSqlSafe(sql)).execute(&mut *tx).await?;
             let sql = format!(r#"select exists (select 1 from "{table}")"#);
