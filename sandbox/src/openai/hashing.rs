@@ -23,7 +23,7 @@ const REPETITION: f32 = 0.1;
 
 /// In how many dimensions a feature stands: where two features meet in one and cancel each other
 /// out, the others still tell them apart.
-const PLACES: usize = 4;
+const PLACES: usize = 2;
 
 /// The text's vector, of length 1, or all zeros for a text without words.
 pub(super) fn embed(text: &str, dimensions: usize) -> Vec<f32> {

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 use workers::evaluation::{
-    Evaluation, Figures, Judged, Outcome, Point, Proposal, QuestionSet,
+    Candidate, Evaluation, Figures, Judged, Outcome, Point, Proposal, QuestionSet,
     metrics::{at, curve, figures, propose},
     run::MODES,
 };
@@ -68,7 +68,7 @@ pub(super) struct Failure {
     pub(super) place: Option<usize>,
     /// Its cosine.
     pub(super) cosine: Option<f64>,
-    /// What was found first.
+    /// What was given first, or else found first.
     pub(super) first: Option<String>,
     /// Its cosine.
     pub(super) first_cosine: Option<f64>,
@@ -129,14 +129,16 @@ fn failure(outcome: &Outcome, threshold: f64, k: usize) -> Option<Failure> {
         (true, Some(_)) if cosine < Some(threshold) => "too_low",
         (true, Some(_)) => "too_late",
     };
+    let passes = |candidate: &Candidate| candidate.cosine >= threshold;
+    let first = judged.ranking.iter().position(passes).unwrap_or_default();
     Some(Failure {
         line: outcome.question.line,
         question: outcome.question.text.clone(),
         why,
         place,
         cosine,
-        first: outcome.first.as_ref().map(|(url, _)| url.clone()),
-        first_cosine: outcome.first.as_ref().map(|(_, cosine)| *cosine),
+        first: outcome.urls.get(first).cloned(),
+        first_cosine: cosine_at(judged, first + 1),
     })
 }
 

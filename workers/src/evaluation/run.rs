@@ -69,8 +69,8 @@ pub struct Outcome {
     pub question: Question,
     /// By each search of [`MODES`].
     pub judged: [Judged; MODES.len()],
-    /// What the product's own search found first: the citation, and its cosine.
-    pub first: Option<(String, f64)>,
+    /// The citations of what the product's own search found, in the order of its ranking.
+    pub urls: Vec<String>,
 }
 
 impl Evaluation {
@@ -142,7 +142,7 @@ impl Evaluator {
 
     async fn ask(&self, question: &Question, vector: Vec<f32>) -> Result<Outcome, KnowledgeError> {
         let mut judged: [Judged; MODES.len()] = Default::default();
-        let mut first = None;
+        let mut urls = Vec::new();
         for (place, (mode, _)) in MODES.into_iter().enumerate() {
             let locale = question.locale.as_deref();
             let ranking = rank(&self.deps, vector.clone(), &question.text, locale, mode).await?;
@@ -151,9 +151,7 @@ impl Evaluator {
                 .filter(|found| !matches!(found.verdict, Verdict::NearDuplicate { .. }))
                 .collect();
             if place == 0 {
-                first = kept
-                    .first()
-                    .map(|found| (found.passage.url.clone(), found.cosine));
+                urls = kept.iter().map(|found| found.passage.url.clone()).collect();
             }
             judged[place] = Judged {
                 answerable: question.is_answerable(),
@@ -169,7 +167,7 @@ impl Evaluator {
         Ok(Outcome {
             question: question.clone(),
             judged,
-            first,
+            urls,
         })
     }
 }
