@@ -9,10 +9,12 @@ use std::{sync::Arc, time::Instant};
 use anyhow::{Context, ensure};
 use futures::{StreamExt, TryStreamExt, stream};
 use sandbox::postgres::{MIGRATOR, Server, ServerOptions};
-use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, postgres::PgPoolOptions};
-use store::knowledge::{
-    ChunkEmbedding, ChunkToStore, IndexProfile, KnowledgeTable, Search, refresh_terms,
-    replace_chunks, search,
+use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
+use store::{
+    db::DatabaseConfig,
+    knowledge::{
+        ChunkEmbedding, ChunkToStore, KnowledgeTable, Search, refresh_terms, replace_chunks, search,
+    },
 };
 use workers::{
     clients::{embeddings::Embedder, http_client},
@@ -43,7 +45,7 @@ const TOP_K: u16 = 5;
 const CANDIDATES: u16 = 40;
 const EF_SEARCH: u16 = 40;
 /// A wider search, for comparison.
-const WIDE_EF_SEARCH: u16 = 100;
+const WIDE_EF_SEARCH: u16 = 200;
 
 /// What was asked, and for which chunk.
 struct Question {
@@ -158,8 +160,8 @@ pub(crate) async fn measure(bench: &Bench, report: &mut Report) -> anyhow::Resul
     report.note(format!(
         "Retrieval: {chunks} chunks of {DIMENSIONS} dimensions in clusters, with texts by Zipf's law; {} questions one \
          after the other, each tenth with a word that one chunk alone has. `shared_buffers` = 2 GB, so that the vector \
-         index stays in memory. A turn's search looks at {CANDIDATES} candidates of each side, so its vector side \
-         searches at least as wide.",
+         index stays in memory. Each side gives {CANDIDATES} candidates, and the \
+         vector index looks at twice as many at least.",
         questions.len()
     ));
     deps.pool.close().await;
@@ -176,7 +178,7 @@ async fn deps(url: &str) -> anyhow::Result<KnowledgeDeps> {
         dimensions: u16::try_from(DIMENSIONS)?,
     };
     let deps = KnowledgeDeps {
-        pool: PgPoolOptions::new().max_connections(8).connect(url).await?,
+        pool: DatabaseConfig::new(url, 8).open()?.pool().clone(),
         embedder: Embedder::new(embeddings, http_client()?),
         config: KnowledgeConfig {
             relevance_threshold: 0.3,

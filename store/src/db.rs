@@ -22,6 +22,10 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Of [`Database::hot`]: claims, two batches of verdicts, wake-ups.
 const HOT_CONNECTIONS: u32 = 4;
 
+/// Taken by whoever migrates.
+const MIGRATION_LOCK: &str = "growth-chat migrations";
+/// Between two tries to take it.
+const MIGRATION_LOOK: Duration = Duration::from_millis(200);
 /// Between two looks at a schema that is too old: somebody has to migrate it.
 const SCHEMA_LOOK: Duration = Duration::from_secs(5);
 
@@ -98,6 +102,9 @@ impl DatabaseConfig {
             // A statement or a transaction that hangs must not hold locks for ever.
             ("statement_timeout", "60s"),
             ("idle_in_transaction_session_timeout", "60s"),
+            // What is read is in memory or on an SSD. By the default of 4, which is a disk's, a few
+            // thousand chunks are searched by reading every vector instead of their index.
+            ("random_page_cost", "1.1"),
             // The server's kernel asks every minute whether this end is there. That is no statement,
             // and keeps routers from forgetting a LISTEN connection that is silent for hours.
             ("tcp_keepalives_idle", "60"),
@@ -165,8 +172,25 @@ impl Database {
     }
 
     /// Applies the migrations under a lock. Safe to repeat, and from several processes at once.
+    ///
+    /// sqlx has a lock of its own, for which it waits within a statement. An index that is created
+    /// concurrently waits for every statement that began before it, so that both would wait for each
+    /// other. Whoever waits for this lock asks again and again instead.
     pub async fn migrate(&self) -> Result<(), sqlx::migrate::MigrateError> {
-        MIGRATOR.run(&self.pool).await
+        let mut holder = PgConnection::connect_with(&self.options).await?;
+        while !sqlx::query_scalar!(
+            r#"select pg_try_advisory_lock(hashtextextended($1, 0)) as "locked!""#,
+            MIGRATION_LOCK
+        )
+        .fetch_one(&mut holder)
+        .await?
+        {
+            sleep(MIGRATION_LOOK).await;
+        }
+        let migrated = MIGRATOR.run(&self.pool).await;
+        // The lock ends with the connection.
+        holder.close().await?;
+        migrated
     }
 
     /// Connects once, at once, besides all pools.

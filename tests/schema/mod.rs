@@ -1,5 +1,7 @@
 //! What the schema promises to whoever builds on it: names, keys, and a safe way to it.
 
+mod search;
+
 use std::collections::BTreeSet;
 
 use sandbox::postgres::{MIGRATOR, TestDatabase};

@@ -8,8 +8,9 @@
 //! Both sides are bounded, whatever is asked: the vector side by its number of candidates, the text
 //! side by the number of rows that it scores. A question's rarest words choose those rows, as many
 //! words as stand in few enough chunks ([`HITS`]); if even the rarest one stands in more, the rows are
-//! those that have several of them. Then every word counts for the score, by how rare it is and where
-//! it stands. `docs/decisions/0013` says why it is done so.
+//! those that have several of them. A word that is nearly everywhere ([`MOST_POSTINGS`]) chooses none.
+//! Then every word counts for the score, by how rare it is and where it stands.
+//! `docs/decisions/0013-hybrid-search.md` says why it is done so.
 
 use pgvector::Vector;
 use sqlx::{AssertSqlSafe, FromRow, PgConnection};
@@ -17,11 +18,16 @@ use sqlx::{AssertSqlSafe, FromRow, PgConnection};
 use super::{DocumentKind, KnowledgeError, KnowledgeTable, lexical};
 
 /// How many chunks the words that choose them may stand in, together and by the estimate.
-const HITS: u32 = 400;
+const HITS: u32 = 300;
 /// The most chunks that are scored, in case the estimate was wrong.
 const MOST_HITS: u32 = 2 * HITS;
+/// How many chunks a word that chooses rows may stand in: its entries in the index are read one by
+/// one, about 30 ns each.
+const MOST_POSTINGS: u32 = 20_000;
 /// The most words of a question that are searched for: the rarest.
-const MOST_WORDS: u32 = 16;
+const MOST_WORDS: u32 = 12;
+/// The most neighbours that pgvector looks at.
+const MOST_EF_SEARCH: u16 = 1_000;
 /// What an occurrence counts for: in the text, as a name in it, in a heading, in the title.
 const WEIGHTS: &str = "{0.4, 0.3, 1.0, 0.6}";
 
@@ -42,7 +48,7 @@ pub struct Search<'s> {
     pub texts: u16,
     /// The least cosine similarity, -1 to 1.
     pub least_cosine: f64,
-    /// How many neighbours the vector index looks at; at least `nearest` are.
+    /// How many neighbours the vector index looks at; at least twice as many as `nearest` are.
     pub ef_search: u16,
     /// Whether to say which words of the question a chunk has. It takes a look at each chunk.
     pub explain: bool,
@@ -105,22 +111,20 @@ pub async fn search(
     table: &KnowledgeTable,
     search: Search<'_>,
 ) -> Result<Vec<Candidate>, KnowledgeError> {
-    let ef_search = search.ef_search.max(search.nearest);
-    let rows: Vec<Row> = sqlx::query_as(AssertSqlSafe(statement(
-        table,
-        search.nearest,
-        search.texts,
-    )))
-    .bind(Vector::from(search.embedding))
-    .bind(search.model)
-    .bind(ef_search.to_string())
-    .bind(table.as_str())
-    .bind(lexical::plain(search.question))
-    .bind(lexical::configuration(search.locale))
-    .bind(search.least_cosine)
-    .bind(search.explain)
-    .fetch_all(conn)
-    .await?;
+    // With just as many as are wanted, the last of them are often not the true ones.
+    let ef_search = search.ef_search.max(search.nearest.saturating_mul(2)).min(MOST_EF_SEARCH);
+    let rows: Vec<Row> =
+        sqlx::query_as(AssertSqlSafe(statement(table, search.nearest, search.texts)))
+            .bind(Vector::from(search.embedding))
+            .bind(search.model)
+            .bind(ef_search.to_string())
+            .bind(table.as_str())
+            .bind(lexical::plain(search.question))
+            .bind(lexical::configuration(search.locale))
+            .bind(search.least_cosine)
+            .bind(search.explain)
+            .fetch_all(conn)
+            .await?;
     Ok(rows.into_iter().map(Candidate::from).collect())
 }
 
@@ -180,7 +184,7 @@ fn statement(table: &KnowledgeTable, nearest: u16, texts: u16) -> String {
                order by chunks, l.position
                limit {MOST_WORDS}
            ), terms as materialized (
-               select word, query, spellings, ln(1 + (of - chunks + 0.5) / (chunks + 0.5)) as rarity,
+               select word, query, spellings, chunks, ln(1 + (of - chunks + 0.5) / (chunks + 0.5)) as rarity,
                       sum(chunks) over rarest_first as any_of_them,
                       coalesce(of * exp(sum(ln(chunks / of)) over before), of) as all_before
                from words
@@ -192,6 +196,7 @@ fn statement(table: &KnowledgeTable, nearest: u16, texts: u16) -> String {
                             else string_agg('(' || query::text || ')', ' & ') filter (where all_before > {HITS})
                        end)::tsquery as query
                from terms
+               where chunks <= {MOST_POSTINGS}
            ), hits as materialized (
                -- A copy, so that each row's words are read once and not for every word of the question.
                select chunk_id, ts_filter(search, '{{a,b,c,d}}') as search

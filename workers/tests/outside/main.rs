@@ -5,6 +5,8 @@ mod anthropic;
 #[cfg(test)]
 mod embeddings;
 #[cfg(test)]
+mod full_text;
+#[cfg(test)]
 mod indexing;
 #[cfg(test)]
 mod knowledge_base;

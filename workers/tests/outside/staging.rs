@@ -7,7 +7,7 @@ use workers::knowledge::ingest::SkipReason;
 async fn documents_that_are_gone_are_removed_with_their_chunks() {
     let world = World::new().await;
     for path in ["a/x.md", "a/y.md", "ab/z.md"] {
-        world.write(path, "# T\n\nText.\n");
+        world.write(path, format!("# T\n\nText of {path}.\n"));
     }
     world.index(&["a", "ab"]).await;
     world.remove("a/x.md");
