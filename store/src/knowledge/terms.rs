@@ -63,7 +63,7 @@ pub async fn refresh_terms(conn: &mut PgConnection, table: &KnowledgeTable) -> s
         .await?;
     sqlx::query!(
         r#"with counted as materialized (
-               select word as term, ndoc * ($3::float8 / greatest($4::float8, 1)) as chunks
+               select word as term, ndoc * ($3::bigint::float8 / greatest($4::bigint, 1)) as chunks
                from ts_stat($2) where ndoc > 1
            ), gone as (
                delete from knowledge_terms t where t.table_name = $1
@@ -75,8 +75,8 @@ pub async fn refresh_terms(conn: &mut PgConnection, table: &KnowledgeTable) -> s
                where t.chunks <> excluded.chunks"#,
         table.as_str(),
         format!("select search from {sample}"),
-        chunks as f64,
-        sampled as f64,
+        chunks,
+        sampled,
     )
     .execute(&mut *tx)
     .await?;
@@ -103,9 +103,9 @@ fn sample(table: &KnowledgeTable, chunks: i64) -> String {
     if chunks <= SAMPLE {
         format!(r#""{table}" where search is not null"#)
     } else {
-        let percent = SAMPLE as f64 * 100.0 / chunks as f64;
         format!(
-            r#""{table}" tablesample system ({percent}) repeatable (0) where search is not null"#
+            r#""{table}" tablesample system ({SAMPLE} * 100.0 / {chunks}) repeatable (0)
+               where search is not null"#
         )
     }
 }
