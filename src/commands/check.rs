@@ -15,7 +15,7 @@ mod schema;
 use std::{io::Write, process::ExitCode, time::Duration};
 
 use anyhow::Result;
-use futures::future::{BoxFuture, FutureExt};
+use futures::future::{BoxFuture, FutureExt, ready};
 use serde::Serialize;
 use store::{db::Database, settings::SettingsError};
 use tokio::time::timeout;
@@ -67,7 +67,7 @@ const PROBES: &[Probe] = &[
     Probe {
         name: "configuration",
         needs: &[],
-        run: |context| configuration::probe(context).boxed(),
+        run: |context| ready(configuration::probe(context)).boxed(),
     },
     Probe {
         name: "database",

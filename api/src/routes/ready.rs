@@ -5,7 +5,10 @@ use std::time::Duration;
 use axum::{Json, extract::State as StateOf, http::StatusCode};
 use serde::Serialize;
 use sqlx::PgPool;
-use store::{db::is_migrated, knowledge::published_state};
+use store::{
+    db::is_migrated,
+    knowledge::{CalibrationState, published_state},
+};
 use tokio::time::timeout;
 use utoipa::ToSchema;
 
@@ -103,8 +106,8 @@ async fn knowledge(pool: &PgPool) -> Option<KnowledgeReadiness> {
     };
     match timeout(PATIENCE, state).await {
         Ok(Ok(state)) => {
-            let calibrated = state.as_ref().is_some_and(|state| state.is_calibrated());
-            let why = state.as_ref().map_or("no_worker", |state| state.code());
+            let calibrated = state.as_ref().is_some_and(CalibrationState::is_calibrated);
+            let why = state.as_ref().map_or("no_worker", CalibrationState::code);
             Some(KnowledgeReadiness {
                 calibrated,
                 why: (!calibrated).then_some(why),

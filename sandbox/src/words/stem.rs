@@ -34,18 +34,12 @@ fn singular(word: &str) -> String {
     {
         return format!("{rest}y");
     }
-    let hissing = ["sses", "shes", "ches", "xes", "zes"];
-    let cut = if hissing.iter().any(|ending| word.ends_with(ending)) {
+    let ends_with = |endings: &[&str]| endings.iter().any(|ending| word.ends_with(ending));
+    let is_plural = length(word) > 3 && word.ends_with('s') && !ends_with(&["ss", "us", "is"]);
+    let cut = if ends_with(&["sses", "shes", "ches", "xes", "zes"]) {
         2
-    } else if length(word) > 3
-        && word.ends_with('s')
-        && !["ss", "us", "is"]
-            .iter()
-            .any(|ending| word.ends_with(ending))
-    {
-        1
     } else {
-        0
+        usize::from(is_plural)
     };
     word[..word.len() - cut].to_owned()
 }

@@ -55,7 +55,7 @@ fn problems(mut settings: Settings, role: Role) -> Result<(), SettingsError> {
     settings.finish(all).map(drop)
 }
 
-pub(super) async fn probe(context: &Context) -> Finding {
+pub(super) fn probe(context: &Context) -> Finding {
     match &context.problems {
         None => Finding::pass("every variable is legal"),
         Some(error) => {
