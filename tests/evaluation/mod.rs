@@ -3,6 +3,7 @@
 
 mod calibration;
 mod command;
+mod kept;
 
 use std::path::{Path, PathBuf};
 

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::process::run;
+use super::{pooler, process::run};
 use crate::support::TestSystem;
 
 /// `name status` of every line.
@@ -80,6 +80,34 @@ async fn a_schema_that_is_not_there_is_one_failure() {
     assert_eq!(statuses[3], "schema fail");
     assert_eq!(statuses[4], "notifications pass");
     assert_eq!(statuses[5], "knowledge skip");
+}
+
+#[tokio::test]
+async fn a_pooler_that_swallows_notifications_is_told() {
+    let mut system = TestSystem::new().await;
+    let direct = reqwest::Url::parse(&system.database_url()).unwrap();
+    let (host, port) = (direct.host_str().unwrap(), direct.port().unwrap());
+    let mut pooled = direct.clone();
+    pooled
+        .set_port(Some(pooler::start(format!("{host}:{port}")).await))
+        .unwrap();
+    pooled.set_query(Some("sslmode=disable"));
+    system.set("CHECKPOINT_DB_URL", pooled.as_str());
+    let output = system.run(&["check", "--json"]).await;
+    assert_eq!(output.status.code(), Some(1));
+    let statuses = statuses(&output);
+    assert_eq!(
+        statuses[..5],
+        [
+            "configuration pass",
+            "database pass",
+            "pgvector pass",
+            "schema pass",
+            "notifications fail",
+        ]
+    );
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert!(told.contains("give the direct one"), "{told}");
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 mod check;
 mod configuration;
 mod outage;
+mod pooler;
 mod process;
 mod stop;
 mod work;
