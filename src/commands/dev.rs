@@ -170,7 +170,8 @@ impl System {
         let questions = root.join("evaluation/sample-knowledge.toml");
         if questions.is_file() {
             say("measuring the search");
-            let arguments = ["eval".as_ref(), questions.as_os_str(), "--save".as_ref()];
+            let options = ["--save".as_ref(), "--brief".as_ref()];
+            let arguments = [&["eval".as_ref(), questions.as_os_str()], &options[..]].concat();
             // Whoever changes the sample knowledge may have removed what a question expects.
             if let Err(error) = family.run_to_end("eval", &arguments).await {
                 say(&format!("the search was not measured: {error:#}"));

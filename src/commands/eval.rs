@@ -34,6 +34,9 @@ pub(crate) struct EvalArgs {
     /// Answer with JSON on standard output
     #[arg(long)]
     json: bool,
+    /// Tell the proposed threshold only
+    #[arg(long, conflicts_with = "json")]
+    brief: bool,
     /// Draw recall and abstention over the threshold into this SVG file
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
@@ -94,7 +97,7 @@ pub(crate) async fn run(args: EvalArgs) -> anyhow::Result<ExitCode> {
         serde_json::to_writer_pretty(&mut *out, &report)?;
         writeln!(out)?;
     } else {
-        text::print(&report, out)?;
+        text::print(&report, args.brief, out)?;
     }
     Ok(ExitCode::SUCCESS)
 }

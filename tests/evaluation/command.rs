@@ -65,6 +65,12 @@ async fn all_questions_are_embedded_in_one_request_and_every_figure_is_told() {
         "{told}"
     );
     assert!(told.contains("recall@5"), "{told}");
+    let output = system
+        .run(&["eval", file.to_str().unwrap(), "--brief"])
+        .await;
+    let brief = super::told(&output);
+    assert!(brief.starts_with("Proposed: "), "{brief}");
+    assert_eq!(brief.lines().count(), 1, "{brief}");
 }
 
 #[tokio::test]

@@ -6,8 +6,20 @@ use workers::evaluation::{Point, metrics::LEAST_ABSTENTION};
 
 use super::report::{Failure, Report};
 
-/// Prints the figures, the curve, the proposal and what failed.
-pub(super) fn print(report: &Report, out: &mut impl Write) -> io::Result<()> {
+/// Prints the figures, the curve, the proposal and what failed; `brief`: the proposal only.
+pub(super) fn print(report: &Report, brief: bool, out: &mut impl Write) -> io::Result<()> {
+    if brief {
+        return print_proposal(report, out);
+    }
+    print_searches(report, out)?;
+    print_curve(report, out)?;
+    writeln!(out)?;
+    print_proposal(report, out)?;
+    print_failures(&report.failures, out)
+}
+
+/// What was measured, and each search by itself.
+fn print_searches(report: &Report, out: &mut impl Write) -> io::Result<()> {
     let unanswerable = report.questions - report.answerable;
     writeln!(
         out,
@@ -57,9 +69,7 @@ pub(super) fn print(report: &Report, out: &mut impl Write) -> io::Result<()> {
             percent(precision)
         )?;
     }
-    print_curve(report, out)?;
-    print_proposal(report, out)?;
-    print_failures(&report.failures, out)
+    Ok(())
 }
 
 /// The part of the curve in which something changes.
@@ -98,7 +108,6 @@ fn print_curve(report: &Report, out: &mut impl Write) -> io::Result<()> {
 }
 
 fn print_proposal(report: &Report, out: &mut impl Write) -> io::Result<()> {
-    writeln!(out)?;
     let Some(proposal) = report.proposal else {
         return writeln!(
             out,
