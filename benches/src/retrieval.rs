@@ -31,8 +31,8 @@ use crate::{
 
 /// The nearest chunks that are compared with the true ones.
 const K: usize = 5;
-/// The aims: the share of the truth that is found, and the 99th percentile in milliseconds.
-const AIMS: (f64, f64) = (0.98, 15.0);
+/// The aims: the percentage of the truth that is found, and the 99th percentile in milliseconds.
+const AIMS: (f64, f64) = (98.0, 15.0);
 const MODEL: &str = "text-embedding-3-small";
 /// Chunks of a document.
 const DOCUMENT: u32 = 100;
@@ -53,8 +53,109 @@ struct Question {
     vector: Vec<f32>,
 }
 
+/// Times in milliseconds, the medians of all runs.
+struct Taken {
+    half: f64,
+    nearly_all: f64,
+}
+
 pub(crate) async fn measure(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
     let chunks = bench.scale.searched_chunks;
+    let server = server().await?;
+    let deps = deps(&server.url("postgres")).await?;
+    let corpus = Arc::new(Corpus::new(chunks));
+    fill(&deps, &corpus, chunks).await?;
+    let questions = questions(&corpus, chunks, bench.scale.questions + WARM_UP);
+    let (warm_up, questions) = questions.split_at(WARM_UP as usize);
+    progress("  the exact answers");
+    let asked: Vec<Vec<f32>> = questions.iter().map(|one| one.vector.clone()).collect();
+    let truth =
+        tokio::task::spawn_blocking(move || exact::nearest(&corpus, chunks, &asked, K)).await?;
+
+    for ef_search in [EF_SEARCH, WIDE_EF_SEARCH] {
+        let mut found = Vec::new();
+        let mut conn = deps.pool.acquire().await?;
+        let taken = take(bench, warm_up, questions, async |question| {
+            found.push(by_vector(&mut conn, &deps, question, ef_search).await?);
+            Ok(())
+        })
+        .await?;
+        let last_run = found.split_off(found.len() - questions.len());
+        let recall = 100.0 * share_found(&last_run, &truth);
+        let what = format!("vectors only, `RAG_HNSW_EF_SEARCH` = {ef_search}");
+        let (share, slowest) = (format!("{what}: recall@{K}"), format!("{what}: p99"));
+        if ef_search == EF_SEARCH {
+            report.at_least(share, recall, AIMS.0, "%");
+            report.at_most(slowest, taken.nearly_all, AIMS.1, "ms");
+        } else {
+            report.reference(share, recall, "%");
+            report.reference(slowest, taken.nearly_all, "ms");
+        }
+        report.reference(format!("{what}: p50"), taken.half, "ms");
+    }
+
+    let mut passages = 0;
+    let taken = take(bench, warm_up, questions, async |question| {
+        let vector = question.vector.clone();
+        let retrieved = nearest(&deps, vector, &question.text, Some("en")).await?;
+        passages += retrieved.passages.len();
+        Ok(())
+    })
+    .await?;
+    ensure!(passages > 0, "no passage reaches the threshold");
+    report.at_most("the search of a turn: p99", taken.nearly_all, AIMS.1, "ms");
+    report.reference("the search of a turn: p50", taken.half, "ms");
+    report.note(format!(
+        "Retrieval: {chunks} chunks of {DIMENSIONS} dimensions in clusters, with texts by Zipf's law; {} questions one \
+         after the other, each tenth with a word that one chunk alone has. Recall is against a comparison of every \
+         chunk with every question. `shared_buffers` = 2 GB, so that the vector index stays in memory. Each side of a \
+         turn's search gives {CANDIDATES} candidates, and the vector index looks at twice as many at least.",
+        questions.len()
+    ));
+    deps.pool.close().await;
+    server.stop().await?;
+    Ok(())
+}
+
+/// Asks all questions, after those that don't count.
+async fn take(
+    bench: &Bench,
+    warm_up: &[Question],
+    questions: &[Question],
+    mut ask: impl AsyncFnMut(&Question) -> anyhow::Result<()>,
+) -> anyhow::Result<Taken> {
+    for question in warm_up {
+        ask(question).await?;
+    }
+    let (mut halves, mut nearly_all) = (Vec::new(), Vec::new());
+    for _ in 0..bench.scale.runs {
+        let mut times = Vec::new();
+        for question in questions {
+            let begun = Instant::now();
+            ask(question).await?;
+            times.push(milliseconds(begun.elapsed()));
+        }
+        halves.push(percentile(&mut times, 0.5));
+        nearly_all.push(percentile(&mut times, 0.99));
+    }
+    Ok(Taken {
+        half: median(&mut halves),
+        nearly_all: median(&mut nearly_all),
+    })
+}
+
+/// How much of the truth was found, 0 to 1.
+#[expect(clippy::cast_precision_loss, reason = "thousands")]
+fn share_found(found: &[Vec<u32>], truth: &[Vec<u32>]) -> f64 {
+    let true_ones = |(found, truth): (&Vec<u32>, &Vec<u32>)| {
+        found.iter().filter(|chunk| truth.contains(chunk)).count()
+    };
+    let all: usize = truth.iter().map(Vec::len).sum();
+    found.iter().zip(truth).map(true_ones).sum::<usize>() as f64 / all as f64
+}
+
+/// A migrated database whose indexes stay in memory.
+async fn server() -> anyhow::Result<Server> {
     let settings = [
         ("shared_buffers", "2GB"),
         ("maintenance_work_mem", "2GB"),
@@ -71,102 +172,10 @@ pub(crate) async fn measure(bench: &Bench, report: &mut Report) -> anyhow::Resul
         ..ServerOptions::default()
     })
     .await?;
-    let url = server.url("postgres");
-    let mut connection = PgConnection::connect(&url).await?;
+    let mut connection = PgConnection::connect(&server.url("postgres")).await?;
     MIGRATOR.run(&mut connection).await?;
     connection.close().await?;
-    let deps = deps(&url).await?;
-    let corpus = Arc::new(Corpus::new(chunks));
-    fill(&deps, &corpus, chunks).await?;
-
-    let questions: Vec<Question> = questions(&corpus, chunks, bench.scale.questions + WARM_UP);
-    let (warm_up, questions) = questions.split_at(WARM_UP as usize);
-    progress("  the exact answers");
-    let vectors: Vec<Vec<f32>> = questions.iter().map(|one| one.vector.clone()).collect();
-    let (corpus, asked) = (Arc::clone(&corpus), Arc::new(vectors));
-    let truth =
-        tokio::task::spawn_blocking(move || exact::nearest(&corpus, chunks, &asked, K)).await?;
-
-    let mut conn = deps.pool.acquire().await?;
-    let mut recalls = Vec::new();
-    for ef_search in [EF_SEARCH, WIDE_EF_SEARCH] {
-        let (mut halves, mut nearly_all, mut found) = (Vec::new(), Vec::new(), 0);
-        for question in warm_up {
-            by_vector(&mut conn, &deps, question, ef_search).await?;
-        }
-        for _ in 0..bench.scale.runs {
-            let mut times = Vec::new();
-            found = 0;
-            for (question, truth) in questions.iter().zip(&truth) {
-                let begun = Instant::now();
-                let nearest = by_vector(&mut conn, &deps, question, ef_search).await?;
-                times.push(milliseconds(begun.elapsed()));
-                found += nearest.iter().filter(|chunk| truth.contains(chunk)).count();
-            }
-            halves.push(percentile(&mut times, 0.5));
-            nearly_all.push(percentile(&mut times, 0.99));
-        }
-        #[expect(clippy::cast_precision_loss, reason = "thousands")]
-        let recall = found as f64 / (questions.len() * K) as f64;
-        recalls.push((
-            ef_search,
-            recall,
-            median(&mut halves),
-            median(&mut nearly_all),
-        ));
-    }
-    drop(conn);
-
-    let (mut halves, mut nearly_all, mut passages) = (Vec::new(), Vec::new(), 0);
-    for question in warm_up {
-        nearest(&deps, question.vector.clone(), &question.text, None).await?;
-    }
-    for _ in 0..bench.scale.runs {
-        let mut times = Vec::new();
-        for question in questions {
-            let vector = question.vector.clone();
-            let begun = Instant::now();
-            let retrieved = nearest(&deps, vector, &question.text, Some("en")).await?;
-            times.push(milliseconds(begun.elapsed()));
-            passages += retrieved.passages.len();
-        }
-        halves.push(percentile(&mut times, 0.5));
-        nearly_all.push(percentile(&mut times, 0.99));
-    }
-    ensure!(passages > 0, "no passage reaches the threshold");
-    for (ef_search, recall, p50, p99) in recalls {
-        let what = format!("vectors only, RAG_HNSW_EF_SEARCH={ef_search}");
-        if ef_search == EF_SEARCH {
-            report.at_least(
-                format!("{what}: recall@{K} of exact"),
-                recall * 100.0,
-                AIMS.0 * 100.0,
-                "%",
-            );
-            report.at_most(format!("{what}: p99"), p99, AIMS.1, "ms");
-        } else {
-            report.reference(format!("{what}: recall@{K} of exact"), recall * 100.0, "%");
-            report.reference(format!("{what}: p99"), p99, "ms");
-        }
-        report.reference(format!("{what}: p50"), p50, "ms");
-    }
-    report.at_most(
-        "the whole search of a turn: p99",
-        median(&mut nearly_all),
-        AIMS.1,
-        "ms",
-    );
-    report.reference("the whole search of a turn: p50", median(&mut halves), "ms");
-    report.note(format!(
-        "Retrieval: {chunks} chunks of {DIMENSIONS} dimensions in clusters, with texts by Zipf's law; {} questions one \
-         after the other, each tenth with a word that one chunk alone has. `shared_buffers` = 2 GB, so that the vector \
-         index stays in memory. Each side gives {CANDIDATES} candidates, and the \
-         vector index looks at twice as many at least.",
-        questions.len()
-    ));
-    deps.pool.close().await;
-    server.stop().await?;
-    Ok(())
+    Ok(server)
 }
 
 async fn deps(url: &str) -> anyhow::Result<KnowledgeDeps> {

@@ -13,9 +13,15 @@ async fn of_before() -> TestDatabase {
     let mut connection = PgConnection::connect(database.url()).await.unwrap();
     for schema in ["ops", "queue", "public"] {
         let sql = format!("drop schema {schema} cascade");
-        query(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
+        query(sqlx::AssertSqlSafe(sql))
+            .execute(&mut connection)
+            .await
+            .unwrap();
     }
-    query("create schema public").execute(&mut connection).await.unwrap();
+    query("create schema public")
+        .execute(&mut connection)
+        .await
+        .unwrap();
     MIGRATOR.run_to(BEFORE, &mut connection).await.unwrap();
     query(
         "with document as (

@@ -166,7 +166,7 @@ impl Random {
     }
 
     pub(crate) fn below(&mut self, limit: u32) -> u32 {
-        let high = u128::from(self.next()) * u128::from(limit) >> 64;
+        let high = (u128::from(self.next()) * u128::from(limit)) >> 64;
         u32::try_from(high).unwrap_or_default()
     }
 

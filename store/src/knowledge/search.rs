@@ -112,19 +112,25 @@ pub async fn search(
     search: Search<'_>,
 ) -> Result<Vec<Candidate>, KnowledgeError> {
     // With just as many as are wanted, the last of them are often not the true ones.
-    let ef_search = search.ef_search.max(search.nearest.saturating_mul(2)).min(MOST_EF_SEARCH);
-    let rows: Vec<Row> =
-        sqlx::query_as(AssertSqlSafe(statement(table, search.nearest, search.texts)))
-            .bind(Vector::from(search.embedding))
-            .bind(search.model)
-            .bind(ef_search.to_string())
-            .bind(table.as_str())
-            .bind(lexical::plain(search.question))
-            .bind(lexical::configuration(search.locale))
-            .bind(search.least_cosine)
-            .bind(search.explain)
-            .fetch_all(conn)
-            .await?;
+    let ef_search = search
+        .ef_search
+        .max(search.nearest.saturating_mul(2))
+        .min(MOST_EF_SEARCH);
+    let rows: Vec<Row> = sqlx::query_as(AssertSqlSafe(statement(
+        table,
+        search.nearest,
+        search.texts,
+    )))
+    .bind(Vector::from(search.embedding))
+    .bind(search.model)
+    .bind(ef_search.to_string())
+    .bind(table.as_str())
+    .bind(lexical::plain(search.question))
+    .bind(lexical::configuration(search.locale))
+    .bind(search.least_cosine)
+    .bind(search.explain)
+    .fetch_all(conn)
+    .await?;
     Ok(rows.into_iter().map(Candidate::from).collect())
 }
 

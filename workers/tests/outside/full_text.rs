@@ -57,7 +57,12 @@ async fn words_are_found_in_another_form_in_the_documents_language() {
     ] {
         assert_eq!(world.by_words(question).await, [source], "{question}");
     }
-    for question in ["Was ist das?", "¿Qué es esto?", "Qu'est-ce que c'est ?", "What is the"] {
+    for question in [
+        "Was ist das?",
+        "¿Qué es esto?",
+        "Qu'est-ce que c'est ?",
+        "What is the",
+    ] {
         let found = world.by_words(question).await;
         assert!(found.is_empty(), "{question}: {found:?}");
     }
@@ -97,7 +102,11 @@ async fn a_name_is_found_by_who_asks_in_another_language() {
     let world = World::new().await;
     world
         .library(&[
-            ("en", Some("en"), "Dashboards are made with Loomings for every team."),
+            (
+                "en",
+                Some("en"),
+                "Dashboards are made with Loomings for every team.",
+            ),
             ("de", Some("de"), "Ohne Namen."),
         ])
         .await;
@@ -123,7 +132,11 @@ async fn a_rare_word_counts_for_more_than_several_common_ones() {
     documents.push(("rare", Some("en"), "A pump that is called ZX-4711."));
     world.library(&documents).await;
     let ranked = world
-        .ranked("Is there a yearly report of the pump zx 4711?", None, SearchMode::Text)
+        .ranked(
+            "Is there a yearly report of the pump zx 4711?",
+            None,
+            SearchMode::Text,
+        )
         .await;
     assert_eq!(ranked[0].document_source, "k/rare.md");
     assert_eq!(ranked[0].matched_terms, ["4711", "zx", "pump"]);
@@ -174,7 +187,10 @@ async fn words_that_are_all_common_are_looked_for_together() {
 async fn any_text_is_a_question() {
     let world = World::new().await;
     world
-        .library(&[("a", Some("en"), "Apples and pears."), ("b", None, "Pears.")])
+        .library(&[
+            ("a", Some("en"), "Apples and pears."),
+            ("b", None, "Pears."),
+        ])
         .await;
     let long = "apple's ".repeat(500);
     for question in [
@@ -224,20 +240,36 @@ async fn the_words_lift_a_passage_but_not_over_the_threshold() {
     };
     // By the embedding `a` is the best, by the words `b`.
     let ask = async |world: &World| {
-        rank(&world.deps, embed("red apples"), question, None, SearchMode::Hybrid)
-            .await
-            .unwrap()
+        rank(
+            &world.deps,
+            embed("red apples"),
+            question,
+            None,
+            SearchMode::Hybrid,
+        )
+        .await
+        .unwrap()
     };
     let ranked = ask(&world).await;
     assert_eq!(ranked[0].document_source, "k/b.md");
-    assert_eq!((ranked[0].vector_rank, ranked[0].text_rank), (Some(2), Some(1)));
+    assert_eq!(
+        (ranked[0].vector_rank, ranked[0].text_rank),
+        (Some(2), Some(1))
+    );
     assert_eq!(ranked[0].verdict, Verdict::Chosen);
-    assert_eq!(places(&ranked)[2], ("k/c.md".to_owned(), Verdict::BelowThreshold));
+    assert_eq!(
+        places(&ranked)[2],
+        ("k/c.md".to_owned(), Verdict::BelowThreshold)
+    );
     world.deps.config.relevance_threshold = 0.99;
     world.deps.config.proactive_threshold = 0.99;
     let ranked = ask(&world).await;
     assert_eq!(ranked.len(), 3);
-    assert!(ranked.iter().all(|one| one.verdict == Verdict::BelowThreshold));
+    assert!(
+        ranked
+            .iter()
+            .all(|one| one.verdict == Verdict::BelowThreshold)
+    );
     let retrieved = nearest(&world.deps, embed("red apples"), question, None)
         .await
         .unwrap();
@@ -273,9 +305,21 @@ async fn a_case_study_that_fits_is_given_besides() {
     world.deps.config.top_k = 1;
     world
         .library(&[
-            ("pumps", Some("en"), "# Pumps\n\nWe repair pumps of all makers."),
-            ("case-studies/mill", Some("en"), "# Mill\n\nThey repair pumps of all sizes."),
-            ("case-studies/bank", Some("en"), "# Bank\n\nMoney was counted."),
+            (
+                "pumps",
+                Some("en"),
+                "# Pumps\n\nWe repair pumps of all makers.",
+            ),
+            (
+                "case-studies/mill",
+                Some("en"),
+                "# Mill\n\nThey repair pumps of all sizes.",
+            ),
+            (
+                "case-studies/bank",
+                Some("en"),
+                "# Bank\n\nMoney was counted.",
+            ),
         ])
         .await;
     let question = "do you repair pumps of all makers";
@@ -293,8 +337,16 @@ async fn a_case_study_that_fits_is_given_besides() {
     world.deps.config.proactive_threshold = 0.3;
     world.deps.config.top_k = 5;
     let retrieved = ask(&world).await;
-    assert!(retrieved.passages.iter().any(|one| one.url == "case-studies/mill.md"));
-    assert_eq!(retrieved.proactive, None, "it is among the passages already");
+    assert!(
+        retrieved
+            .passages
+            .iter()
+            .any(|one| one.url == "case-studies/mill.md")
+    );
+    assert_eq!(
+        retrieved.proactive, None,
+        "it is among the passages already"
+    );
 }
 
 #[tokio::test]
@@ -304,23 +356,37 @@ async fn a_table_from_before_the_full_text_gets_its_words_and_keeps_its_embeddin
     world.index(&["k"]).await;
     let table = &world.deps.config.table;
     let sql = format!("alter table {table} drop column search");
-    sqlx::query(AssertSqlSafe(sql)).execute(world.pool()).await.unwrap();
-    sqlx::query("delete from knowledge_corpora").execute(world.pool()).await.unwrap();
-    // As the rules of before left it.
-    sqlx::query("update knowledge_documents set indexed_hash = 'of before', search_configuration = null")
+    sqlx::query(AssertSqlSafe(sql))
         .execute(world.pool())
         .await
         .unwrap();
+    sqlx::query("delete from knowledge_corpora")
+        .execute(world.pool())
+        .await
+        .unwrap();
+    // As the rules of before left it.
+    sqlx::query(
+        "update knowledge_documents set indexed_hash = 'of before', search_configuration = null",
+    )
+    .execute(world.pool())
+    .await
+    .unwrap();
 
     let made = futures::future::join_all((0..4).map(|_| world.deps.prepare())).await;
     assert!(made.iter().all(Result::is_ok), "{made:?}");
-    let sql = format!("select indexdef from pg_indexes where tablename = '{table}' and indexdef like '%gin (search)%'");
+    let sql = format!(
+        "select indexdef from pg_indexes where tablename = '{table}' and indexdef like '%gin (search)%'"
+    );
     let indexes: Vec<String> = sqlx::query_scalar(AssertSqlSafe(sql))
         .fetch_all(world.pool())
         .await
         .unwrap();
     assert_eq!(indexes.len(), 1);
-    assert_eq!(world.ask("red apples").await.len(), 1, "the vector is there all the time");
+    assert_eq!(
+        world.ask("red apples").await.len(),
+        1,
+        "the vector is there all the time"
+    );
     assert!(world.by_words("apples").await.is_empty());
     let embedded = world.embedded().len();
     assert_eq!(world.index(&["k"]).await, [indexed(1, 0)]);
@@ -343,7 +409,10 @@ async fn the_words_are_counted_again_when_the_table_has_grown_by_half() {
     };
     let add = async |from: u32, to: u32| {
         for number in from..to {
-            world.write(&format!("k/{number}.md"), format!("The apples and pears of {number}."));
+            world.write(
+                &format!("k/{number}.md"),
+                format!("The apples and pears of {number}."),
+            );
         }
         world.index(&["k"]).await;
     };
@@ -351,16 +420,27 @@ async fn the_words_are_counted_again_when_the_table_has_grown_by_half() {
     world.deps.refresh_terms().await.unwrap();
     assert_eq!(counted().await, (10, Some(10.0)));
     add(10, 15).await;
-    assert_eq!(counted().await, (10, Some(10.0)), "half as many again is not more than that");
+    assert_eq!(
+        counted().await,
+        (10, Some(10.0)),
+        "half as many again is not more than that"
+    );
     add(15, 16).await;
     assert_eq!(counted().await, (16, Some(16.0)));
 
     for number in 0..15 {
-        world.write(&format!("k/{number}.md"), format!("Pears of {number} only."));
+        world.write(
+            &format!("k/{number}.md"),
+            format!("Pears of {number} only."),
+        );
     }
     world.index(&["k"]).await;
     world.deps.refresh_terms().await.unwrap();
-    assert_eq!(counted().await, (16, None), "a term in one chunk is as rare as an unknown one");
+    assert_eq!(
+        counted().await,
+        (16, None),
+        "a term in one chunk is as rare as an unknown one"
+    );
     // Somebody else counts: nobody waits.
     let mut conn = world.pool().begin().await.unwrap();
     sqlx::query("select pg_advisory_xact_lock(hashtextextended($1, 0))")
@@ -369,7 +449,10 @@ async fn the_words_are_counted_again_when_the_table_has_grown_by_half() {
         .await
         .unwrap();
     let mut other = world.pool().acquire().await.unwrap();
-    sqlx::query("delete from knowledge_corpora").execute(&mut *other).await.unwrap();
+    sqlx::query("delete from knowledge_corpora")
+        .execute(&mut *other)
+        .await
+        .unwrap();
     refresh_terms_if_stale(&mut other, table).await.unwrap();
     let left: i64 = sqlx::query_scalar("select count(*) from knowledge_corpora")
         .fetch_one(&mut *other)
