@@ -7,7 +7,8 @@ use clap::{Parser, Subcommand};
 #[cfg(feature = "sandbox")]
 use crate::commands::dev::DevArgs;
 use crate::commands::{
-    check::CheckArgs, eval::EvalArgs, index::IndexArgs, jobs::JobsArgs, search::SearchArgs,
+    check::CheckArgs, eval::EvalArgs, extract::ExtractArgs, index::IndexArgs, jobs::JobsArgs,
+    search::SearchArgs,
 };
 
 /// An embeddable AI website chat that never loses a message.
@@ -34,12 +35,15 @@ pub(crate) enum Command {
     Migrate,
     /// Check the configuration, the database and the knowledge base; exit code 1 if something fails
     Check(CheckArgs),
-    /// Bring files and folders into the knowledge base; needs no worker
+    /// Bring files, folders and sites into the knowledge base; needs no worker
     Index(IndexArgs),
     /// Measure the search on questions with known sources, and propose its threshold
     Eval(EvalArgs),
     /// Show what a question finds in the knowledge base, and why
     Search(SearchArgs),
+    /// Read one HTML page or PDF from standard input; for `index`, not for people
+    #[command(hide = true)]
+    Extract(ExtractArgs),
     /// Look at the queue's jobs, add, retry and cancel them, pause queues; needs the database only
     Jobs(JobsArgs),
     /// Print the API's OpenAPI document
@@ -117,12 +121,23 @@ mod tests {
     }
 
     #[test]
-    fn index_takes_paths_and_needs_one() {
-        let Ok(Command::Index(args)) = parse("growth-chat index knowledge more.md") else {
+    fn index_takes_paths_and_addresses_and_needs_one() {
+        let line = "growth-chat index knowledge more.md https://example.org --max-pages 20 \
+                    --max-depth 2 --rate 0.5";
+        let Ok(Command::Index(args)) = parse(line) else {
             panic!("not understood");
         };
-        assert_eq!(args.paths.len(), 2);
-        assert!(parse("growth-chat index").is_err());
+        assert_eq!(args.targets.len(), 3);
+        assert_eq!((args.max_pages, args.max_depth), (20, 2));
+        for line in [
+            "growth-chat index",
+            "growth-chat index https://",
+            "growth-chat index a --max-pages 0",
+            "growth-chat index a --max-depth 256",
+            "growth-chat index a --rate 0",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ pub(crate) mod check;
 #[cfg(feature = "sandbox")]
 pub(crate) mod dev;
 pub(crate) mod eval;
+pub(crate) mod extract;
 pub(crate) mod index;
 pub(crate) mod jobs;
 mod migrate;
@@ -26,6 +27,7 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Migrate => migrate::run().await,
         Command::Check(args) => check::run(args).await,
         Command::Eval(args) => eval::run(args).await,
+        Command::Extract(args) => extract::run(args),
         Command::Index(args) => index::command::run(args).await,
         Command::Search(args) => search::command::run(args).await,
         Command::Jobs(args) => jobs::run(args).await,

@@ -12,6 +12,7 @@ mod evaluation;
 mod faults;
 mod jobs;
 mod journeys;
+mod knowledge;
 mod lifecycle;
 mod ops;
 mod schema;

@@ -4,8 +4,8 @@ use sandbox::{
     postgres::TestDatabase,
 };
 use store::knowledge::{
-    ChunkEmbedding, ChunkToStore, DocumentKind, IndexProfile, NewDocument, replace_chunks,
-    stage_document,
+    ChunkEmbedding, ChunkToStore, DocumentKind, IndexProfile, NewDocument, TextFormat,
+    replace_chunks, stage_document,
 };
 use workers::{
     clients::{embeddings::Embedder, http_client},
@@ -61,6 +61,8 @@ impl World {
             url: format!("https://example.org/{source}"),
             title: "Handbook".into(),
             kind: DocumentKind::Page,
+            language: Some("en".into()),
+            format: TextFormat::Text,
             content: content.into(),
         };
         let profile: IndexProfile = self.deps.profile();

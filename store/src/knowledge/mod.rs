@@ -18,8 +18,10 @@
 mod calibration;
 mod chunks;
 mod documents;
+mod embeddings;
 mod lexical;
 mod overview;
+mod pages;
 mod search;
 mod table;
 mod terms;
@@ -30,10 +32,12 @@ pub use calibration::{
 };
 pub use chunks::{ChunkEmbedding, ChunkToStore, StoredChunk, replace_chunks, stored_chunks};
 pub use documents::{
-    DocumentKind, IndexProfile, NewDocument, Staged, StagedDocument, document_id, load_document,
-    remove_vanished, stage_document, staged_sources,
+    DocumentKind, IndexProfile, NewDocument, Staged, StagedDocument, TextFormat, document_id,
+    load_document, remove_documents, remove_vanished, stage_document, staged_sources,
 };
+pub use embeddings::{forget_embeddings, keep_embeddings, kept_embeddings};
 pub use overview::{DocumentSource, KnowledgeOverview, document_sources, knowledge_overview};
+pub use pages::{KnownPage, Page, known_pages, remember_page};
 pub use search::{Candidate, Search, search};
 pub use table::{
     BadTableName, Contents, KnowledgeTable, MAX_DIMENSIONS, contents, dimensions_of, ensure_table,
