@@ -45,7 +45,7 @@ fn of(input: &Value) -> Value {
 async fn every_input_gets_its_vector_in_order() {
     let setting = Setting::new().await;
     let (status, answer) = setting
-        .post(&of(&json!(["one apple", "another pear"])))
+        .post(&of(&json!(["one apple", "another banana"])))
         .await;
     assert_eq!(status, 200);
     let data = answer["data"].as_array().unwrap();
