@@ -11,6 +11,7 @@ mod documents;
 mod faults;
 mod jobs;
 mod journeys;
+mod knowledge;
 mod lifecycle;
 mod ops;
 mod schema;

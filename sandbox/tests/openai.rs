@@ -163,3 +163,18 @@ async fn a_request_without_a_key_is_refused() {
         .unwrap();
     assert_eq!(response.status(), 401);
 }
+
+#[tokio::test]
+async fn requests_beyond_those_that_may_be_answered_are_held() {
+    let setting = Setting::new().await;
+    setting.openai.answer_only(Some(1));
+    assert_eq!(setting.post(&of(&json!("one"))).await.0, 200);
+    let body = of(&json!("two"));
+    let held = setting.post(&body);
+    tokio::pin!(held);
+    let early = tokio::time::timeout(Duration::from_millis(100), &mut held).await;
+    assert!(early.is_err());
+    assert_eq!(setting.openai.calls(), 2);
+    setting.openai.answer_only(None);
+    assert_eq!(held.await.0, 200);
+}

@@ -17,16 +17,20 @@
 
 mod chunks;
 mod documents;
+mod embeddings;
 mod lexical;
+mod pages;
 mod search;
 mod table;
 mod terms;
 
 pub use chunks::{ChunkEmbedding, ChunkToStore, StoredChunk, replace_chunks, stored_chunks};
 pub use documents::{
-    DocumentKind, IndexProfile, NewDocument, Staged, StagedDocument, document_id, load_document,
-    remove_vanished, stage_document, staged_sources,
+    DocumentKind, IndexProfile, NewDocument, Staged, StagedDocument, TextFormat, document_id,
+    load_document, remove_documents, remove_vanished, stage_document, staged_sources,
 };
+pub use embeddings::{forget_embeddings, keep_embeddings, kept_embeddings};
+pub use pages::{KnownPage, Page, known_pages, remember_page};
 pub use search::{Candidate, Search, search};
 pub use table::{BadTableName, Contents, KnowledgeTable, MAX_DIMENSIONS, contents, ensure_table};
 pub use terms::{refresh_terms, refresh_terms_if_stale};
