@@ -7,8 +7,8 @@ use clap::{Parser, Subcommand};
 #[cfg(feature = "sandbox")]
 use crate::commands::dev::DevArgs;
 use crate::commands::{
-    extract::ExtractArgs, index::IndexArgs, jobs::JobsArgs, replay::ReplayArgs, search::SearchArgs,
-    sessions::SessionsArgs,
+    check::CheckArgs, eval::EvalArgs, extract::ExtractArgs, index::IndexArgs, jobs::JobsArgs,
+    replay::ReplayArgs, search::SearchArgs, sessions::SessionsArgs,
 };
 
 /// An embeddable AI website chat that never loses a message.
@@ -33,8 +33,12 @@ pub(crate) enum Command {
     Serve(WorkerArgs),
     /// Bring the database's schema up to date; safe to repeat, safe while the previous version runs
     Migrate,
+    /// Check the configuration, the database and the knowledge base; exit code 1 if something fails
+    Check(CheckArgs),
     /// Bring files, folders and sites into the knowledge base; needs no worker
     Index(IndexArgs),
+    /// Measure the search on questions with known sources, and propose its threshold
+    Eval(EvalArgs),
     /// Show what a question finds in the knowledge base, and why
     Search(SearchArgs),
     /// Read one HTML page or PDF from standard input; for `index`, not for people
@@ -135,6 +139,26 @@ mod tests {
             "growth-chat index a --max-pages 0",
             "growth-chat index a --max-depth 256",
             "growth-chat index a --rate 0",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn eval_takes_a_file_and_check_takes_none() {
+        for line in [
+            "growth-chat eval questions.toml",
+            "growth-chat eval questions.toml --json --plot a.svg -k 10 --save",
+        ] {
+            assert!(matches!(parse(line), Ok(Command::Eval(_))), "{line}");
+        }
+        for line in ["growth-chat check", "growth-chat check --json"] {
+            assert!(matches!(parse(line), Ok(Command::Check(_))), "{line}");
+        }
+        for line in [
+            "growth-chat eval",
+            "growth-chat eval q.toml -k 0",
+            "growth-chat check database",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }

@@ -8,6 +8,7 @@
 mod api;
 mod deploy;
 mod documents;
+mod evaluation;
 mod faults;
 mod jobs;
 mod journeys;

@@ -45,7 +45,7 @@ fn of(input: &Value) -> Value {
 async fn every_input_gets_its_vector_in_order() {
     let setting = Setting::new().await;
     let (status, answer) = setting
-        .post(&of(&json!(["one thing", "another thing"])))
+        .post(&of(&json!(["one apple", "another banana"])))
         .await;
     assert_eq!(status, 200);
     let data = answer["data"].as_array().unwrap();
@@ -56,7 +56,7 @@ async fn every_input_gets_its_vector_in_order() {
     assert_eq!(data[0]["embedding"].as_array().unwrap().len(), 1536);
     assert_ne!(data[0]["embedding"], data[1]["embedding"]);
     assert_eq!(answer["usage"]["total_tokens"], 7);
-    let (_, alone) = setting.post(&of(&json!("one thing"))).await;
+    let (_, alone) = setting.post(&of(&json!("one apple"))).await;
     assert_eq!(alone["data"][0]["embedding"], data[0]["embedding"]);
     assert_eq!(setting.openai.calls(), 2);
 }
@@ -68,7 +68,7 @@ async fn every_input_gets_its_vector_in_order() {
 )]
 async fn base64_holds_the_same_numbers() {
     let setting = Setting::new().await;
-    let mut body = of(&json!("one thing"));
+    let mut body = of(&json!("one apple"));
     body["dimensions"] = json!(256);
     let (_, floats) = setting.post(&body).await;
     body["encoding_format"] = json!("base64");

@@ -48,6 +48,8 @@ pub struct Embedded {
     pub vectors: Vec<Vec<f32>>,
     /// The tokens that are billed.
     pub tokens: u64,
+    /// The requests that it took.
+    pub requests: usize,
 }
 
 #[derive(Serialize)]
@@ -142,6 +144,7 @@ impl Embedder {
             let answer = self.request(&texts[batch]).await?;
             embedded.vectors.extend(answer.vectors);
             embedded.tokens += answer.tokens;
+            embedded.requests += 1;
         }
         Ok(embedded)
     }
@@ -225,6 +228,7 @@ fn in_order(answer: Answer, inputs: usize, dimensions: usize) -> Option<Embedded
     Some(Embedded {
         vectors,
         tokens: answer.usage.total_tokens,
+        requests: 1,
     })
 }
 

@@ -1,6 +1,7 @@
 //! The knowledge base's two ways: documents come in ([`ingest`], [`extract`], [`document`], [`chunk`]
 //! and the job [`crate::handlers::index_document`]), and passages come out ([`mod@retrieve`]).
 
+mod calibration;
 pub mod chunk;
 mod crawl;
 pub mod document;
