@@ -17,6 +17,7 @@ use store::{
 };
 
 use super::{
+    confidential::Confidential,
     links::{Allowed, LinkFilter},
     prompt,
 };
@@ -125,6 +126,7 @@ pub(super) struct Answer {
     opening: Opening,
     /// Everything that is shown passes it.
     links: LinkFilter,
+    confidential: Confidential,
     text: String,
     /// Whether what comes next is a paragraph of its own.
     new_paragraph: bool,
@@ -138,6 +140,7 @@ impl Answer {
         Self {
             opening,
             links: LinkFilter::new(allowed),
+            confidential: Confidential::default(),
             text: String::new(),
             new_paragraph: false,
             cited: Vec::new(),
@@ -171,6 +174,7 @@ impl Answer {
     }
 
     fn show(&mut self, delta: String) -> Vec<Chunk> {
+        let delta = self.confidential.keep(delta);
         if delta.is_empty() {
             return Vec::new();
         }

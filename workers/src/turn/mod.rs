@@ -21,6 +21,7 @@ mod asked;
 mod attempt;
 mod bill;
 mod call;
+mod confidential;
 mod converse;
 mod ending;
 pub mod links;
