@@ -7,7 +7,8 @@ use clap::{Parser, Subcommand};
 #[cfg(feature = "sandbox")]
 use crate::commands::dev::DevArgs;
 use crate::commands::{
-    index::IndexArgs, jobs::JobsArgs, replay::ReplayArgs, search::SearchArgs, sessions::SessionsArgs,
+    check::CheckArgs, eval::EvalArgs, extract::ExtractArgs, index::IndexArgs, jobs::JobsArgs,
+    replay::ReplayArgs, search::SearchArgs, sessions::SessionsArgs,
 };
 
 /// An embeddable AI website chat that never loses a message.
@@ -32,10 +33,17 @@ pub(crate) enum Command {
     Serve(WorkerArgs),
     /// Bring the database's schema up to date; safe to repeat, safe while the previous version runs
     Migrate,
-    /// Bring files and folders into the knowledge base; needs no worker
+    /// Check the configuration, the database and the knowledge base; exit code 1 if something fails
+    Check(CheckArgs),
+    /// Bring files, folders and sites into the knowledge base; needs no worker
     Index(IndexArgs),
+    /// Measure the search on questions with known sources, and propose its threshold
+    Eval(EvalArgs),
     /// Show what a question finds in the knowledge base, and why
     Search(SearchArgs),
+    /// Read one HTML page or PDF from standard input; for `index`, not for people
+    #[command(hide = true)]
+    Extract(ExtractArgs),
     /// Look at the queue's jobs, add, retry and cancel them, pause queues; needs the database only
     Jobs(JobsArgs),
     /// Ask another model, or with other rules, what a finished turn was asked
@@ -117,12 +125,43 @@ mod tests {
     }
 
     #[test]
-    fn index_takes_paths_and_needs_one() {
-        let Ok(Command::Index(args)) = parse("growth-chat index knowledge more.md") else {
+    fn index_takes_paths_and_addresses_and_needs_one() {
+        let line = "growth-chat index knowledge more.md https://example.org --max-pages 20 \
+                    --max-depth 2 --rate 0.5";
+        let Ok(Command::Index(args)) = parse(line) else {
             panic!("not understood");
         };
-        assert_eq!(args.paths.len(), 2);
-        assert!(parse("growth-chat index").is_err());
+        assert_eq!(args.targets.len(), 3);
+        assert_eq!((args.max_pages, args.max_depth), (20, 2));
+        for line in [
+            "growth-chat index",
+            "growth-chat index https://",
+            "growth-chat index a --max-pages 0",
+            "growth-chat index a --max-depth 256",
+            "growth-chat index a --rate 0",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn eval_takes_a_file_and_check_takes_none() {
+        for line in [
+            "growth-chat eval questions.toml",
+            "growth-chat eval questions.toml --json --plot a.svg -k 10 --save",
+        ] {
+            assert!(matches!(parse(line), Ok(Command::Eval(_))), "{line}");
+        }
+        for line in ["growth-chat check", "growth-chat check --json"] {
+            assert!(matches!(parse(line), Ok(Command::Check(_))), "{line}");
+        }
+        for line in [
+            "growth-chat eval",
+            "growth-chat eval q.toml -k 0",
+            "growth-chat check database",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
     }
 
     #[test]

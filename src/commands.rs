@@ -1,8 +1,11 @@
 //! The sub-commands, one file each.
 
 mod api;
+pub(crate) mod check;
 #[cfg(feature = "sandbox")]
 pub(crate) mod dev;
+pub(crate) mod eval;
+pub(crate) mod extract;
 pub(crate) mod index;
 pub(crate) mod jobs;
 mod migrate;
@@ -25,6 +28,9 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Worker(args) => worker::run(args).await,
         Command::Serve(args) => serve::run(args).await,
         Command::Migrate => migrate::run().await,
+        Command::Check(args) => check::run(args).await,
+        Command::Eval(args) => eval::run(args).await,
+        Command::Extract(args) => extract::run(args),
         Command::Index(args) => index::command::run(args).await,
         Command::Search(args) => search::command::run(args).await,
         Command::Jobs(args) => jobs::run(args).await,

@@ -16,6 +16,8 @@ use std::{process::ExitCode, thread::available_parallelism, time::Duration};
 
 use store::settings::SettingsError;
 
+use crate::cli::Command;
+
 /// More threads than this only cost memory: what takes time here is waiting.
 const MAX_THREADS: usize = 16;
 /// Threads for what blocks: files, names, the cutting of documents.
@@ -28,6 +30,9 @@ const MISCONFIGURED: u8 = 2;
 
 fn main() -> ExitCode {
     let command = cli::parse(std::env::args_os());
+    if let Command::Extract(args) = command {
+        return commands::extract::run(args).unwrap_or_else(|error| complain(&error));
+    }
     // Before anything opens a TLS connection. Only a second call could fail.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -8,9 +8,11 @@
 mod api;
 mod deploy;
 mod documents;
+mod evaluation;
 mod faults;
 mod jobs;
 mod journeys;
+mod knowledge;
 mod lifecycle;
 mod ops;
 mod schema;

@@ -1,4 +1,5 @@
-//! Keeps the queue's own tables bounded: what nobody needs any more is deleted, every night.
+//! Keeps the queue's own tables bounded, and what interrupted jobs leave behind: what nobody needs any
+//! more is deleted, every night.
 //!
 //! It is a job like any other, so that one process of the fleet does it, an operator sees it, and one
 //! that dies half-way is followed by another. Rows go in batches, each a statement and a transaction of
@@ -22,6 +23,8 @@ use crate::{
 const DEAD_DAYS: i32 = 90;
 /// The row of a schedule that no process has had for so many days is forgotten.
 const SCHEDULE_DAYS: i32 = 90;
+/// Embeddings of a document whose job died: whoever indexes it again within a week does not pay again.
+const EMBEDDING_DAYS: i32 = 7;
 /// Rows of one statement.
 const BATCH: i64 = 5_000;
 /// After this long the job makes room and goes on a little later.
@@ -71,6 +74,9 @@ impl Pruner {
             && self.table("buckets", sql::buckets, 0).await?
             && self
                 .table("schedules", sql::schedules, SCHEDULE_DAYS)
+                .await?
+            && self
+                .table("knowledge_embeddings", sql::embeddings, EMBEDDING_DAYS)
                 .await?;
         Ok(if emptied {
             Outcome::Done

@@ -9,6 +9,7 @@ pub mod outside;
 pub mod postgres;
 pub mod process;
 mod serve;
+pub mod site;
 pub mod watchdog;
 mod words;
 pub mod world;

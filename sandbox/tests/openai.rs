@@ -45,7 +45,7 @@ fn of(input: &Value) -> Value {
 async fn every_input_gets_its_vector_in_order() {
     let setting = Setting::new().await;
     let (status, answer) = setting
-        .post(&of(&json!(["one thing", "another thing"])))
+        .post(&of(&json!(["one apple", "another banana"])))
         .await;
     assert_eq!(status, 200);
     let data = answer["data"].as_array().unwrap();
@@ -56,7 +56,7 @@ async fn every_input_gets_its_vector_in_order() {
     assert_eq!(data[0]["embedding"].as_array().unwrap().len(), 1536);
     assert_ne!(data[0]["embedding"], data[1]["embedding"]);
     assert_eq!(answer["usage"]["total_tokens"], 7);
-    let (_, alone) = setting.post(&of(&json!("one thing"))).await;
+    let (_, alone) = setting.post(&of(&json!("one apple"))).await;
     assert_eq!(alone["data"][0]["embedding"], data[0]["embedding"]);
     assert_eq!(setting.openai.calls(), 2);
 }
@@ -68,7 +68,7 @@ async fn every_input_gets_its_vector_in_order() {
 )]
 async fn base64_holds_the_same_numbers() {
     let setting = Setting::new().await;
-    let mut body = of(&json!("one thing"));
+    let mut body = of(&json!("one apple"));
     body["dimensions"] = json!(256);
     let (_, floats) = setting.post(&body).await;
     body["encoding_format"] = json!("base64");
@@ -162,4 +162,19 @@ async fn a_request_without_a_key_is_refused() {
         .await
         .unwrap();
     assert_eq!(response.status(), 401);
+}
+
+#[tokio::test]
+async fn requests_beyond_those_that_may_be_answered_are_held() {
+    let setting = Setting::new().await;
+    setting.openai.answer_only(Some(1));
+    assert_eq!(setting.post(&of(&json!("one"))).await.0, 200);
+    let body = of(&json!("two"));
+    let held = setting.post(&body);
+    tokio::pin!(held);
+    let early = tokio::time::timeout(Duration::from_millis(100), &mut held).await;
+    assert!(early.is_err());
+    assert_eq!(setting.openai.calls(), 2);
+    setting.openai.answer_only(None);
+    assert_eq!(held.await.0, 200);
 }

@@ -3,7 +3,7 @@
 //! ```text
 //! dev ── a private Postgres, its data in `.growth-chat/` or `--data`
 //!   ├─── stand-ins for Anthropic and OpenAI, and the page that shows what they received
-//!   ├─── growth-chat migrate, growth-chat index knowledge      (once, each to its end)
+//!   ├─── growth-chat migrate, index knowledge, eval --save      (once, each to its end)
 //!   └─── growth-chat api, growth-chat worker, growth-chat worker   (restarted when they end)
 //! ```
 //! The product runs as itself: the children are this very executable and know nothing of `dev` but
@@ -166,6 +166,16 @@ impl System {
             family
                 .run_to_end("index", &["index".as_ref(), folder])
                 .await?;
+        }
+        let questions = root.join("evaluation/sample-knowledge.toml");
+        if questions.is_file() {
+            say("measuring the search");
+            let options = ["--save".as_ref(), "--brief".as_ref()];
+            let arguments = [&["eval".as_ref(), questions.as_os_str()], &options[..]].concat();
+            // Whoever changes the sample knowledge may have removed what a question expects.
+            if let Err(error) = family.run_to_end("eval", &arguments).await {
+                say(&format!("the search was not measured: {error:#}"));
+            }
         }
         say("starting the API and two workers");
         let port = |port: u16| port.to_string();

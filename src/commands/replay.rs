@@ -151,12 +151,14 @@ fn listed<'l>(items: impl Iterator<Item = &'l str>) -> String {
 fn diff(then: &str, now: &str) -> String {
     let mut text = String::new();
     for (tag, words) in changes(then, now) {
-        let words = shown(&words);
-        text += &match tag {
-            ChangeTag::Equal => words,
-            ChangeTag::Delete => format!("[-{words}-]"),
-            ChangeTag::Insert => format!("{{+{words}+}}"),
+        let (before, after) = match tag {
+            ChangeTag::Equal => ("", ""),
+            ChangeTag::Delete => ("[-", "-]"),
+            ChangeTag::Insert => ("{+", "+}"),
         };
+        text += before;
+        text += &shown(&words);
+        text += after;
     }
     text
 }

@@ -75,9 +75,12 @@ impl WorkConfig {
 /// Prepares the knowledge base, and has the sessions be looked after that are open. A knowledge base that
 /// does not fit the configuration fails: no job could be done.
 async fn prepare(knowledge: KnowledgeDeps, sweep: SweepDeps) -> anyhow::Result<()> {
-    once_there(|| knowledge.prepare())
-        .await
-        .context("the knowledge base can't be used")?;
+    once_there(|| async {
+        knowledge.prepare().await?;
+        knowledge.publish().await.map(drop)
+    })
+    .await
+    .context("the knowledge base can't be used")?;
     once_there(|| async {
         sweep.plan().await?;
         Ok(())

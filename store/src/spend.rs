@@ -70,7 +70,8 @@ pub struct ModelCall {
 
 /// Records calls of an attempt: their rows, the sums of the day, and the end of their reservations. To be
 /// called once a call's bill is known, also of attempts that failed, in the transaction that makes the
-/// step durable. Reservations of calls without a bill end with the turn.
+/// step durable. Reservations of calls without a bill end with the turn; of a turn that is finished, which
+/// is replayed, with any call that is recorded.
 ///
 /// A call that is recorded again adds nothing. The money of a session that is gone is counted all the same,
 /// without rows of its calls: its turn has no later attempt that could repeat them.
@@ -131,7 +132,9 @@ pub async fn record(
            )
            delete from spend_reservations
            where session_id = $1 and turn = $2
-             and call = any($4)"#,
+             and (call = any($4)
+                  or not exists (select 1 from turns
+                                 where session_id = $1 and turn = $2 and finished_at is null))"#,
         key.session_id.as_str(),
         key.turn,
         attempt,

@@ -216,6 +216,19 @@ async fn killed_when_a_search_is_recorded_a_turn_does_not_search_again() {
 }
 
 #[tokio::test]
+async fn killed_when_an_answer_broke_off_a_turn_knows_it_and_its_bill() {
+    let mut scene = Scene::new(&[]).await;
+    let replies = [Reply::words(20).cut_after(5), answer()];
+    scene.system.anthropic.in_turn(QUESTION, replies);
+    let shown = scene.killed_at(1, "broke_off", 1).await;
+    assert_eq!(shown, "Travel is included.");
+    assert_eq!(scene.calls(), ([2, 0], 0));
+    assert_eq!(scene.embedded(), [1, 0]);
+    let expected = json!([["answer", 1, 1], ["answer", 2, 1]]);
+    assert_eq!(scene.billed().await, expected);
+}
+
+#[tokio::test]
 async fn killed_when_the_summary_is_recorded_a_turn_does_not_summarise_again() {
     let mut scene = Scene::new(&[("CONTEXT_WINDOW_TURNS", "1")]).await;
     scene

@@ -60,6 +60,11 @@ async fn what_is_old_enough_goes_in_batches_and_the_rest_stays() {
         "insert into queue.schedules (name, cron, time_zone, since, settled, next_fire_at)
          values ('goes', '* * * * *', 'UTC', now(), now(), now() - interval '91 days'),
                 ('stays yearly', '0 0 1 1 *', 'UTC', now(), now() - interval '200 days', now() + interval '165 days')",
+        "insert into knowledge_embeddings (content_hash, model, dimensions, embedding, created_at)
+         select int4send(n), 'goes', 1, '[1]', now() - make_interval(days => 7, secs => n)
+         from generate_series(1, 5002) n",
+        "insert into knowledge_embeddings (content_hash, model, dimensions, embedding, created_at)
+         values ('\\x01', 'stays', 1, '[1]', now() - interval '6 days')",
         // How many rows each statement deletes.
         "create table batches (size bigint not null)",
         "create function note_batch() returns trigger language plpgsql as
@@ -84,6 +89,7 @@ async fn what_is_old_enough_goes_in_batches_and_the_rest_stays() {
     for left in [
         "select array_agg(key order by key) = '{ever,longer}' from queue.unique_keys",
         "select array_agg(key order by key) = '{stays deferred,stays empty}' from queue.buckets",
+        "select array_agg(model) = '{stays}' from knowledge_embeddings",
         "select array_agg(name order by name) = '{queue.prune,stays yearly}' from queue.schedules",
     ] {
         let exactly: bool = sqlx::query_scalar(left)

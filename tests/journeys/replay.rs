@@ -3,7 +3,7 @@
 use std::fs;
 
 use sandbox::{
-    anthropic::Reply,
+    anthropic::{Content, Reply},
     outside::{Exchange, Service},
 };
 use serde_json::{Value, json};
@@ -88,8 +88,8 @@ async fn another_model_is_asked_exactly_what_the_turn_was_and_nobody_notices_but
     system
         .anthropic
         .push(Reply::text("A discovery week costs about 9,000 euros."));
-    let spent = "select coalesce(sum(cost_usd), 0)::float8 from spend_days";
-    let spent_before: f64 = query_scalar(spent).fetch_one(&pool).await.unwrap();
+    let sum = "select coalesce(sum(cost_usd), 0)::float8 from spend_days";
+    let spent_before: f64 = query_scalar(sum).fetch_one(&pool).await.unwrap();
 
     let compared = replay(&system, &["s1/2", "--model", "claude-sonnet-4-5", "--json"]).await;
 
@@ -122,7 +122,7 @@ async fn another_model_is_asked_exactly_what_the_turn_was_and_nobody_notices_but
     .unwrap();
     let call = |number| (0, number, "claude-sonnet-4-5".to_owned());
     assert_eq!(calls, [call(1), call(2)]);
-    let spent_now: f64 = query_scalar(spent).fetch_one(&pool).await.unwrap();
+    let spent_now: f64 = query_scalar(sum).fetch_one(&pool).await.unwrap();
     let cost: f64 = compared["now"]["cost_usd"]
         .as_str()
         .unwrap()
@@ -211,8 +211,21 @@ async fn a_search_that_the_turn_made_is_not_made_again_and_another_one_is_told_o
     let app = system.serve().await;
     let search = || Reply::tool_call("retrieve_knowledge", json!({"query": "discovery week"}));
     let answer = || Reply::text("Nine thousand euros.");
+    // It moves the conversation in the same breath as it answers.
+    let moving = || {
+        Reply::content(vec![
+            Content::Text {
+                text: "Nine thousand euros.".to_owned(),
+                citations: Vec::new(),
+            },
+            Content::ToolUse {
+                name: "set_stage".to_owned(),
+                input: json!({"stage": "qualify"}),
+            },
+        ])
+    };
     system.anthropic.push(search());
-    system.anthropic.push(answer());
+    system.anthropic.push(moving());
     app.ask("s1", "m1", "Good day").await.rest().await;
     system.anthropic.push(answer());
     app.ask("s1", "m2", "Thanks").await.rest().await;
@@ -220,22 +233,22 @@ async fn a_search_that_the_turn_made_is_not_made_again_and_another_one_is_told_o
     let before = embeddings(&system);
     let model = system.anthropic.calls();
     system.anthropic.push(search());
-    system.anthropic.push(answer());
+    system.anthropic.push(moving());
     let again = replay(&system, &["s1/1", "--json"]).await;
     assert_eq!(embeddings(&system), before);
     assert_eq!(system.anthropic.calls(), model + 2);
     assert_eq!(again["new_searches"], 0);
     assert_eq!(again["then"]["tools"], again["now"]["tools"]);
+    assert_eq!(again["then"]["tools"][0]["name"], "retrieve_knowledge");
+    assert_eq!(again["then"]["tools"][1]["name"], "set_stage");
     // What was found stands in the second request, as it did in the turn's.
     let sent = requests(&system);
     let found = |exchange: &Exchange| {
-        exchange.body["messages"]
-            .as_array()
-            .unwrap()
-            .last()
-            .cloned()
+        let messages = exchange.body["messages"].as_array().unwrap();
+        messages.last().unwrap()["content"][0]["content"].clone()
     };
     assert_eq!(found(&sent[1]), found(sent.last().unwrap()));
+    assert_eq!(found(&sent[1])[0]["source"], "/prices");
 
     // The other turn had not searched.
     system.anthropic.push(search());

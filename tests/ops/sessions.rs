@@ -44,7 +44,9 @@ const SESSIONS: &str = r#"
             '{"blocks": [{"type": "text", "text": "hidden"},
                          {"type": "call", "id": "t", "name": "retrieve_knowledge", "input": {"query": "hidden"}},
                          {"type": "call", "id": "t", "name": "set_stage", "input": {"stage": "propose"}}]}', '2026-01-01T00:00:02Z'),
-           ('done', 1, 'answered', 2, '{"status": "answered"}', '2026-01-01T00:00:09Z');
+           ('done', 1, 'answered', 2,
+            '{"status": "answered", "tools": [{"type": "call", "id": "t", "name": "request_handoff", "input": {"email": "hidden"}}]}',
+            '2026-01-01T00:00:09Z');
     insert into model_calls (session_id, turn, attempt, call, purpose, model, outcome, input_tokens, output_tokens,
                              cache_write_tokens, cache_read_tokens, cost_usd, created_at)
     values ('done', 1, 1, 1, 'answer', 'claude-haiku-4-5', 'ok', 100, 10, 0, 500, 0.00025, '2026-01-01T00:00:02Z'),
@@ -142,7 +144,7 @@ async fn a_page_tells_how_a_conversation_went_and_nothing_that_was_said() {
         "  2026-01-01T00:00:02.000Z  step called.1 (attempt 1), tools: retrieve_knowledge, set_stage",
         "  2026-01-01T00:00:03.000Z  attempt 1 of the job failed: the provider is overloaded",
         "  2026-01-01T00:00:08.500Z  call for the summary (attempt 2, claude-haiku-4-5): ok, 0 tokens in, 0 out, $0.00025",
-        "  2026-01-01T00:00:09.000Z  answered (stop), stage 3, 1300 tokens in, 40 out, $0.00125, first text after 4.50 s, 9.00 s in all, 2 attempts",
+        "  2026-01-01T00:00:09.000Z  answered (stop), stage 3, 1300 tokens in, 40 out, $0.00125, first text after 4.50 s, 9.00 s in all, 2 attempts, tools: request_handoff",
         "  2026-01-03T00:00:00.000Z  call for the replay (another): ok, 300 tokens in, 50 out, $0.50",
     ] {
         assert!(page.lines().any(|shown| shown == line), "{line}: {page}");

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use sandbox::postgres::{MIGRATOR, TestDatabase};
 use sqlx::{PgPool, Row, query, query_scalar};
+use store::knowledge::{TextFormat, document_id, load_document};
 
 /// The tables of a session: each can be distributed by `session_id`.
 const OF_A_SESSION: [&str; 6] = [
@@ -182,4 +183,49 @@ async fn open_sessions_have_an_index_that_no_turn_has_to_change() {
     .await
     .unwrap();
     assert_eq!(of, ["session_id"]);
+}
+
+#[tokio::test]
+async fn documents_from_before_formats_and_pages_stay_what_they_are() {
+    let (_database, pool) = migrated().await;
+    // Back to the version before; what it had is put in place, and the migration applied again.
+    let ours = MIGRATOR.iter().find(|one| one.version == 11).unwrap();
+    sqlx::raw_sql(
+        "drop table knowledge_pages, knowledge_embeddings;
+         alter table knowledge_documents drop column format, drop column language;
+         insert into knowledge_documents (source, url, title, content, content_hash, indexed_hash)
+         values ('k/a.md', 'a.md', 'A', '# A', '\\x01', '\\x02'), ('k/B.TXT', 'B.TXT', 'B', '# B', '\\x03', null);",
+    )
+    .execute(&pool)
+    .await
+    .unwrap();
+    sqlx::raw_sql(ours.sql.clone())
+        .execute(&pool)
+        .await
+        .unwrap();
+    // The previous version goes on writing.
+    query(
+        "insert into knowledge_documents (source, url, title, content, content_hash)
+         values ('k/c.md', 'c.md', 'C', '# C', '\\x04')",
+    )
+    .execute(&pool)
+    .await
+    .unwrap();
+    let mut conn = pool.acquire().await.unwrap();
+    for (source, format) in [
+        ("k/a.md", TextFormat::Markdown),
+        ("k/B.TXT", TextFormat::Text),
+        ("k/c.md", TextFormat::Markdown),
+    ] {
+        let id = document_id(&mut conn, source).await.unwrap().unwrap();
+        let document = load_document(&mut conn, id).await.unwrap().unwrap();
+        assert_eq!(document.format, format, "{source}");
+    }
+    let refused =
+        query("update knowledge_documents set language = 'German' where source = 'k/a.md'");
+    let refused = refused.execute(&pool).await.unwrap_err();
+    let constraint = refused
+        .as_database_error()
+        .and_then(|error| error.constraint());
+    assert_eq!(constraint, Some("knowledge_documents_language_form"));
 }

@@ -245,13 +245,24 @@ impl TestSystem {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, text).unwrap();
         }
-        let program = self.program("index", &["index", folder.path().to_str().unwrap()]);
-        let mut process = Process::start(&program, &self.watchdog, &self.listener).unwrap();
+        let (success, log) = self.run_index(&[folder.path().to_str().unwrap()]).await;
+        assert!(success, "{log}");
+    }
+
+    /// Starts `index`.
+    pub(crate) fn start_index(&self, arguments: &[&str]) -> Process {
+        let program = self.program("index", &[&["index"], arguments].concat());
+        Process::start(&program, &self.watchdog, &self.listener).unwrap()
+    }
+
+    /// Runs `index` to its end: whether it succeeded, and what it said.
+    pub(crate) async fn run_index(&self, arguments: &[&str]) -> (bool, String) {
+        let mut process = self.start_index(arguments);
         let status = tokio::time::timeout(PATIENCE, process.wait())
             .await
             .expect("the index takes too long")
             .unwrap();
-        assert!(status.success(), "{}", process.log());
+        (status.success(), process.log())
     }
 
     /// Runs a command to its end.

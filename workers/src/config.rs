@@ -9,8 +9,9 @@ mod links;
 mod notice;
 mod spend;
 
-use std::time::Duration;
+use std::{net::IpAddr, str::FromStr, time::Duration};
 
+use ipnet::IpNet;
 use secrecy::SecretString;
 use store::{knowledge::KnowledgeTable, settings::Settings};
 use url::Url;
@@ -21,6 +22,7 @@ pub use self::{
     notice::NoticeConfig,
     spend::{CostCapAction, SpendConfig},
 };
+use crate::clients::guarded::AddressRules;
 
 /// A current small model: quick to its first token, which a visitor waits for.
 const DEFAULT_MODEL: &str = "claude-haiku-4-5";
@@ -183,6 +185,62 @@ impl KnowledgeConfig {
             chunk_overlap,
             table,
         })
+    }
+}
+
+/// The outgoing requests whose address somebody else wrote: pages to crawl, registered webhooks.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OutgoingConfig {
+    /// `ALLOW_PRIVATE_ADDRESSES`; this machine itself is exempt with `ENVIRONMENT=development`.
+    pub rules: AddressRules,
+}
+
+impl OutgoingConfig {
+    /// Reads the variables of outgoing requests.
+    pub fn read(settings: &mut Settings) -> Option<Self> {
+        let environment = settings.with_default(
+            "ENVIRONMENT",
+            "production".to_owned(),
+            "development, staging or production",
+            |environment| {
+                matches!(
+                    environment.as_str(),
+                    "development" | "staging" | "production"
+                )
+            },
+        );
+        let exempt = settings
+            .optional::<Networks>(
+                "ALLOW_PRIVATE_ADDRESSES",
+                "networks such as 10.0.0.0/8 or fd00::/8, comma-separated",
+            )
+            .unwrap_or_default();
+        Some(Self {
+            rules: AddressRules {
+                exempt: exempt.0,
+                loopback: environment == "development",
+            },
+        })
+    }
+}
+
+/// A list of networks; an address by itself is a network of one.
+#[derive(Debug, Default)]
+struct Networks(Vec<IpNet>);
+
+impl FromStr for Networks {
+    type Err = ipnet::AddrParseError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.split(',')
+            .map(str::trim)
+            .filter(|network| !network.is_empty())
+            .map(|network| {
+                let alone = network.parse::<IpAddr>().map(IpNet::from);
+                alone.or_else(|_| network.parse())
+            })
+            .collect::<Result<_, _>>()
+            .map(Self)
     }
 }
 

@@ -8,6 +8,7 @@ pub mod clients;
 pub mod config;
 pub mod conversation;
 mod deps;
+pub mod evaluation;
 pub mod handlers;
 pub mod knowledge;
 pub mod prices;

@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use axum::{Json, extract::State as StateOf, http::StatusCode};
 use serde::Serialize;
-use store::db::is_migrated;
+use sqlx::PgPool;
+use store::{
+    db::is_migrated,
+    knowledge::{CalibrationState, published_state},
+};
 use tokio::time::timeout;
 use utoipa::ToSchema;
 
@@ -20,6 +24,9 @@ pub(crate) struct Readiness {
     status: &'static str,
     /// Each dependency.
     checks: Checks,
+    /// The knowledge base; not told while the database is not there. It never makes the API unready.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    knowledge: Option<KnowledgeReadiness>,
 }
 
 /// Each dependency.
@@ -30,6 +37,18 @@ pub(crate) struct Checks {
     database: &'static str,
     /// Whether wake-ups arrive: `ok`, or `reconnecting` while streams are only read once a second.
     listener: &'static str,
+}
+
+/// Whether answers come from knowledge whose relevance was measured.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct KnowledgeReadiness {
+    /// Whether the workers' relevance threshold was measured with their model and the present
+    /// documents.
+    calibrated: bool,
+    /// Why not: `no_worker` (none has started yet), `nothing_indexed`, `never_calibrated`,
+    /// `other_model`, `other_corpus` or `other_threshold`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<&'static str>,
 }
 
 /// Readiness
@@ -57,6 +76,10 @@ pub(crate) async fn get(StateOf(state): StateOf<State>) -> (StatusCode, Json<Rea
             "failed"
         }
     };
+    let knowledge = match database {
+        "ok" => knowledge(state.pool()).await,
+        _ => None,
+    };
     let listener = if state.bus().is_listening() {
         "ok"
     } else {
@@ -70,6 +93,33 @@ pub(crate) async fn get(StateOf(state): StateOf<State>) -> (StatusCode, Json<Rea
     let readiness = Readiness {
         status,
         checks: Checks { database, listener },
+        knowledge,
     };
     (code, Json(readiness))
+}
+
+/// What the workers' settings and the newest calibration say. A failure is logged and not told.
+async fn knowledge(pool: &PgPool) -> Option<KnowledgeReadiness> {
+    let state = async {
+        let mut conn = pool.acquire().await?;
+        published_state(&mut conn).await
+    };
+    match timeout(PATIENCE, state).await {
+        Ok(Ok(state)) => {
+            let calibrated = state.as_ref().is_some_and(CalibrationState::is_calibrated);
+            let why = state.as_ref().map_or("no_worker", CalibrationState::code);
+            Some(KnowledgeReadiness {
+                calibrated,
+                why: (!calibrated).then_some(why),
+            })
+        }
+        Ok(Err(error)) => {
+            tracing::warn!(error = chain(&error), "the calibration can't be looked at");
+            None
+        }
+        Err(_) => {
+            tracing::warn!("the calibration takes too long to look at");
+            None
+        }
+    }
 }

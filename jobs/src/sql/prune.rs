@@ -153,3 +153,34 @@ pub(crate) fn schedules(pool: &PgPool, days: i32, _: Option<()>, limit: i64) -> 
     }
     .boxed()
 }
+
+/// Embeddings that were kept for a document `days` ago and that it never came for.
+pub(crate) fn embeddings(
+    pool: &PgPool,
+    days: i32,
+    last: Option<DateTime<Utc>>,
+    limit: i64,
+) -> Deleting<'_, DateTime<Utc>> {
+    async move {
+        sqlx::query_as!(
+            Batch,
+            r#"with old as materialized (
+               select content_hash, model, dimensions, created_at from knowledge_embeddings
+               where created_at < now() - make_interval(days => $1)
+                 and created_at >= coalesce($2::timestamptz, '-infinity')
+               order by created_at limit $3
+               for update skip locked
+           ), gone as (
+               delete from knowledge_embeddings e using old
+               where (e.content_hash, e.model, e.dimensions) = (old.content_hash, old.model, old.dimensions)
+           )
+           select count(*) as "deleted!", max(created_at) as last from old"#,
+            days,
+            last,
+            limit,
+        )
+        .fetch_one(pool)
+        .await
+    }
+    .boxed()
+}

@@ -1,16 +1,19 @@
 //! The command around the indexing: its configuration, its database, its workers.
 
-use std::{io, process::ExitCode};
+use std::{
+    io::{self, IsTerminal},
+    process::ExitCode,
+};
 
 use anyhow::Context;
 use jobs::{JobKind, QueueConfig, Runtime, catalog::KnowledgeIndexDocument};
 use store::{bus::Bus, db::Database, settings::Settings};
 use tokio_util::sync::CancellationToken;
 use workers::{
-    clients::{embeddings::Embedder, http_client},
-    config::{EmbeddingsConfig, KnowledgeConfig},
+    clients::{embeddings::Embedder, guarded::GuardedClient, http_client},
+    config::{EmbeddingsConfig, KnowledgeConfig, OutgoingConfig},
     handlers::index_document,
-    knowledge::KnowledgeDeps,
+    knowledge::{KnowledgeDeps, extract::Extractor, ingest::Ingest},
 };
 
 use super::IndexArgs;
@@ -41,6 +44,8 @@ pub(crate) async fn run(args: IndexArgs) -> anyhow::Result<ExitCode> {
     let bus = Bus::new(fresh_name());
     let (carrier, of, until) = (bus.clone(), database.clone(), shutdown.clone());
     tokio::spawn(async move { carrier.run(&of, until).await });
+    let client = GuardedClient::new(knowledge.outgoing.rules.clone())
+        .context("the client of the crawl could not be made")?;
     let deps = knowledge.deps(&database)?;
     let queue = QueueConfig {
         queues: vec![KnowledgeIndexDocument::QUEUE.to_owned()],
@@ -50,8 +55,20 @@ pub(crate) async fn run(args: IndexArgs) -> anyhow::Result<ExitCode> {
     let runtime = index_document::register(runtime, &deps);
     let drain = process.drain;
     let work = |stop| async move { Ok(runtime.run(stop, drain).await?) };
+    let program = std::env::current_exe().context("finding this program's file")?;
+    let extractor = Extractor::of_program(program);
+    let ingest = Ingest::new(deps.pool.clone(), bus, deps.profile(), extractor);
     let mut out = io::stdout();
-    super::run(&args, &deps, &bus, shutdown, work, &mut out).await
+    let is_terminal = out.is_terminal();
+    let indexing = super::Indexing {
+        args: &args,
+        deps: &deps,
+        ingest,
+        client: &client,
+        shutdown,
+        is_terminal,
+    };
+    super::run(indexing, work, &mut out).await
 }
 
 /// What indexing and searching are configured with; they need no model.
@@ -59,6 +76,7 @@ pub(crate) async fn run(args: IndexArgs) -> anyhow::Result<ExitCode> {
 pub(crate) struct KnowledgeSettings {
     pub(crate) embeddings: EmbeddingsConfig,
     pub(crate) knowledge: KnowledgeConfig,
+    outgoing: OutgoingConfig,
 }
 
 impl KnowledgeSettings {
@@ -66,9 +84,11 @@ impl KnowledgeSettings {
     pub(crate) fn read(settings: &mut Settings) -> Option<Self> {
         let embeddings = EmbeddingsConfig::read(settings);
         let knowledge = KnowledgeConfig::read(settings);
+        let outgoing = OutgoingConfig::read(settings);
         Some(Self {
             embeddings: embeddings?,
             knowledge: knowledge?,
+            outgoing: outgoing?,
         })
     }
 

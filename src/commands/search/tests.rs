@@ -4,8 +4,8 @@ use sandbox::{
     postgres::TestDatabase,
 };
 use store::knowledge::{
-    ChunkEmbedding, ChunkToStore, DocumentKind, IndexProfile, NewDocument, replace_chunks,
-    stage_document,
+    ChunkEmbedding, ChunkToStore, DocumentKind, IndexProfile, NewDocument, TextFormat,
+    replace_chunks, stage_document,
 };
 use workers::{
     clients::{embeddings::Embedder, http_client},
@@ -61,6 +61,8 @@ impl World {
             url: format!("https://example.org/{source}"),
             title: "Handbook".into(),
             kind: DocumentKind::Page,
+            language: Some("en".into()),
+            format: TextFormat::Text,
             content: content.into(),
         };
         let profile: IndexProfile = self.deps.profile();
@@ -137,13 +139,13 @@ async fn the_ranking_is_told_with_its_reasons() {
 
     let json: Value = serde_json::from_str(
         &world
-            .search("frankfurt --json -k 1 --mode text")
+            .search("frankfurt --json -k 2 --mode text")
             .await
             .unwrap(),
     )
     .unwrap();
     assert_eq!(json["question"], "frankfurt");
-    assert_eq!(json["top_k"], 1);
+    assert_eq!(json["top_k"], 2);
     let results = json["results"].as_array().unwrap();
     assert_eq!(results.len(), 2, "{json}");
     assert_eq!(results[0]["matched_terms"], json!(["frankfurt"]));

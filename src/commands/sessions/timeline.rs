@@ -7,6 +7,9 @@ use jobs::operator::JobFailure;
 use serde::Serialize;
 use store::session_report::{CallReport, SessionReport, StepReport, TurnReport};
 
+/// The step that a turn ends with.
+const ANSWERED: &str = "answered";
+
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub(super) struct Entry {
@@ -59,8 +62,8 @@ fn of_turn(turn: &TurnReport, failures: &[JobFailure]) -> Vec<Entry> {
     if let Some(at) = &turn.started_at {
         add(at, "begun".to_owned());
     }
-    // The step of the end says less than the end does.
-    for step in turn.steps.iter().filter(|step| step.step != "answered") {
+    // The step of the end is told of with the end.
+    for step in turn.steps.iter().filter(|step| step.step != ANSWERED) {
         add(&step.at, step_line(step));
     }
     for call in &turn.calls {
@@ -79,7 +82,9 @@ fn of_turn(turn: &TurnReport, failures: &[JobFailure]) -> Vec<Entry> {
         add(at, "first text".to_owned());
     }
     if let Some(at) = &turn.finished_at {
-        add(at, end_line(turn));
+        let last = turn.steps.iter().find(|step| step.step == ANSWERED);
+        let tools = last.map(|step| step.tools.as_slice()).unwrap_or_default();
+        add(at, end_line(turn, tools));
     }
     entries
 }
@@ -111,7 +116,7 @@ fn call_line(call: &CallReport) -> String {
     )
 }
 
-fn end_line(turn: &TurnReport) -> String {
+fn end_line(turn: &TurnReport, tools: &[String]) -> String {
     let mut line = turn.status.clone();
     if turn.outcome != turn.status {
         let _ = write!(line, " ({})", turn.outcome);
@@ -134,6 +139,9 @@ fn end_line(turn: &TurnReport) -> String {
     }
     if turn.attempts > 1 {
         let _ = write!(line, ", {} attempts", turn.attempts);
+    }
+    if !tools.is_empty() {
+        let _ = write!(line, ", tools: {}", tools.join(", "));
     }
     line
 }

@@ -57,6 +57,34 @@ impl fmt::Display for DocumentKind {
 #[error("a document's kind is page, case_study, faq or doc")]
 pub struct UnknownKind;
 
+/// How a document's text is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TextFormat {
+    /// Markdown, perhaps with front matter. What comes from HTML is turned into it.
+    Markdown,
+    /// Plain text. What comes from a PDF is turned into it.
+    Text,
+}
+
+impl TextFormat {
+    /// As it stands in a row.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Markdown => "markdown",
+            Self::Text => "text",
+        }
+    }
+
+    /// Of a row. One that was written before the column was there tells by its source.
+    fn of(format: Option<&str>, source: &str) -> Self {
+        let is_text = format.map_or_else(
+            || source.to_ascii_lowercase().ends_with(".txt"),
+            |format| format == Self::Text.as_str(),
+        );
+        if is_text { Self::Text } else { Self::Markdown }
+    }
+}
+
 /// Everything besides a document's text that decides what its chunks are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IndexProfile {
@@ -104,14 +132,32 @@ pub struct NewDocument {
     pub title: String,
     /// What it is.
     pub kind: DocumentKind,
+    /// The language of its text: ISO 639-1, or 639-3 where that has none. `None`: not known.
+    pub language: Option<String>,
+    /// How its text is written.
+    pub format: TextFormat,
     /// Its text, front matter included.
     pub content: String,
 }
 
 impl NewDocument {
-    /// The SHA-256 of the text.
+    /// The SHA-256 of the text and of everything else that is said of it: a new title or address of
+    /// a page is a change, even if its text stays.
     pub fn content_hash(&self) -> Vec<u8> {
-        Sha256::digest(&self.content).to_vec()
+        let mut hash = Sha256::new();
+        for part in [
+            self.url.as_str(),
+            &self.title,
+            self.kind.as_str(),
+            self.language.as_deref().unwrap_or_default(),
+            self.format.as_str(),
+            &self.content,
+        ] {
+            // The lengths keep what moves from one part to the next from looking the same.
+            hash.update(part.len().to_le_bytes());
+            hash.update(part);
+        }
+        hash.finalize().to_vec()
     }
 }
 
@@ -120,7 +166,7 @@ impl NewDocument {
 pub struct Staged {
     /// The document.
     pub document_id: i64,
-    /// The SHA-256 of its text.
+    /// Its [`NewDocument::content_hash`].
     pub content_hash: Vec<u8>,
     /// Whether its chunks are not (yet) of this text and profile.
     pub needs_index: bool,
@@ -133,9 +179,11 @@ pub struct StagedDocument {
     pub source: String,
     /// Its title.
     pub title: String,
+    /// How its text is written.
+    pub format: TextFormat,
     /// Its text, front matter included.
     pub content: String,
-    /// The SHA-256 of the text.
+    /// Its [`NewDocument::content_hash`].
     pub content_hash: Vec<u8>,
     /// The [`IndexProfile::fingerprint`] of what its chunks were made of.
     pub indexed_hash: Option<Vec<u8>>,
@@ -181,11 +229,13 @@ pub async fn stage_document(
 ) -> sqlx::Result<Staged> {
     let content_hash = document.content_hash();
     let row = sqlx::query!(
-        "insert into knowledge_documents as d (source, url, title, kind, content, content_hash)
-         values ($1, $2, $3, $4, $5, $6)
+        "insert into knowledge_documents as d (source, url, title, kind, content, content_hash, format,
+                                               language)
+         values ($1, $2, $3, $4, $5, $6, $7, $8)
          on conflict on constraint knowledge_documents_source_key do update
             set url = excluded.url, title = excluded.title, kind = excluded.kind,
                 content = excluded.content, content_hash = excluded.content_hash,
+                format = excluded.format, language = excluded.language,
                 updated_at = case when d.content_hash = excluded.content_hash
                                   then d.updated_at else now() end
          returning document_id, indexed_hash",
@@ -195,6 +245,8 @@ pub async fn stage_document(
         document.kind.as_str(),
         document.content,
         content_hash,
+        document.format.as_str(),
+        document.language,
     )
     .fetch_one(conn)
     .await?;
@@ -210,15 +262,21 @@ pub async fn load_document(
     conn: &mut PgConnection,
     document_id: i64,
 ) -> Result<Option<StagedDocument>, KnowledgeError> {
-    let document = sqlx::query_as!(
-        StagedDocument,
-        "select source, title, content, content_hash, indexed_hash
+    let row = sqlx::query!(
+        "select source, title, format, content, content_hash, indexed_hash
          from knowledge_documents where document_id = $1",
         document_id
     )
     .fetch_optional(conn)
     .await?;
-    Ok(document)
+    Ok(row.map(|row| StagedDocument {
+        format: TextFormat::of(row.format.as_deref(), &row.source),
+        source: row.source,
+        title: row.title,
+        content: row.content,
+        content_hash: row.content_hash,
+        indexed_hash: row.indexed_hash,
+    }))
 }
 
 /// Removes the documents below a root, and with them their chunks, whose source is not in `seen`.
@@ -234,6 +292,22 @@ pub async fn remove_vanished(
          returning source",
         root,
         seen
+    )
+    .fetch_all(conn)
+    .await?;
+    removed.sort_unstable();
+    Ok(removed)
+}
+
+/// Removes documents, and with them their chunks, by their sources. Gives the sources that were
+/// removed, sorted.
+pub async fn remove_documents(
+    conn: &mut PgConnection,
+    sources: &[String],
+) -> sqlx::Result<Vec<String>> {
+    let mut removed = sqlx::query_scalar!(
+        "delete from knowledge_documents where source = any($1) returning source",
+        sources
     )
     .fetch_all(conn)
     .await?;

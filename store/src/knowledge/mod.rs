@@ -15,20 +15,33 @@
 //! The chunks' table has a name of the operator's choice (`KNOWLEDGE_TABLE_NAME`), so its
 //! statements are put together here at run time, from a [`KnowledgeTable`] only.
 
+mod calibration;
 mod chunks;
 mod documents;
+mod embeddings;
 mod lexical;
+mod overview;
+mod pages;
 mod search;
 mod table;
 mod terms;
 
+pub use calibration::{
+    Calibration, CalibrationState, SearchSettings, calibration_state, corpus_hash, judge,
+    publish_settings, published_state, save_calibration,
+};
 pub use chunks::{ChunkEmbedding, ChunkToStore, StoredChunk, replace_chunks, stored_chunks};
 pub use documents::{
-    DocumentKind, IndexProfile, NewDocument, Staged, StagedDocument, document_id, load_document,
-    remove_vanished, stage_document, staged_sources,
+    DocumentKind, IndexProfile, NewDocument, Staged, StagedDocument, TextFormat, document_id,
+    load_document, remove_documents, remove_vanished, stage_document, staged_sources,
 };
+pub use embeddings::{forget_embeddings, keep_embeddings, kept_embeddings};
+pub use overview::{DocumentSource, KnowledgeOverview, document_sources, knowledge_overview};
+pub use pages::{KnownPage, Page, known_pages, remember_page};
 pub use search::{Candidate, Search, search};
-pub use table::{BadTableName, Contents, KnowledgeTable, MAX_DIMENSIONS, contents, ensure_table};
+pub use table::{
+    BadTableName, Contents, KnowledgeTable, MAX_DIMENSIONS, contents, dimensions_of, ensure_table,
+};
 pub use terms::{refresh_terms, refresh_terms_if_stale};
 
 /// The knowledge base could not be read or changed.

@@ -205,19 +205,21 @@ fn statement(table: &KnowledgeTable, nearest: u16, texts: u16) -> String {
                where chunks <= {MOST_POSTINGS}
            ), hits as materialized (
                -- A copy, so that each row's words are read once and not for every word of the question.
-               select chunk_id, ts_filter(search, '{{a,b,c,d}}') as search
+               select chunk_id, document_id, ordinal, content_hash, ts_filter(search, '{{a,b,c,d}}') as search
                from "{table}"
                where search @@ (select query from wanted) and embedding_model = $2
                limit {MOST_HITS}
            ), scored as materialized (
-               select h.chunk_id, score.sum as score
+               select h.chunk_id, h.document_id, h.ordinal, score.sum as score
                from hits h
                cross join lateral (
                    select sum(t.rarity * t.spellings * ts_rank('{WEIGHTS}', h.search, t.query)) from terms t) score
-               order by score.sum desc, h.chunk_id
+               order by score.sum desc, h.content_hash, h.chunk_id
                limit {texts}
            ), texts as materialized (
-               select chunk_id, score, row_number() over (order by score desc, chunk_id) as place from scored
+               -- Equals stand in the order of their documents, and not in that in which these were indexed.
+               select chunk_id, score, row_number() over (order by score desc, source collate "C", ordinal) as place
+               from scored join knowledge_documents using (document_id)
            )
            select c.chunk_id, c.document_id, d.source, d.url, d.title, d.kind, c.heading_path, c.content, e.distance,
                   found.vector_rank, found.text_rank, found.score as text_score,

@@ -166,6 +166,15 @@ async fn look_at(
     }
 }
 
+/// The length of a table's vectors; `None` if there is no such table.
+pub async fn dimensions_of(
+    conn: &mut PgConnection,
+    table: &KnowledgeTable,
+) -> Result<Option<i32>, KnowledgeError> {
+    let found = look_at(conn, table).await?;
+    Ok(found.map(|found| found.dimensions))
+}
+
 /// What a table of chunks has for a search by a model's vectors.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Contents {

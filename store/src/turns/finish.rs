@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
 use sqlx::{PgConnection, types::Json};
 
 use super::TurnUsage;
@@ -60,6 +61,9 @@ pub struct Finish {
     /// The calls of this attempt that [`crate::spend::record`] has not been given yet: whoever finishes
     /// the turn gives them to it in the same transaction, afterwards.
     pub calls: Vec<ModelCall>,
+    /// The calls of tools that came with the model's last words, as the step `answered` keeps them; those
+    /// before are in steps of their own. An array, or none.
+    pub tools: Option<Value>,
     /// The limit that was reached.
     pub limit: Option<LimitReached>,
     /// How long ago the first text came.
@@ -84,8 +88,10 @@ impl FinishReason {
 
 /// Finishes a turn in the transaction that ends its job, before the job: one that ends while its turn
 /// is unfinished ends the turn as well. What the turn is billed for is what was recorded of all its
-/// attempts, and [`Finish::calls`]. What was reserved for its calls is free. Returns false when the lease was lost or the turn is not this
-/// attempt's any more: then the caller rolls back.
+/// attempts, and [`Finish::calls`]. What was reserved for its calls is free.
+///
+/// Returns false when the lease was lost or the turn is not this attempt's any more: then the caller rolls
+/// back.
 pub async fn finish(
     conn: &mut PgConnection,
     lease: JobLease,
@@ -118,7 +124,7 @@ pub async fn finish(
                       $10 + coalesce(sum(cache_read_tokens), 0)::bigint as cache_read,
                       $18::bigint / 100000000.0 + coalesce(sum(cost_usd), 0) as cost
                from model_calls
-               where session_id = $1 and turn = $2 and not (attempt = $3 and call = any($23))
+               where session_id = $1 and turn = $2 and not (attempt = $3 and call = any($24))
            ), finished as (
                update turns
                set status = $4, finish_reason = $5, model = $6, input_tokens = b.input,
@@ -151,7 +157,9 @@ pub async fn finish(
                where checkpoints.turn < excluded.turn
            ), step as (
                insert into checkpoint_writes (session_id, turn, attempt, step, output)
-               select $1, $2, $3, 'answered', jsonb_build_object('status', $4::text) from finished
+               select $1, $2, $3, 'answered',
+                      jsonb_build_object('status', $4::text, 'tools', coalesce($23::jsonb, '[]'))
+               from finished
                on conflict on constraint checkpoint_writes_pkey do nothing
            ), freed as (
                delete from spend_reservations
@@ -180,6 +188,7 @@ pub async fn finish(
         finish.limit.map(LimitReached::as_str),
         finish.state.stall_offered_turn,
         closes,
+        finish.tools,
         &numbers,
     )
     .fetch_one(&mut *conn)

@@ -1,11 +1,13 @@
 //! `OpenAI`'s embeddings.
 //!
 //! The provider takes at most 2,048 inputs, 300,000 tokens together and 8,192 tokens each. A batch is
-//! kept smaller than that, because its answer (about 20 bytes a dimension, as JSON) has to fit into
-//! a small machine.
+//! kept smaller than that, because its answer has to fit into a small machine. Vectors are asked for in
+//! base64, which is a third of the bytes and a tenth of the work; a gateway that knows numbers only may
+//! answer with those.
 
 use std::{ops::Range, time::Duration};
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 
@@ -29,7 +31,7 @@ const BATCH_INPUTS: usize = 256;
 /// The most bytes of a request's inputs. A token has at least one byte, so that 300,000 tokens are
 /// never exceeded, without counting them.
 const BATCH_BYTES: usize = 300_000;
-/// A dimension is about 12 to 24 bytes of JSON; this holds 256 × 3,072 of them.
+/// A dimension is 12 to 24 bytes as a number (5.4 in base64); this holds 256 × 3,072 of them.
 const ANSWER_LIMIT: usize = 32 * 1024 * 1024;
 
 /// The client. A clone shares its connections.
@@ -46,6 +48,8 @@ pub struct Embedded {
     pub vectors: Vec<Vec<f32>>,
     /// The tokens that are billed.
     pub tokens: u64,
+    /// The requests that it took.
+    pub requests: usize,
 }
 
 #[derive(Serialize)]
@@ -67,7 +71,33 @@ struct Answer {
 #[derive(Deserialize)]
 struct Item {
     index: usize,
-    embedding: Vec<f32>,
+    embedding: Packed,
+}
+
+/// A vector on the wire.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Packed {
+    Base64(String),
+    Numbers(Vec<f32>),
+}
+
+impl Packed {
+    /// `None`: it is not a number of whole floats.
+    fn unpack(self) -> Option<Vec<f32>> {
+        let text = match self {
+            Self::Numbers(numbers) => return Some(numbers),
+            Self::Base64(text) => text,
+        };
+        let bytes = STANDARD.decode(text).ok()?;
+        let (floats, rest) = bytes.as_chunks::<4>();
+        rest.is_empty().then(|| {
+            floats
+                .iter()
+                .map(|float| f32::from_le_bytes(*float))
+                .collect()
+        })
+    }
 }
 
 #[derive(Default, Deserialize)]
@@ -109,21 +139,26 @@ impl Embedder {
                 return Err(ProviderError::new(PROVIDER, Failure::TooLarge));
             }
         }
-        let lengths = texts.iter().map(|text| text.as_ref().len());
         let mut embedded = Embedded::default();
-        for batch in batches(lengths) {
+        for batch in Self::requests(texts) {
             let answer = self.request(&texts[batch]).await?;
             embedded.vectors.extend(answer.vectors);
             embedded.tokens += answer.tokens;
+            embedded.requests += 1;
         }
         Ok(embedded)
+    }
+
+    /// The requests that `texts` are embedded in, for whoever wants to keep what each of them brought.
+    pub fn requests<T: AsRef<str>>(texts: &[T]) -> Vec<Range<usize>> {
+        batches(texts.iter().map(|text| text.as_ref().len()))
     }
 
     async fn request<T: Serialize + Sync>(&self, batch: &[T]) -> Result<Embedded, EmbeddingsError> {
         let body = Request {
             model: &self.config.model,
             input: batch,
-            encoding_format: "float",
+            encoding_format: "base64",
             // Older models have one length only and refuse the parameter.
             dimensions: self
                 .config
@@ -182,16 +217,18 @@ fn in_order(answer: Answer, inputs: usize, dimensions: usize) -> Option<Embedded
     }
     for item in answer.data {
         let place = vectors.get_mut(item.index)?;
-        let sound = item.embedding.len() == dimensions
-            && item.embedding.iter().all(|value| value.is_finite());
+        let embedding = item.embedding.unpack()?;
+        let sound =
+            embedding.len() == dimensions && embedding.iter().all(|value| value.is_finite());
         if !place.is_empty() || !sound {
             return None;
         }
-        *place = item.embedding;
+        *place = embedding;
     }
     Some(Embedded {
         vectors,
         tokens: answer.usage.total_tokens,
+        requests: 1,
     })
 }
 
@@ -207,7 +244,7 @@ mod tests {
                 .iter()
                 .map(|(index, embedding)| Item {
                     index: *index,
-                    embedding: embedding.to_vec(),
+                    embedding: Packed::Numbers(embedding.to_vec()),
                 })
                 .collect(),
             usage: AnswerUsage { total_tokens: 7 },
@@ -232,6 +269,20 @@ mod tests {
             ("not a number", vec![(0, one), (1, &[1.0, f32::NAN])]),
         ] {
             assert_eq!(in_order(answer(&items), 2, 2), None, "{what}");
+        }
+    }
+
+    #[test]
+    fn vectors_are_unpacked_from_either_form() {
+        for (json, vector) in [
+            ("[0.5, -2]", Some(vec![0.5, -2.0])),
+            ("\"AAAAPwAAAMA=\"", Some(vec![0.5, -2.0])),
+            ("\"AAAAPw==\"", Some(vec![0.5])),
+            ("\"AAAA\"", None),
+            ("\"no base64\"", None),
+        ] {
+            let packed: Packed = serde_json::from_str(json).unwrap();
+            assert_eq!(packed.unpack(), vector, "{json}");
         }
     }
 

@@ -7,6 +7,7 @@
 pub mod anthropic;
 pub mod embeddings;
 pub mod error;
+pub mod guarded;
 pub mod http;
 mod sse;
 

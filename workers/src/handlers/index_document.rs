@@ -2,27 +2,30 @@
 //! exchanges them for the old ones.
 //!
 //! ```text
-//! load ──▶ cut ──▶ what is stored? ──▶ embed the rest ──▶ exchange and mark, in one transaction
-//!   └ gone or newer text: superseded (its own job indexes it)      └ the same once more
+//! load ──▶ cut ──▶ what is stored or kept? ──▶ embed the rest ──▶ exchange and mark, in one transaction
+//!   │                                          └ keep each answer      └ the same once more
+//!   └ gone or newer text: superseded (its own job indexes it)
 //!   └ already indexed this way: unchanged
 //! ```
 //!
-//! No connection is held while the provider is called. Run twice, it finds its own work done.
+//! No connection is held while the provider is called. Run twice, it finds its own work done. What the
+//! provider has answered is kept before the next request, so that whoever goes on after a crash pays
+//! at most for one request again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use jobs::{JobError, Outcome, Runtime, catalog::KnowledgeIndexDocument};
 use store::knowledge::{
-    ChunkEmbedding, ChunkToStore, KnowledgeError, StoredChunk, load_document,
-    refresh_terms_if_stale, replace_chunks, stored_chunks,
+    ChunkEmbedding, ChunkToStore, KnowledgeError, StoredChunk, forget_embeddings, keep_embeddings,
+    kept_embeddings, load_document, refresh_terms_if_stale, replace_chunks, stored_chunks,
 };
 
 use crate::{
-    clients::{ProviderError, RetryClass},
+    clients::{ProviderError, RetryClass, embeddings::Embedder},
     knowledge::{
         KnowledgeDeps,
         chunk::{Chunk, ChunkSizes, chunks},
-        document::{Format, body},
+        document::body,
     },
 };
 
@@ -134,13 +137,8 @@ pub async fn index_document(
     let content_hash = document.content_hash;
     // Some hundred milliseconds for a large document: too long for a thread that serves others.
     let cut = tokio::task::spawn_blocking(move || {
-        let format = Format::of(&document.source).unwrap_or(Format::Markdown);
-        chunks(
-            &document.title,
-            format,
-            body(format, &document.content),
-            sizes,
-        )
+        let text = body(document.format, &document.content);
+        chunks(&document.title, document.format, text, sizes)
     })
     .await
     .map_err(IndexError::Chunking)?;
@@ -151,20 +149,20 @@ pub async fn index_document(
         stored_chunks(&mut conn, &deps.config.table, job.document_id, model).await?
     };
     let kept = match_stored(&cut, stored);
-    let new: Vec<&str> = cut
+    let new: Vec<&Chunk> = cut
         .iter()
         .zip(&kept)
         .filter(|(_, kept)| kept.is_none())
-        .map(|(chunk, _)| chunk.embedded_text.as_str())
+        .map(|(chunk, _)| chunk)
         .collect();
-    let embedded = deps.embedder.embed(&new).await?;
+    let embedded = embed(deps, &new).await?;
     let outcome = IndexOutcome::Indexed {
         chunks: cut.len(),
-        embedded: new.len(),
+        embedded: embedded.paid_for,
         tokens: embedded.tokens,
     };
+    let hashes: Vec<[u8; 32]> = embedded.vectors.keys().copied().collect();
 
-    let mut vectors = embedded.vectors.into_iter();
     let to_store: Vec<ChunkToStore> = cut
         .into_iter()
         .zip(kept)
@@ -175,7 +173,14 @@ pub async fn index_document(
             content_hash: chunk.content_hash.to_vec(),
             embedding: match kept {
                 Some(chunk_id) => ChunkEmbedding::Kept(chunk_id),
-                None => ChunkEmbedding::New(vectors.next().unwrap_or_default()),
+                None => ChunkEmbedding::New(
+                    // Each new chunk's hash was embedded; two chunks may share one.
+                    embedded
+                        .vectors
+                        .get(&chunk.content_hash)
+                        .cloned()
+                        .unwrap_or_default(),
+                ),
             },
         })
         .collect();
@@ -192,7 +197,13 @@ pub async fn index_document(
     .await;
     match exchanged {
         Ok(()) => {
-            // The document is indexed, whatever becomes of the count.
+            // Not before: what is forgotten has to be stored. What a failure leaves here is pruned.
+            let (model, dimensions) = (deps.embedder.model(), deps.embedder.dimensions());
+            let forgotten = forget_embeddings(&mut conn, model, dimensions, &hashes).await;
+            // The document is indexed, whatever becomes of the rest.
+            if let Err(error) = forgotten {
+                tracing::warn!(%error, "embeddings that are in use were not forgotten");
+            }
             if let Err(error) = refresh_terms_if_stale(&mut conn, &deps.config.table).await {
                 tracing::warn!(%error, "the terms of the chunks were not counted");
             }
@@ -201,6 +212,56 @@ pub async fn index_document(
         Err(KnowledgeError::Superseded) => Ok(IndexOutcome::Superseded),
         Err(error) => Err(error.into()),
     }
+}
+
+/// The embeddings of new chunks.
+#[derive(Debug, Default)]
+struct NewEmbeddings {
+    /// By the hash of what was embedded.
+    vectors: HashMap<[u8; 32], Vec<f32>>,
+    /// How many of them are on this attempt's bill, and with how many tokens.
+    paid_for: usize,
+    tokens: u64,
+}
+
+/// Embeds chunks, each text once, except those that an interrupted attempt has paid for. The requests
+/// go one after the other, and what each brought is kept before the next.
+async fn embed(deps: &KnowledgeDeps, chunks: &[&Chunk]) -> Result<NewEmbeddings, IndexError> {
+    let (model, dimensions) = (deps.embedder.model(), deps.embedder.dimensions());
+    let mut seen = HashSet::new();
+    let mut wanted: Vec<&Chunk> = chunks
+        .iter()
+        .copied()
+        .filter(|chunk| seen.insert(chunk.content_hash))
+        .collect();
+    if wanted.is_empty() {
+        return Ok(NewEmbeddings::default());
+    }
+    let hashes: Vec<[u8; 32]> = wanted.iter().map(|chunk| chunk.content_hash).collect();
+    let mut new = NewEmbeddings {
+        vectors: {
+            let mut conn = deps.pool.acquire().await?;
+            kept_embeddings(&mut conn, model, dimensions, &hashes).await?
+        },
+        ..NewEmbeddings::default()
+    };
+    wanted.retain(|chunk| !new.vectors.contains_key(&chunk.content_hash));
+    let texts: Vec<&str> = wanted
+        .iter()
+        .map(|chunk| chunk.embedded_text.as_str())
+        .collect();
+    for request in Embedder::requests(&texts) {
+        let embedded = deps.embedder.embed(&texts[request.clone()]).await?;
+        let hashes = wanted[request].iter().map(|chunk| chunk.content_hash);
+        let brought: Vec<([u8; 32], Vec<f32>)> = hashes.zip(embedded.vectors).collect();
+        let mut conn = deps.pool.acquire().await?;
+        keep_embeddings(&mut conn, model, dimensions, &brought).await?;
+        drop(conn);
+        new.paid_for += brought.len();
+        new.tokens += embedded.tokens;
+        new.vectors.extend(brought);
+    }
+    Ok(new)
 }
 
 /// For each chunk the stored one with the same embedded text, each used once; among several the one

@@ -20,10 +20,9 @@ use pulldown_cmark::{Event, HeadingLevel, Parser, Tag, TagEnd};
 use sha2::{Digest, Sha256};
 use unicode_segmentation::UnicodeSegmentation;
 
-use super::{
-    document::{Format, markdown_options},
-    tokens,
-};
+use store::knowledge::TextFormat;
+
+use super::{document::markdown_options, tokens};
 
 /// Changes with the rules above, and with what the full text search sees of a chunk, so that every
 /// document is indexed again.
@@ -59,10 +58,10 @@ pub struct Chunk {
 }
 
 /// Cuts a document's body (without front matter).
-pub fn chunks(title: &str, format: Format, body: &str, sizes: ChunkSizes) -> Vec<Chunk> {
+pub fn chunks(title: &str, format: TextFormat, body: &str, sizes: ChunkSizes) -> Vec<Chunk> {
     let sections = match format {
-        Format::Markdown => sections(title, body),
-        Format::Text => vec![Section {
+        TextFormat::Markdown => sections(title, body),
+        TextFormat::Text => vec![Section {
             heading_path: Vec::new(),
             range: 0..body.len(),
         }],

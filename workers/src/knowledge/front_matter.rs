@@ -10,6 +10,7 @@ pub(super) struct FrontMatter<'t> {
     pub(super) title: Option<&'t str>,
     pub(super) url: Option<&'t str>,
     pub(super) kind: Option<&'t str>,
+    pub(super) language: Option<&'t str>,
 }
 
 /// Splits a text into its front matter and the rest. A text that begins with `---` and has no second
@@ -38,6 +39,7 @@ fn parse(block: &str) -> FrontMatter<'_> {
             "title" => &mut found.title,
             "url" => &mut found.url,
             "kind" => &mut found.kind,
+            "language" | "lang" => &mut found.language,
             _ => continue,
         };
         *place = scalar(value.trim());
@@ -64,7 +66,7 @@ mod tests {
 
     #[test]
     fn the_known_keys_are_read_and_the_rest_is_skipped() {
-        let text = "---\ntitle: \"A: b\"\nurl: /a/b # comment\nkind: 'faq'\ntags:\n  - title: no\n---\nBody\n";
+        let text = "---\ntitle: \"A: b\"\nurl: /a/b # comment\nkind: 'faq'\nlanguage: de\ntags:\n  - title: no\n---\nBody\n";
         let (front, body) = split(text);
         assert_eq!(
             front,
@@ -72,6 +74,7 @@ mod tests {
                 title: Some("A: b"),
                 url: Some("/a/b"),
                 kind: Some("faq"),
+                language: Some("de"),
             }
         );
         assert_eq!(body, "Body\n");

@@ -1,11 +1,15 @@
-//! The knowledge base's two ways: documents come in ([`ingest`], [`document`], [`chunk`] and the job
-//! [`crate::handlers::index_document`]), and passages come out ([`mod@retrieve`]).
+//! The knowledge base's two ways: documents come in ([`ingest`], [`extract`], [`document`], [`chunk`]
+//! and the job [`crate::handlers::index_document`]), and passages come out ([`mod@retrieve`]).
 
+mod calibration;
 pub mod chunk;
+mod crawl;
 pub mod document;
 mod duplicate;
+pub mod extract;
 mod front_matter;
 pub mod ingest;
+mod language;
 pub mod rank;
 pub mod retrieve;
 pub mod tokens;

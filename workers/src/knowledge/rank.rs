@@ -3,8 +3,8 @@
 //!
 //! ```text
 //! candidates ─▶ fused, best first ─▶ cosine below the threshold?  ─▶ BelowThreshold
-//!                                    like a better one?           ─▶ NearDuplicate
 //!                                    enough already?              ─▶ BeyondTopK
+//!                                    like a chosen one?           ─▶ NearDuplicate
 //!                                    else                         ─▶ Chosen
 //! ```
 
@@ -91,17 +91,21 @@ pub(super) fn judge(candidates: Vec<Candidate>, limits: Limits) -> Vec<Ranked> {
             one.verdict = Verdict::BelowThreshold;
             continue;
         }
+        // A visitor waits: what is not chosen anyhow is not compared.
+        if chosen.len() == limits.top_k {
+            one.verdict = Verdict::BeyondTopK;
+            continue;
+        }
         let shingles = Shingles::of(&one.passage.content);
         let like = chosen
             .iter()
             .find(|(_, other)| near_duplicates(other, &shingles));
         one.verdict = match like {
             Some((of, _)) => Verdict::NearDuplicate { of: *of },
-            None if chosen.len() < limits.top_k => {
+            None => {
                 chosen.push((one.passage.chunk_id, shingles));
                 Verdict::Chosen
             }
-            None => Verdict::BeyondTopK,
         };
     }
     ranked

@@ -88,12 +88,17 @@ pub async fn embed_question(
     deps: &KnowledgeDeps,
     question: &str,
 ) -> Result<Option<Vec<f32>>, ProviderError> {
-    let question = question[..question.floor_char_boundary(MAX_INPUT_TOKENS)].trim();
+    let question = embedded_part(question);
     if question.is_empty() {
         return Ok(None);
     }
     let embedded = deps.embedder.embed(&[question]).await?;
     Ok(embedded.vectors.into_iter().next())
+}
+
+/// What of a question is embedded: as much as the provider takes in any script.
+pub(crate) fn embedded_part(question: &str) -> &str {
+    question[..question.floor_char_boundary(MAX_INPUT_TOKENS)].trim()
 }
 
 /// The second half of [`retrieve`]: the search, in one round trip. `locale`: the language that the
@@ -178,11 +183,20 @@ impl From<Candidate> for Passage {
     }
 }
 
-/// The document's url with the innermost heading as its fragment, spelled as GitHub and most static
-/// site generators do. A page that spells it otherwise opens at its top.
+/// The document's url with the innermost heading as its fragment. A page that spells it otherwise
+/// opens at its top.
 fn citation_url(url: &str, heading: Option<&str>) -> String {
-    let slug: String = heading
-        .unwrap_or_default()
+    let slug = heading.map(fragment).unwrap_or_default();
+    if slug.is_empty() || url.contains('#') {
+        url.to_owned()
+    } else {
+        format!("{url}#{slug}")
+    }
+}
+
+/// A heading as a fragment, spelled as GitHub and most static site generators do.
+pub(crate) fn fragment(heading: &str) -> String {
+    heading
         .trim()
         .chars()
         .filter_map(|sign| match sign {
@@ -192,12 +206,7 @@ fn citation_url(url: &str, heading: Option<&str>) -> String {
             _ => None,
         })
         .flat_map(char::to_lowercase)
-        .collect();
-    if slug.is_empty() || url.contains('#') {
-        url.to_owned()
-    } else {
-        format!("{url}#{slug}")
-    }
+        .collect()
 }
 
 #[cfg(test)]

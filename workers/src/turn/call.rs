@@ -27,6 +27,13 @@ pub(super) enum Said {
     },
 }
 
+impl Said {
+    /// Whether it is a call of a tool.
+    pub(super) fn is_call(&self) -> bool {
+        matches!(self, Self::Call { .. })
+    }
+}
+
 /// A call of the model that needs another one, and what its tools gave. No results: the answer was
 /// paused.
 #[derive(Clone)]

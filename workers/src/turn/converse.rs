@@ -75,6 +75,8 @@ impl Attempt<'_> {
                 );
             }
             if !plan.again {
+                let said = called.said.into_iter();
+                progress.last_calls = said.filter(Said::is_call).collect();
                 return self.finish_speaking(progress);
             }
             let results = if is_recorded {

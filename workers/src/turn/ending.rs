@@ -25,6 +25,7 @@ use super::{
     attempt::Attempt,
     lease, lease_lost, measure,
     progress::Progress,
+    steps,
 };
 use crate::conversation::{Handoff, Stage, TurnEnd};
 
@@ -73,6 +74,7 @@ impl Attempt<'_> {
             sources,
             model: progress.model.clone(),
             calls: self.bill.unsettled(),
+            tools: steps::answered_tools(&progress.last_calls)?,
             limit: progress.limit.filter(|_| ended != Ended::Cancelled),
             since_first_token: None,
             state: conversation.end(turn_end),

@@ -38,6 +38,8 @@ pub(super) struct Progress {
     pub(super) with_message: usize,
     /// Calls of the model that needed another one.
     pub(super) rounds: Vec<Round>,
+    /// The calls of tools that came with the model's last words.
+    pub(super) last_calls: Vec<Said>,
     /// Steps that are finished and not recorded yet.
     pub(super) unrecorded: Vec<StepOutput>,
     /// Searches that tools were allowed.
@@ -100,6 +102,7 @@ impl Progress {
             passages: Vec::new(),
             with_message: 0,
             rounds: Vec::new(),
+            last_calls: Vec::new(),
             unrecorded: Vec::new(),
             searches: 0,
             looked_up: 0,

@@ -112,6 +112,27 @@ impl From<TurnUsage> for Billed {
     }
 }
 
+/// The end, which [`store::turns::finish`] records: [`Answered`].
+pub(super) const ANSWERED: &str = "answered";
+
+/// See [`ANSWERED`].
+#[derive(Default, Deserialize)]
+pub(super) struct Answered {
+    /// The calls of tools that came with the model's last words.
+    #[serde(default)]
+    pub(super) tools: Vec<Said>,
+}
+
+/// What [`ANSWERED`] keeps of the calls of tools.
+pub(super) fn answered_tools(calls: &[Said]) -> Result<Option<Value>, JobError> {
+    if calls.is_empty() {
+        return Ok(None);
+    }
+    serde_json::to_value(calls)
+        .map(Some)
+        .map_err(|_| JobError::fatal("the calls of tools have no JSON form"))
+}
+
 /// The record of a finished step.
 pub(super) fn step(
     name: impl Into<String>,

@@ -134,11 +134,13 @@ impl World {
             .unwrap()
     }
 
-    /// Takes the waiting jobs out of the queue.
+    /// Takes the waiting jobs out of the queue, in the order of their documents' sources.
     pub(crate) async fn take_jobs(&self) -> Vec<KnowledgeIndexDocument> {
         let payloads: Vec<Value> = sqlx::query_scalar(
             "with taken as (delete from queue.jobs where kind = $1 returning id, payload)
-                                select payload from taken order by id",
+             select payload from taken
+             left join knowledge_documents on document_id = (payload ->> 'document_id')::bigint
+             order by source, id",
         )
         .bind(KnowledgeIndexDocument::KIND)
         .fetch_all(self.pool())

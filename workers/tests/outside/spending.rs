@@ -309,6 +309,10 @@ async fn a_recorded_call_frees_its_reservation_and_the_end_of_its_turn_all_of_th
     let ended = turn_control::end_unattended(&mut conn, &key(1), Unattended::Failed).await;
     assert!(ended.unwrap());
     assert_eq!(till.reservations().await, 3);
+    // A replay of the finished turn has numbers of its own.
+    assert_eq!(admit(&budget, &key(1), 99).await, Admission::Granted);
+    till.record(&key(1), 99, &[call(1, CALL)]).await;
+    assert_eq!(till.reservations().await, 3);
 }
 
 #[tokio::test]

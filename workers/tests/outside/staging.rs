@@ -57,11 +57,7 @@ async fn what_is_left_out_is_told_and_keeps_its_document() {
         .iter()
         .map(|skipped| {
             (
-                skipped
-                    .path
-                    .file_name()
-                    .and_then(|name| name.to_str())
-                    .unwrap(),
+                skipped.what.rsplit('/').next().unwrap_or_default(),
                 skipped.reason,
             )
         })

@@ -8,7 +8,7 @@ const SIZES: ChunkSizes = ChunkSizes {
 };
 
 fn markdown(body: &str) -> Vec<Chunk> {
-    chunks("Title", Format::Markdown, body, SIZES)
+    chunks("Title", TextFormat::Markdown, body, SIZES)
 }
 
 fn paths(chunks: &[Chunk]) -> Vec<Vec<&str>> {
@@ -74,7 +74,7 @@ fn a_long_section_is_cut_between_paragraphs_and_sentences() {
     );
     let chunks = chunks(
         "Title",
-        Format::Text,
+        TextFormat::Text,
         &body,
         ChunkSizes {
             size: 64,
@@ -112,7 +112,7 @@ fn lines_of_a_wrapped_paragraph_are_worse_places_to_cut_than_sentences() {
         .repeat(3);
     let chunks = chunks(
         "T",
-        Format::Text,
+        TextFormat::Text,
         &body,
         ChunkSizes {
             size: 32,
@@ -133,7 +133,7 @@ fn unchanged_sections_keep_their_hash_and_a_new_title_changes_all() {
     let after = markdown("## New\n\nNews.\n\n## A\n\nOne.\n\n## B\n\nTwo and more.\n");
     assert_eq!(before[0].content_hash, after[1].content_hash);
     assert_ne!(before[1].content_hash, after[2].content_hash);
-    let renamed = chunks("Other", Format::Markdown, "## A\n\nOne.\n", SIZES);
+    let renamed = chunks("Other", TextFormat::Markdown, "## A\n\nOne.\n", SIZES);
     assert_ne!(before[0].content_hash, renamed[0].content_hash);
 }
 
@@ -183,7 +183,7 @@ proptest! {
 
     #[test]
     fn no_text_is_lost_and_no_chunk_is_too_long(text in texts(), overlap in 0_usize..31, plain: bool) {
-        let format = if plain { Format::Text } else { Format::Markdown };
+        let format = if plain { TextFormat::Text } else { TextFormat::Markdown };
         let sizes = ChunkSizes { size: 32, overlap };
         // A chunk that begins before the end of the one before it repeats that much of it.
         let mut covered = 0;
@@ -219,7 +219,7 @@ proptest! {
         let text = words.iter().enumerate().fold(String::new(), |text, (number, word)| {
             text + &format!("{number}{word} ")
         });
-        let chunks = chunks("T", Format::Text, &text, ChunkSizes { size: 32, overlap });
+        let chunks = chunks("T", TextFormat::Text, &text, ChunkSizes { size: 32, overlap });
         for pair in chunks.windows(2) {
             prop_assert!(tokens::count(shared(&pair[0].content, &pair[1].content)) <= overlap);
         }

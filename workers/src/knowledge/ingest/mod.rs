@@ -1,30 +1,38 @@
-//! Brings files in: each one that is new or changed is staged together with the job that indexes it,
-//! in one transaction. So an interrupted call has lost nothing, and the next one goes on where it
+//! Brings documents in: each one that is new or changed is staged together with the job that indexes
+//! it, in one transaction. So an interrupted call has lost nothing, and the next one goes on where it
 //! stopped.
 //!
-//! This is the seam for pages that are crawled and for other formats: they make [`NewDocument`]s
-//! as well and stage them by [`stage`].
+//! ```text
+//! files ── walk ──┐
+//!                 ├─▶ read, or extract (HTML, PDF) ─▶ NewDocument ─▶ staged + job ─▶ indexed
+//! site  ── crawl ─┘
+//! ```
 
+mod files;
+mod site;
+mod skip;
 mod walk;
 
-use std::{
-    collections::HashMap,
-    path::{Path, PathBuf},
-};
+use std::path::PathBuf;
 
 use jobs::{JobId, JobKind, QueueError, catalog::KnowledgeIndexDocument, enqueue, lock_serial_key};
 use sqlx::PgPool;
 use store::{
     bus::Bus,
-    knowledge::{
-        IndexProfile, NewDocument, document_id, remove_vanished, stage_document, staged_sources,
-    },
+    knowledge::{IndexProfile, NewDocument, document_id, stage_document},
 };
+use tokio::sync::mpsc;
 
-use self::walk::{Found, Root};
-pub use self::walk::{MAX_FILE_BYTES, SkipReason, Skipped};
-use super::document::describe;
+pub use self::{
+    site::CrawlOptions,
+    skip::{SkipReason, Skipped},
+    walk::MAX_FILE_BYTES,
+};
+use super::extract::Extractor;
 use crate::handlers::index_document::hex;
+
+/// How many documents are read and staged at once.
+const AT_ONCE: usize = 4;
 
 /// The documents could not be brought in; those before are.
 #[derive(Debug, thiserror::Error)]
@@ -49,16 +57,25 @@ pub struct StagedFile {
     pub job: JobId,
 }
 
+/// What happens while documents are brought in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Progress {
+    /// A file or a page was looked at, whatever came of it.
+    Looked,
+    /// A document is to be indexed.
+    Staged(StagedFile),
+}
+
 /// What was found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StageSummary {
-    /// New or changed documents, by path.
+    /// New or changed documents, by source.
     pub staged: Vec<StagedFile>,
     /// How many documents were indexed already.
     pub unchanged: usize,
     /// Sources of documents that are gone, and were removed.
     pub removed: Vec<String>,
-    /// What was left out.
+    /// What was left out, wholly or in part.
     pub skipped: Vec<Skipped>,
 }
 
@@ -67,99 +84,92 @@ impl StageSummary {
     pub fn has_errors(&self) -> bool {
         self.skipped.iter().any(|skipped| skipped.reason.is_error())
     }
+
+    /// Adds what was found elsewhere.
+    pub fn append(&mut self, other: Self) {
+        self.staged.extend(other.staged);
+        self.unchanged += other.unchanged;
+        self.removed.extend(other.removed);
+        self.skipped.extend(other.skipped);
+    }
+
+    fn skip(&mut self, what: impl Into<String>, reason: SkipReason) {
+        self.skipped.push(Skipped {
+            what: what.into(),
+            reason,
+        });
+    }
+
+    /// Adds what became of a document.
+    fn add(&mut self, source: String, job: Option<JobId>) {
+        match job {
+            Some(job) => self.staged.push(StagedFile { source, job }),
+            None => self.unchanged += 1,
+        }
+    }
 }
 
-/// Stages everything below `paths` (folders or files) that is not indexed as `profile` says, and
-/// removes what is gone from a folder that could be read completely.
+/// Brings documents into one knowledge base. A clone does the same.
+#[derive(Debug, Clone)]
+pub struct Ingest {
+    pool: PgPool,
+    bus: Bus,
+    profile: IndexProfile,
+    extractor: Extractor,
+    progress: Option<mpsc::Sender<Progress>>,
+}
+
+impl Ingest {
+    /// Documents are to be indexed as `profile` says.
+    pub fn new(pool: PgPool, bus: Bus, profile: IndexProfile, extractor: Extractor) -> Self {
+        Self {
+            pool,
+            bus,
+            profile,
+            extractor,
+            progress: None,
+        }
+    }
+
+    /// Tells what happens to somebody, and goes as fast as it is listened to.
+    #[must_use]
+    pub fn telling(self, progress: mpsc::Sender<Progress>) -> Self {
+        Self {
+            progress: Some(progress),
+            ..self
+        }
+    }
+
+    async fn tell(&self, progress: Progress) {
+        if let Some(sender) = &self.progress {
+            // Nobody listens any more at a shutdown.
+            let _ = sender.send(progress).await;
+        }
+    }
+
+    /// Stages one document and enqueues its job; `None` if it is indexed already.
+    async fn stage(&self, document: &NewDocument) -> Result<Option<JobId>, IngestError> {
+        let job = stage(&self.pool, &self.bus, &self.profile, document).await?;
+        if let Some(job) = job {
+            let source = document.source.clone();
+            self.tell(Progress::Staged(StagedFile { source, job }))
+                .await;
+        }
+        Ok(job)
+    }
+}
+
+/// Stages everything below `paths`, reading HTML and PDF in threads of this process.
 pub async fn stage_paths(
     pool: &PgPool,
     bus: &Bus,
     profile: &IndexProfile,
     paths: &[PathBuf],
 ) -> Result<StageSummary, IngestError> {
-    let mut summary = StageSummary::default();
-    let mut roots: Vec<Root> = Vec::new();
-    for path in paths {
-        match Root::open(path) {
-            Ok(root) if roots.iter().any(|other| other.collides(&root)) => {
-                summary.skip(path, SkipReason::SameName);
-            }
-            Ok(root) => roots.push(root),
-            Err(reason) => summary.skip(path, reason),
-        }
-    }
-    for root in roots {
-        stage_root(pool, bus, profile, root, &mut summary).await?;
-    }
-    Ok(summary)
-}
-
-impl StageSummary {
-    fn skip(&mut self, path: &Path, reason: SkipReason) {
-        self.skipped.push(Skipped {
-            path: path.to_owned(),
-            reason,
-        });
-    }
-}
-
-async fn stage_root(
-    pool: &PgPool,
-    bus: &Bus,
-    profile: &IndexProfile,
-    root: Root,
-    summary: &mut StageSummary,
-) -> Result<(), IngestError> {
-    let walked = root.clone();
-    let (found, skipped) = tokio::task::spawn_blocking(move || walk::walk(&walked)).await?;
-    // A folder that is not readable throughout, or has nothing, may be a mistake: remove nothing.
-    let complete = !found.is_empty()
-        && skipped
-            .iter()
-            .all(|skipped| skipped.reason == SkipReason::LinkOutside);
-    summary.skipped.extend(skipped);
-
-    let indexed: HashMap<String, Vec<u8>> = {
-        let mut conn = pool.acquire().await?;
-        let rows = staged_sources(&mut conn, &root.prefix, profile).await?;
-        rows.into_iter().collect()
-    };
-    let mut seen = Vec::with_capacity(found.len());
-    for file in found {
-        let source = format!("{}{}", root.prefix, file.below);
-        // A file that can't be read for once keeps its document.
-        seen.push(source.clone());
-        let path = file.path.clone();
-        let document = match tokio::task::spawn_blocking(move || open(source, &file)).await? {
-            Ok(document) => document,
-            Err(reason) => {
-                summary.skip(&path, reason);
-                continue;
-            }
-        };
-        if indexed.get(&document.source) == Some(&document.content_hash()) {
-            summary.unchanged += 1;
-            continue;
-        }
-        match stage(pool, bus, profile, &document).await? {
-            Some(job) => summary.staged.push(StagedFile {
-                source: document.source,
-                job,
-            }),
-            None => summary.unchanged += 1,
-        }
-    }
-    if root.is_folder() && complete {
-        let mut conn = pool.acquire().await?;
-        let removed = remove_vanished(&mut conn, &root.prefix, &seen).await?;
-        summary.removed.extend(removed);
-    }
-    Ok(())
-}
-
-fn open(source: String, file: &Found) -> Result<NewDocument, SkipReason> {
-    let content = walk::read(&file.path)?;
-    Ok(describe(source, &file.below, file.format, content))
+    let extractor = Extractor::of_threads();
+    Ingest::new(pool.clone(), bus.clone(), profile.clone(), extractor)
+        .paths(paths)
+        .await
 }
 
 /// Stages one document and enqueues its job; `None` if it is indexed already.

@@ -13,67 +13,11 @@ use std::{
 
 use walkdir::{DirEntry, WalkDir};
 
+use super::{SkipReason, Skipped};
 use crate::knowledge::document::Format;
 
 /// The largest file that is read, in bytes. A book has about one MB of text.
 pub const MAX_FILE_BYTES: u64 = 5 * 1024 * 1024;
-
-/// Why something was left out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum SkipReason {
-    /// A root that does not exist or can't be opened.
-    #[error("does not exist or can't be opened")]
-    NotFound,
-    /// A root without a name of its own, such as `/`.
-    #[error("has no name: give a folder below it")]
-    NoName,
-    /// Another root of the same call has the same name.
-    #[error("another path of this call has the same folder name")]
-    SameName,
-    /// A file by itself that is not one of the formats.
-    #[error("is neither Markdown (.md, .markdown) nor text (.txt)")]
-    UnknownFormat,
-    /// A folder without a single document. Nothing of it is removed either: more likely a wrong path.
-    #[error("has no Markdown or text file in it")]
-    NoDocuments,
-    /// More than [`MAX_FILE_BYTES`].
-    #[error("is larger than 5 MB")]
-    TooLarge,
-    /// Nothing but white space.
-    #[error("is empty")]
-    Empty,
-    /// Not UTF-8.
-    #[error("is not UTF-8 text")]
-    NotUtf8,
-    /// A NUL, which the database can't keep; the file is hardly text.
-    #[error("contains a NUL character")]
-    Nul,
-    /// The file's name is not UTF-8.
-    #[error("has a name that is not UTF-8")]
-    NameNotUtf8,
-    /// A symbolic link to somewhere outside of the root.
-    #[error("is a symbolic link that leads out of the folder")]
-    LinkOutside,
-    /// The operating system refused.
-    #[error("can't be read")]
-    Unreadable,
-}
-
-impl SkipReason {
-    /// Whether somebody should do something about it.
-    pub fn is_error(self) -> bool {
-        !matches!(self, Self::Empty | Self::LinkOutside)
-    }
-}
-
-/// Something that was left out.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Skipped {
-    /// What, as it was given or found.
-    pub path: PathBuf,
-    /// Why.
-    pub reason: SkipReason,
-}
 
 /// A file that is knowledge.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,9 +70,8 @@ impl Root {
     }
 }
 
-/// The documents below a root, sorted by path, and what was left out. Names that begin with a dot
-/// are passed over, and so are other formats. Symbolic links are not followed: what they lead to
-/// inside the root is found by its own path.
+/// The documents below a root, sorted by path, and what was left out. Symbolic links are not followed,
+/// so that no walk is endless: what they lead to inside the root is found by its own path.
 pub(super) fn walk(root: &Root) -> (Vec<Found>, Vec<Skipped>) {
     let mut found = Vec::new();
     let mut skipped = Vec::new();
@@ -140,11 +83,8 @@ pub(super) fn walk(root: &Root) -> (Vec<Found>, Vec<Skipped>) {
         }
         return (found, skipped);
     }
-    let entries = WalkDir::new(&root.folder)
-        .sort_by_file_name()
-        .into_iter()
-        .filter_entry(|entry| entry.depth() == 0 || !is_hidden(entry));
-    for entry in entries {
+    let mut entries = WalkDir::new(&root.folder).sort_by_file_name().into_iter();
+    while let Some(entry) = entries.next() {
         let entry = match entry {
             Ok(entry) => entry,
             Err(error) => {
@@ -154,30 +94,39 @@ pub(super) fn walk(root: &Root) -> (Vec<Found>, Vec<Skipped>) {
             }
         };
         let kind = entry.file_type();
+        if entry.depth() > 0 && is_hidden(&entry) {
+            skipped.push(skip(entry.path(), SkipReason::Hidden));
+            if kind.is_dir() {
+                entries.skip_current_dir();
+            }
+            continue;
+        }
         if kind.is_dir() {
             continue;
         }
-        match describe(root, entry.path()) {
-            Ok(None) => {}
-            Ok(Some(file)) if kind.is_file() => found.push(file),
-            Ok(Some(_)) => {
-                let inside = fs::canonicalize(entry.path())
-                    .is_ok_and(|target| target.starts_with(&root.folder));
-                if !inside {
-                    skipped.push(skip(entry.path(), SkipReason::LinkOutside));
-                }
+        if kind.is_symlink() {
+            let inside =
+                fs::canonicalize(entry.path()).is_ok_and(|target| target.starts_with(&root.folder));
+            if !inside {
+                skipped.push(skip(entry.path(), SkipReason::LinkOutside));
             }
+            continue;
+        }
+        match describe(root, entry.path()) {
+            // A pipe or a device would never end.
+            Ok(Some(file)) if kind.is_file() => found.push(file),
+            Ok(_) => skipped.push(skip(entry.path(), SkipReason::OtherFormat)),
             Err(reason) => skipped.push(skip(entry.path(), reason)),
         }
     }
-    if found.is_empty() && skipped.is_empty() {
+    if found.is_empty() && skipped.iter().all(|skipped| !skipped.reason.is_error()) {
         skipped.push(skip(&root.folder, SkipReason::NoDocuments));
     }
     (found, skipped)
 }
 
-/// The text of a file: UTF-8, without a byte order mark, with plain line ends.
-pub(super) fn read(path: &Path) -> Result<String, SkipReason> {
+/// The bytes of a file of at most [`MAX_FILE_BYTES`].
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, SkipReason> {
     let unreadable = |_: io::Error| SkipReason::Unreadable;
     let mut bytes = Vec::new();
     File::open(path)
@@ -188,8 +137,18 @@ pub(super) fn read(path: &Path) -> Result<String, SkipReason> {
     if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > MAX_FILE_BYTES {
         return Err(SkipReason::TooLarge);
     }
-    let text = String::from_utf8(bytes).map_err(|_| SkipReason::NotUtf8)?;
-    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    Ok(bytes)
+}
+
+/// The text of a file: UTF-8, without a byte order mark, with plain line ends.
+pub(super) fn read_text(path: &Path) -> Result<String, SkipReason> {
+    let text = String::from_utf8(read(path)?).map_err(|_| SkipReason::NotUtf8)?;
+    plain(&text)
+}
+
+/// A text with plain line ends and without a byte order mark, if there is something in it.
+pub(super) fn plain(text: &str) -> Result<String, SkipReason> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if text.contains('\0') {
         Err(SkipReason::Nul)
     } else if text.trim().is_empty() {
@@ -226,7 +185,7 @@ fn is_hidden(entry: &DirEntry) -> bool {
 
 fn skip(path: &Path, reason: SkipReason) -> Skipped {
     Skipped {
-        path: path.to_owned(),
+        what: path.display().to_string(),
         reason,
     }
 }
@@ -241,12 +200,22 @@ mod tests {
         fs::write(path, content).unwrap();
     }
 
+    fn reasons(skipped: &[Skipped]) -> Vec<(&str, SkipReason)> {
+        skipped
+            .iter()
+            .map(|skipped| {
+                let name = skipped.what.rsplit('/').next().unwrap_or_default();
+                (name, skipped.reason)
+            })
+            .collect()
+    }
+
     fn below(found: &[Found]) -> Vec<&str> {
         found.iter().map(|file| file.below.as_str()).collect()
     }
 
     #[test]
-    fn documents_are_found_in_order_and_the_rest_is_passed_over() {
+    fn documents_are_found_in_order_and_the_rest_is_listed() {
         let place = tempfile::tempdir().unwrap();
         let folder = place.path().join("site");
         for name in [
@@ -254,7 +223,10 @@ mod tests {
             "a.md",
             "b/a.Markdown",
             "c.pdf",
+            "d.html",
+            "d.docx",
             ".git/d.md",
+            ".git/e.md",
             "e",
             ".f.md",
         ] {
@@ -263,8 +235,20 @@ mod tests {
         let root = Root::open(&folder).unwrap();
         let (found, skipped) = walk(&root);
         assert_eq!(root.prefix, "site/");
-        assert_eq!(below(&found), ["a.md", "b/a.Markdown", "b/x.txt"]);
-        assert_eq!(skipped, []);
+        assert_eq!(
+            below(&found),
+            ["a.md", "b/a.Markdown", "b/x.txt", "c.pdf", "d.html"]
+        );
+        assert_eq!(
+            reasons(&skipped),
+            [
+                (".f.md", SkipReason::Hidden),
+                (".git", SkipReason::Hidden),
+                ("d.docx", SkipReason::OtherFormat),
+                ("e", SkipReason::OtherFormat),
+            ]
+        );
+        assert!(skipped.iter().all(|skipped| !skipped.reason.is_error()));
     }
 
     #[test]
@@ -273,12 +257,12 @@ mod tests {
         let folder = place.path().join("site");
         write(&folder, "a.md", "text");
         write(&folder, "b.md", "text");
-        write(&folder, "c.pdf", "text");
+        write(&folder, "c.docx", "text");
         let file = Root::open(&folder.join("a.md")).unwrap();
         assert_eq!(file.prefix, "site/");
         assert!(!file.is_folder());
         assert_eq!(below(&walk(&file).0), ["a.md"]);
-        let other = Root::open(&folder.join("c.pdf")).unwrap();
+        let other = Root::open(&folder.join("c.docx")).unwrap();
         assert_eq!(walk(&other).1[0].reason, SkipReason::UnknownFormat);
     }
 
@@ -298,10 +282,19 @@ mod tests {
         .unwrap();
         symlink(folder.join("a.md"), folder.join("in.md")).unwrap();
         symlink(place.path().join("outside"), folder.join("folder")).unwrap();
+        // A circle, and a link to nowhere.
+        symlink(&folder, folder.join("circle")).unwrap();
+        symlink(folder.join("nothing"), folder.join("z.md")).unwrap();
         let (found, skipped) = walk(&Root::open(&folder).unwrap());
         assert_eq!(below(&found), ["a.md"]);
-        assert_eq!(skipped.len(), 1);
-        assert_eq!(skipped[0].reason, SkipReason::LinkOutside);
+        assert_eq!(
+            reasons(&skipped),
+            [
+                ("folder", SkipReason::LinkOutside),
+                ("out.md", SkipReason::LinkOutside),
+                ("z.md", SkipReason::LinkOutside),
+            ]
+        );
     }
 
     #[test]
@@ -331,7 +324,7 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let read = |content: &[u8]| {
             write(place.path(), "a.md", content);
-            read(&place.path().join("a.md"))
+            read_text(&place.path().join("a.md"))
         };
         assert_eq!(read(b"\xef\xbb\xbfa\r\nb\rc"), Ok("a\nb\nc".into()));
         assert_eq!(read(b" \n"), Err(SkipReason::Empty));

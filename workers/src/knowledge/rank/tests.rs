@@ -80,7 +80,7 @@ fn of_near_duplicates_the_better_one_stays_and_a_place_is_free_again() {
             (7, Verdict::Chosen),
             (8, Verdict::NearDuplicate { of: 7 }),
             (9, Verdict::Chosen),
-            (10, Verdict::NearDuplicate { of: 7 }),
+            (10, Verdict::BeyondTopK),
         ]
     );
 }
