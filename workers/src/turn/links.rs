@@ -224,10 +224,19 @@ impl LinkFilter {
         let Some(next) = text.chars().nth(1) else {
             return if at_end { escaped() } else { Step::Wait };
         };
-        if next.is_ascii_whitespace() || next.is_ascii_digit() || matches!(next, '=' | '-') {
+        if next.is_ascii_whitespace() {
             return Step::Pass(1);
         }
         let inner = &text[1..];
+        if next.is_ascii_digit() || matches!(next, '=' | '-') {
+            // No tag begins so, but an address for mail may.
+            return match inner.find(ends_address) {
+                Some(end) if end < LONGEST_ADDRESS && !inner[..end].contains('@') => Step::Pass(1),
+                None if at_end && !inner.contains('@') => Step::Pass(1),
+                None if inner.len() < LONGEST_ADDRESS && !at_end => Step::Wait,
+                _ => escaped(),
+            };
+        }
         match inner.find(|sign: char| ends_address(sign) || sign == '>') {
             Some(end) if end < LONGEST_ADDRESS && inner[end..].starts_with('>') => {
                 let inner = &inner[..end];
