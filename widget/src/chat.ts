@@ -13,6 +13,7 @@ import type { Keepsakes } from './keepsakes';
 import type { Outbox } from './outbox';
 import { Persistence, type Task } from './persistence';
 import type { Frame, Rating } from './protocol';
+import { Replies, type Delivery } from './replies';
 import { readStream, SILENCE_LIMIT_MS } from './stream';
 import type { Surroundings } from './surroundings';
 
@@ -29,9 +30,6 @@ export interface Snapshot {
   readonly contact: Delivery;
 }
 
-/** What became of the contact details: `invalid` ones are to be corrected, `failed` ones sent again. */
-export type Delivery = 'idle' | 'sending' | 'invalid' | 'failed';
-
 export interface ChatOptions {
   readonly api: Api;
   readonly credentials: CredentialStore;
@@ -45,9 +43,6 @@ export interface ChatOptions {
   readonly announce: () => void;
 }
 
-/** Attempts to do what a button asks for; it can be pressed again. */
-const ATTEMPTS = 5;
-
 export class Chat {
   readonly #options: ChatOptions;
   /** Ends with the session: what an old session's requests bring is not shown in a new one. */
@@ -59,9 +54,7 @@ export class Chat {
   #following = false;
   readonly #persistence: Persistence;
   #stopping = false;
-  #contact: Delivery = 'idle';
-  /** Ratings go one after the other, so that the newest one stands. */
-  #ratings: Promise<unknown> = Promise.resolve();
+  readonly #replies: Replies;
   #stalled = false;
   #stallTimer: ReturnType<typeof setTimeout> | undefined;
   /** The message for which the session was replaced last. */
@@ -76,6 +69,16 @@ export class Chat {
     this.#options = options;
     this.#session = options.credentials.read();
     this.#persistence = new Persistence(options.surroundings, () => this.#changed());
+    this.#replies = new Replies({
+      api: options.api,
+      keepsakes: options.keepsakes,
+      persistence: this.#persistence,
+      session: () => ({ credentials: this.#own(), signal: this.#life.signal }),
+      state: () => this.#state,
+      dispatch: (action) => this.#dispatch(action),
+      changed: () => this.#changed(),
+      announce: options.announce,
+    });
     const keepsake = this.#session && options.keepsakes.read(this.#session.sessionId);
     if (keepsake) this.#dispatch({ type: 'kept', keepsake });
     for (const { id, text } of options.outbox.read()) this.#dispatch({ type: 'submit', id, text });
@@ -88,7 +91,7 @@ export class Chat {
       stopping: this.#stopping,
       reconnecting: this.#persistence.failing,
       stalled: this.#stalled,
-      contact: this.#contact,
+      contact: this.#replies.contact,
     };
   }
 
@@ -137,7 +140,7 @@ export class Chat {
     this.#changed();
     const life = this.#life;
     // Whatever came of it, the button can be pressed again.
-    await this.#insist(life, async () => {
+    await this.#persistence.insist(life.signal, async () => {
       const turn = await this.#turnToStop(life);
       if (turn !== null) await this.#options.api.cancel(this.#own(), turn, life.signal);
     }).catch(() => undefined);
@@ -146,64 +149,18 @@ export class Chat {
   }
 
   /** Leaves contact details; what becomes of it is in the snapshot. */
-  async leaveContact(details: Details): Promise<void> {
-    if (this.#contact === 'sending') return;
-    const life = this.#life;
-    this.#setContact('sending');
-    try {
-      const handoff = await this.#insist(life, () => this.#options.api.contact(this.#own(), details, life.signal));
-      if (life.signal.aborted) return;
-      this.#contact = 'idle';
-      this.#options.keepsakes.writeDraft({});
-      this.#dispatch({ type: 'contacted', handoff });
-      this.#options.announce();
-    } catch (error) {
-      if (life.signal.aborted) return;
-      const invalid = error instanceof ApiError && (error.status === 422 || error.status === 400);
-      this.#setContact(invalid ? 'invalid' : 'failed');
-    }
+  leaveContact(details: Details): Promise<void> {
+    return this.#replies.leaveContact(details);
   }
 
   /** The visitor does not want to leave contact details now. */
   declineContact(): void {
-    this.#contact = 'idle';
-    this.#dispatch({ type: 'contacted', handoff: null });
+    this.#replies.declineContact();
   }
 
-  /** Rates an answer; a rating that could not be sent is taken back. Resolves to whether it was. */
-  async rate(turn: number, rating: Rating, comment: string): Promise<boolean> {
-    const life = this.#life;
-    const before = conversation.answerOf(this.#state, turn)?.rating ?? null;
-    this.#dispatch({ type: 'rated', turn, rating });
-    const sent = this.#ratings.then(() =>
-      this.#insist(life, () => this.#options.api.rate(this.#own(), turn, rating, comment, life.signal)),
-    );
-    this.#ratings = sent.catch(() => undefined);
-    try {
-      await sent;
-      return true;
-    } catch {
-      this.#dispatch({ type: 'rated', turn, rating: before });
-      return false;
-    }
-  }
-
-  #setContact(delivery: Delivery): void {
-    this.#contact = delivery;
-    this.#changed();
-  }
-
-  /** Tries a few times, as long as it may succeed. */
-  async #insist<T>(life: AbortController, work: () => Promise<T>): Promise<T> {
-    for (let attempt = 1; ; attempt++) {
-      try {
-        return await work();
-      } catch (error) {
-        const final = error instanceof ApiError && !error.transient;
-        if (final || attempt === ATTEMPTS || life.signal.aborted) throw error;
-        await this.#persistence.wait(this.#persistence.backoff(attempt), life.signal);
-      }
-    }
+  /** Rates an answer. Resolves to whether the rating was taken. */
+  rate(turn: number, rating: Rating, comment: string): Promise<boolean> {
+    return this.#replies.rate(turn, rating, comment);
   }
 
   /** Ends this conversation for good and begins another. */
@@ -415,7 +372,7 @@ export class Chat {
     this.#life.abort();
     this.#life = new AbortController();
     this.#session = session;
-    this.#contact = 'idle';
+    this.#replies.forget();
     this.#dispatch({ type: 'restart', carry });
   }
 

@@ -1,8 +1,8 @@
 /** The contact form in the log: name, e-mail, company, a message and the consent. */
-import type { Delivery } from './chat';
-import type { Draft } from './keepsakes';
 import { h, set, setText } from './dom';
+import type { Draft } from './keepsakes';
 import { link } from './markdown';
+import type { Delivery } from './replies';
 import type { Words } from './words';
 
 /** What a visitor leaves, as the service takes it. */

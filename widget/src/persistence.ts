@@ -5,6 +5,9 @@ import type { Surroundings } from './surroundings';
 
 export type Task = 'deliver' | 'follow' | 'refresh';
 
+/** How often a button's work is tried. */
+const ATTEMPTS = 5;
+
 export class Persistence {
   readonly #surroundings: Surroundings;
   readonly #onChange: () => void;
@@ -44,6 +47,19 @@ export class Persistence {
       }
     }
     this.succeeded(task);
+  }
+
+  /** Tries what a button asked for a few times, as long as it may succeed: it can be pressed again. */
+  async insist<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await work();
+      } catch (error) {
+        const final = error instanceof ApiError && !error.transient;
+        if (final || attempt === ATTEMPTS || signal.aborted) throw error;
+        await this.wait(this.backoff(attempt), signal);
+      }
+    }
   }
 
   succeeded(task: Task): void {

@@ -22,12 +22,16 @@
 
 mod allowed;
 mod scan;
+mod signs;
 mod tail;
 mod unescape;
 
 pub use self::allowed::Allowed;
 use self::{
     scan::{Bracket, Target, bracket, definition, target},
+    signs::{
+        ends_address, hides_another, is_address_sign, is_end_punctuation, is_harmless_end, plain,
+    },
     tail::Tail,
     unescape::Unescape,
 };
@@ -40,8 +44,6 @@ const LONGEST_DOMAIN: usize = 255;
 const GONE: &str = "…";
 /// The sign that the text uses for a tag's beginning.
 const ESCAPED: &str = "&lt;";
-/// Where something else than text may begin.
-const SPECIAL: [char; 8] = ['[', '!', '<', '(', ':', '.', '@', '\\'];
 
 /// The filter of one answer. All that is put together to one text has to pass the same filter. It has
 /// no `Debug`, because it holds text.
@@ -222,10 +224,19 @@ impl LinkFilter {
         let Some(next) = text.chars().nth(1) else {
             return if at_end { escaped() } else { Step::Wait };
         };
-        if next.is_ascii_whitespace() || next.is_ascii_digit() || matches!(next, '=' | '-') {
+        if next.is_ascii_whitespace() {
             return Step::Pass(1);
         }
         let inner = &text[1..];
+        if next.is_ascii_digit() || matches!(next, '=' | '-') {
+            // No tag begins so, but an address for mail may.
+            return match inner.find(ends_address) {
+                Some(end) if end < LONGEST_ADDRESS && !inner[..end].contains('@') => Step::Pass(1),
+                None if at_end && !inner.contains('@') => Step::Pass(1),
+                None if inner.len() < LONGEST_ADDRESS && !at_end => Step::Wait,
+                _ => escaped(),
+            };
+        }
         match inner.find(|sign: char| ends_address(sign) || sign == '>') {
             Some(end) if end < LONGEST_ADDRESS && inner[end..].starts_with('>') => {
                 let inner = &inner[..end];
@@ -383,44 +394,6 @@ fn at_backslash(text: &str) -> Step {
         Some(escaped) if escaped.is_ascii_punctuation() => Step::Pass(2),
         Some(_) => Step::Pass(1),
     }
-}
-
-/// The length of the text up to where something else may begin.
-fn plain(text: &str) -> usize {
-    text.char_indices()
-        .skip(1)
-        .find(|(_, sign)| SPECIAL.contains(sign))
-        .map_or(text.len(), |(at, _)| at)
-}
-
-/// Where every renderer ends an address that stands in the text. Not at other white space than ASCII's.
-fn ends_address(sign: char) -> bool {
-    sign.is_ascii_whitespace() || sign == '<'
-}
-
-/// Whether an address holds another one behind its host: Markdown's emphasis would cut it in two
-/// (`https://good.example/*a*https://evil.example`).
-fn hides_another(run: &str) -> bool {
-    let run = run.trim_start_matches([':', '/', '.']);
-    let path = run.find(['/', '?', '#']).map_or("", |host| &run[host..]);
-    let path = path.to_ascii_lowercase();
-    let emphasised = path.contains(['*', '_', '~']);
-    path.contains("://") || path.contains("www.") || (emphasised && path.contains('@'))
-}
-
-/// The signs of RFC 3986, without the brackets.
-fn is_address_sign(sign: char) -> bool {
-    sign.is_ascii_alphanumeric() || "-._~:/?#@!$&'()*+,;=%".contains(sign)
-}
-
-/// What often stands behind an address, and at worst becomes a part of its path.
-fn is_harmless_end(sign: char) -> bool {
-    matches!(sign, '"' | '`' | '|' | '}')
-}
-
-/// What ends a sentence or an emphasis rather than an address.
-fn is_end_punctuation(sign: char) -> bool {
-    !sign.is_alphanumeric() && !matches!(sign, '/' | '=' | '&' | '#' | '%' | '-' | '+' | '$' | '@')
 }
 
 #[cfg(test)]

@@ -235,6 +235,8 @@ fn tricks_lead_nowhere() {
         "https:[/](x)/evil.example",
         "www[.](x)evil.example",
         "x@[evil](y).example",
+        "<-`sales@known.example>",
+        "<5@evil.example>",
         "[a]![](x)(javascript:alert(1))",
         "![a [b]](u)(javascript:alert(1))",
         "[a [b]](u)(javascript:alert(1))",
