@@ -23,6 +23,7 @@ mod pages;
 mod search;
 mod table;
 mod terms;
+mod vector_index;
 
 pub use chunks::{ChunkEmbedding, ChunkToStore, StoredChunk, replace_chunks, stored_chunks};
 pub use documents::{
@@ -34,6 +35,7 @@ pub use pages::{KnownPage, Page, known_pages, remember_page};
 pub use search::{Candidate, Search, search};
 pub use table::{BadTableName, Contents, KnowledgeTable, MAX_DIMENSIONS, contents, ensure_table};
 pub use terms::{refresh_terms, refresh_terms_if_stale};
+pub use vector_index::postpone_vector_index;
 
 /// The knowledge base could not be read or changed.
 #[derive(Debug, thiserror::Error)]
