@@ -139,13 +139,13 @@ async fn the_ranking_is_told_with_its_reasons() {
 
     let json: Value = serde_json::from_str(
         &world
-            .search("frankfurt --json -k 1 --mode text")
+            .search("frankfurt --json -k 2 --mode text")
             .await
             .unwrap(),
     )
     .unwrap();
     assert_eq!(json["question"], "frankfurt");
-    assert_eq!(json["top_k"], 1);
+    assert_eq!(json["top_k"], 2);
     let results = json["results"].as_array().unwrap();
     assert_eq!(results.len(), 2, "{json}");
     assert_eq!(results[0]["matched_terms"], json!(["frankfurt"]));

@@ -104,16 +104,16 @@ async fn a_name_counts_for_more_than_a_word_of_the_same_stem() {
         .library(&[
             ("a", Some("en"), "The university of the town."),
             ("b", Some("en"), "We work with Universal today."),
-            ("c", Some("de"), "Die Arbeit."),
         ])
         .await;
-    let asked = "Arbeitet ihr mit universal?";
-    let found = world.ranked(asked, Some("de"), SearchMode::Text).await;
+    let found = world
+        .ranked("Arbeitet ihr mit universal?", Some("de"), SearchMode::Text)
+        .await;
     let sources: Vec<&str> = found
         .iter()
         .map(|one| one.document_source.as_str())
         .collect();
-    assert_eq!(sources, ["k/b.md", "k/a.md", "k/c.md"]);
+    assert_eq!(sources, ["k/b.md", "k/a.md"]);
     assert!(found[0].text_score > found[1].text_score);
 }
 
