@@ -100,12 +100,11 @@ pub(super) fn judge(candidates: Vec<Candidate>, limits: Limits) -> Vec<Ranked> {
         let like = chosen
             .iter()
             .find(|(_, other)| near_duplicates(other, &shingles));
-        one.verdict = match like {
-            Some((of, _)) => Verdict::NearDuplicate { of: *of },
-            None => {
-                chosen.push((one.passage.chunk_id, shingles));
-                Verdict::Chosen
-            }
+        one.verdict = if let Some((of, _)) = like {
+            Verdict::NearDuplicate { of: *of }
+        } else {
+            chosen.push((one.passage.chunk_id, shingles));
+            Verdict::Chosen
         };
     }
     ranked
