@@ -331,7 +331,11 @@ fn comparison(searches: &[Search]) -> Result<String> {
             )
         })
         .collect();
-    Ok(format!("The {} search is ahead {}.", hybrid.name, ahead.join(", ")))
+    Ok(format!(
+        "The {} search is ahead {}.",
+        hybrid.name,
+        ahead.join(", ")
+    ))
 }
 
 fn percent(share: Option<f64>) -> String {
