@@ -1,11 +1,10 @@
--- Full text beside the vectors. A chunk has its words in its document's language; a chunk from before
--- has none until its document is indexed again, and is found by its vector meanwhile.
-alter table knowledge_documents add column if not exists language text;
-comment on column knowledge_documents.language is
-    'The language of the text as a tag such as en or de-AT; null: not known';
+-- Full text beside the vectors.
+
 -- The text search configuration of the chunks: the language's, else what their words look like.
 alter table knowledge_documents add column search_configuration text;
 
+-- The chunk's words, in its document's language. A chunk from before has none until its document is
+-- indexed again, and is found by its vector meanwhile.
 alter table knowledge_chunks add column search tsvector;
 -- Read for every chunk that may match: in the row itself rather than beside it.
 alter table knowledge_chunks alter column search set storage main;
