@@ -6,7 +6,7 @@ alter table knowledge_documents
     add column format   text,
     add column language text,
     add constraint knowledge_documents_format_known check (format in ('markdown', 'text')) not valid,
-    add constraint knowledge_documents_language_form check (language ~ '^[a-z]{2,3}$') not valid;
+    add constraint knowledge_documents_language_form check (language ~ '^[a-z]{2,3}(-[A-Za-z0-9]{1,8})*$') not valid;
 
 -- What the next crawl needs to know of a page that is a document: with `etag` or `last_modified` it
 -- asks for a newer version only, and `links` is where it goes on when there is none.

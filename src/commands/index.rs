@@ -126,6 +126,9 @@ where
     deps.prepare()
         .await
         .context("preparing the table of chunks")?;
+    deps.begin_filling()
+        .await
+        .context("preparing the table of chunks")?;
     let begun = Instant::now();
     let stop = shutdown.child_token();
     let (tell, events) = mpsc::channel(EVENTS);
@@ -144,7 +147,10 @@ where
     // The worker may end first only by an error, or by the shutdown that ends the others too.
     let working = work(stop.clone());
     let working = async { working.await.inspect_err(|_| stop.cancel()) };
-    let (staged, worked, ()) = tokio::try_join!(bringing_in, watching, working)?;
+    let ended = tokio::try_join!(bringing_in, watching, working);
+    // However it ended, what is there is to be found.
+    deps.prepare().await.context("indexing the vectors")?;
+    let (staged, worked, ()) = ended?;
     // Which words are rare is known best when all of them are there.
     deps.refresh_terms()
         .await

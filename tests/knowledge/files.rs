@@ -1,11 +1,14 @@
 //! Folders with documents of every kind.
 
-use std::{fmt::Write, fs, path::Path};
+use std::{fmt::Write, fs, path::Path, time::Duration};
 
 use sandbox::outside::Service;
 
 use super::{chunks, documents, sources};
-use crate::support::TestSystem;
+use crate::support::{TestSystem, frames::PATIENCE};
+
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// A PDF of one page.
 fn pdf(text: &str) -> String {
@@ -150,4 +153,49 @@ async fn a_file_that_kills_its_reader_is_left_out_and_the_others_are_not() {
         "{told}"
     );
     assert_eq!(system.received(Service::OpenAi, "Fine").len(), 1);
+}
+
+#[tokio::test]
+async fn an_empty_knowledge_base_is_filled_first_and_its_vectors_are_indexed_then() {
+    let system = TestSystem::new().await;
+    let pool = system.pool().await;
+    let has_index = async || -> bool {
+        sqlx::query_scalar("select to_regclass('knowledge_chunks_embedding') is not null")
+            .fetch_one(&pool)
+            .await
+            .unwrap()
+    };
+    let place = tempfile::tempdir().unwrap();
+    write(place.path(), "a.md", "# A\n\nApples.\n");
+    let path = place.path().to_str().unwrap();
+    // Killed while it fills: whoever comes next builds the index, over what there is.
+    system.openai.answer_only(Some(0));
+    let mut indexer = system.start_index(&[path]);
+    let asked = system
+        .world
+        .wait_for(PATIENCE, |log| log.first().map(|_| ()));
+    asked.await.unwrap();
+    assert!(!has_index().await);
+    indexer.kill().await.unwrap();
+    system.openai.answer_only(None);
+    let worker = system.worker().await;
+    let built = async {
+        while !has_index().await {
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, built).await.unwrap();
+    drop(worker);
+    let (success, told) = system.run_index(&[path]).await;
+    assert!(success && has_index().await, "{told}");
+    // One that is not empty keeps it.
+    write(place.path(), "b.md", "# B\n\nBees.\n");
+    system.openai.answer_only(Some(0));
+    let indexer = system.start_index(&[path]);
+    let asked = system
+        .world
+        .wait_for(PATIENCE, |log| (log.len() > 2).then_some(()));
+    asked.await.unwrap();
+    assert!(has_index().await);
+    drop(indexer);
 }

@@ -24,9 +24,8 @@ async fn crawl(system: &TestSystem, start: &str) -> (bool, String) {
     system.run_index(&[start, "--rate", "100"]).await
 }
 
-#[tokio::test]
-async fn a_site_is_crawled_by_its_links_and_sitemaps_and_as_it_allows() {
-    let system = TestSystem::new().await;
+/// A site with something of everything.
+async fn varied_site() -> Site {
     let site = Site::start().await.unwrap();
     site.put(
         "/robots.txt",
@@ -90,8 +89,19 @@ async fn a_site_is_crawled_by_its_links_and_sitemaps_and_as_it_allows() {
         "/copy",
         Page::html("<link rel=canonical href=/a><p>The page about apples."),
     );
-    site.put("/file.txt", Page::of("text/plain", "A file of text."));
+    let file = Page::of(
+        "text/plain; charset=iso-8859-1",
+        &b"A file for \xfcber."[..],
+    );
+    site.put("/file.txt", file);
     site.put("/picture", Page::of("image/png", "PNG"));
+    site
+}
+
+#[tokio::test]
+async fn a_site_is_crawled_by_its_links_and_sitemaps_and_as_it_allows() {
+    let system = TestSystem::new().await;
+    let site = varied_site().await;
     let (success, told) = crawl(&system, &site.url("/")).await;
     assert!(success, "{told}");
 
@@ -111,6 +121,10 @@ async fn a_site_is_crawled_by_its_links_and_sitemaps_and_as_it_allows() {
     assert_eq!(
         chunks(&pool, &site.url("/a")).await,
         ["# A\n\nThe page about apples."]
+    );
+    assert_eq!(
+        chunks(&pool, &site.url("/file.txt")).await,
+        ["A file for über."]
     );
     for line in [
         "/private/b is not to be crawled",
@@ -216,6 +230,15 @@ async fn a_crawl_ends_at_its_limits_and_says_so() {
         "{told}"
     );
     assert!(sources(&pool).await.len() <= 4);
+
+    // A page by itself leaves everything else alone.
+    site.forget();
+    let (success, told) = system
+        .run_index(&[&site.url("/7"), "--max-depth", "0"])
+        .await;
+    assert!(success, "{told}");
+    assert_eq!(site.paths(), ["/robots.txt", "/7"]);
+    assert!(sources(&pool).await.contains(&site.url("/7")));
 }
 
 #[tokio::test]

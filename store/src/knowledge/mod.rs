@@ -25,6 +25,7 @@ mod pages;
 mod search;
 mod table;
 mod terms;
+mod vector_index;
 
 pub use calibration::{
     Calibration, CalibrationState, SearchSettings, calibration_state, corpus_hash, judge,
@@ -43,6 +44,7 @@ pub use table::{
     BadTableName, Contents, KnowledgeTable, MAX_DIMENSIONS, contents, dimensions_of, ensure_table,
 };
 pub use terms::{refresh_terms, refresh_terms_if_stale};
+pub use vector_index::postpone_vector_index;
 
 /// The knowledge base could not be read or changed.
 #[derive(Debug, thiserror::Error)]

@@ -4,14 +4,14 @@ use std::{fmt, str::FromStr};
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
-use super::KnowledgeError;
+use super::{KnowledgeError, vector_index};
 
 /// The most dimensions that pgvector indexes in a `vector` column.
 pub const MAX_DIMENSIONS: u16 = 2_000;
 /// The longest name: Postgres keeps 63 bytes, and the names of the table's constraints add to it.
 const MAX_NAME_LEN: usize = 48;
 /// Taken by everyone who makes or changes a chunks' table.
-const LOCK: &str = "growth-chat knowledge table";
+pub(super) const LOCK: &str = "growth-chat knowledge table";
 
 /// The name of the chunks' table, safe to stand in a statement.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -91,6 +91,7 @@ pub async fn ensure_table(
         Some(found) if found.is_whole(dimensions) => {}
         Some(found) if found.dimensions == i32::from(dimensions) => {
             add_search(&mut tx, table).await?;
+            vector_index::build(&mut tx, table, dimensions).await?;
         }
         Some(Found {
             dimensions: found, ..
@@ -113,6 +114,7 @@ pub async fn ensure_table(
             );
             sqlx::query(AssertSqlSafe(sql)).execute(&mut *tx).await?;
             add_search(&mut tx, table).await?;
+            vector_index::build(&mut tx, table, dimensions).await?;
         }
     }
     tx.commit().await?;
@@ -125,11 +127,13 @@ struct Found {
     dimensions: i32,
     /// Whether it has the column of the full text search, and an index on it.
     has_search: bool,
+    /// Whether it has the index on its vectors.
+    has_vector_index: bool,
 }
 
 impl Found {
     fn is_whole(&self, dimensions: u16) -> bool {
-        self.dimensions == i32::from(dimensions) && self.has_search
+        self.dimensions == i32::from(dimensions) && self.has_search && self.has_vector_index
     }
 }
 
@@ -147,7 +151,11 @@ async fn look_at(
                           join pg_index i on i.indrelid = a.attrelid and a.attnum = any (i.indkey) and i.indisvalid
                           where a.attrelid = c.table_id and a.attname = 'search' and not a.attisdropped
                             and a.atttypid = 'tsvector'::regtype)
-                  as "has_search!"
+                  as "has_search!",
+                  exists (select from pg_attribute a
+                          join pg_index i on i.indrelid = a.attrelid and a.attnum = any (i.indkey) and i.indisvalid
+                          where a.attrelid = c.table_id and a.attname = 'embedding' and not a.attisdropped)
+                  as "has_vector_index!"
            from to_regclass(quote_ident($1)) as c (table_id)
            where c.table_id is not null"#,
         table.as_str(),
@@ -160,6 +168,7 @@ async fn look_at(
             Some(dimensions) => Ok(Some(Found {
                 dimensions,
                 has_search: row.has_search,
+                has_vector_index: row.has_vector_index,
             })),
             None => Err(KnowledgeError::NotAKnowledgeTable(table.clone())),
         },
@@ -233,11 +242,7 @@ async fn create(
            )"#
     );
     sqlx::query(AssertSqlSafe(sql)).execute(&mut *conn).await?;
-    let sql = format!(
-        r#"create index "{table}_embedding" on "{table}"
-               using hnsw (embedding vector_cosine_ops) with (m = 16, ef_construction = 64)"#
-    );
-    sqlx::query(AssertSqlSafe(sql)).execute(&mut *conn).await?;
+    vector_index::build(conn, table, dimensions).await?;
     add_search(conn, table).await
 }
 

@@ -197,10 +197,13 @@ pub async fn index_document(
     .await;
     match exchanged {
         Ok(()) => {
-            // Not before: what is forgotten has to be stored. What a crash leaves here is pruned.
+            // Not before: what is forgotten has to be stored. What a failure leaves here is pruned.
             let (model, dimensions) = (deps.embedder.model(), deps.embedder.dimensions());
-            forget_embeddings(&mut conn, model, dimensions, &hashes).await?;
-            // The document is indexed, whatever becomes of the count.
+            let forgotten = forget_embeddings(&mut conn, model, dimensions, &hashes).await;
+            // The document is indexed, whatever becomes of the rest.
+            if let Err(error) = forgotten {
+                tracing::warn!(%error, "embeddings that are in use were not forgotten");
+            }
             if let Err(error) = refresh_terms_if_stale(&mut conn, &deps.config.table).await {
                 tracing::warn!(%error, "the terms of the chunks were not counted");
             }

@@ -15,7 +15,9 @@ pub mod retrieve;
 pub mod tokens;
 
 use sqlx::PgPool;
-use store::knowledge::{IndexProfile, KnowledgeError, ensure_table, refresh_terms};
+use store::knowledge::{
+    IndexProfile, KnowledgeError, ensure_table, postpone_vector_index, refresh_terms,
+};
 
 use crate::{clients::embeddings::Embedder, config::KnowledgeConfig};
 
@@ -39,6 +41,15 @@ impl KnowledgeDeps {
     pub async fn prepare(&self) -> Result<(), KnowledgeError> {
         let mut conn = self.pool.acquire().await?;
         ensure_table(&mut conn, &self.config.table, self.embedder.dimensions()).await
+    }
+
+    /// Leaves the index on the vectors away while an empty table is filled; [`Self::prepare`] brings it
+    /// back.
+    pub async fn begin_filling(&self) -> Result<(), KnowledgeError> {
+        let mut conn = self.pool.acquire().await?;
+        let postponed = postpone_vector_index(&mut conn, &self.config.table).await?;
+        tracing::debug!(postponed, "looked whether the table of chunks is empty");
+        Ok(())
     }
 
     /// Counts the words of the chunks anew: to be called when many documents have been indexed.

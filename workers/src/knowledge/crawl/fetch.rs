@@ -56,6 +56,20 @@ pub(in crate::knowledge) enum Wanted<'w> {
     Sitemap,
 }
 
+impl Wanted<'_> {
+    /// The same, whatever is known: what is known is of the address that redirected.
+    fn whatever_is_known(self) -> Self {
+        match self {
+            Self::Page { rules, .. } => Self::Page {
+                rules,
+                etag: None,
+                last_modified: None,
+            },
+            other => other,
+        }
+    }
+}
+
 /// What came back.
 #[derive(Debug)]
 pub(in crate::knowledge) enum Fetched {
@@ -143,6 +157,7 @@ impl Fetcher {
         let mut url = url.clone();
         // The wait for our own pace is not the server's time.
         let mut spent = Duration::ZERO;
+        let mut wanted = wanted;
         for _ in 0..=MAX_REDIRECTS {
             self.wait().await;
             let begun = Instant::now();
@@ -164,6 +179,7 @@ impl Fetcher {
                         return (Fetched::Failed(SkipReason::Disallowed), None);
                     }
                     url = next;
+                    wanted = wanted.whatever_is_known();
                 }
                 Ok(Hop::End(fetched)) => return (fetched, None),
                 Ok(Hop::Retry(fetched, wait)) => return (fetched, Some(wait)),

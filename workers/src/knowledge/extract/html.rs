@@ -81,7 +81,7 @@ pub(super) fn extract(
 
 /// By its byte order mark, else what the server said, else what the page says, else UTF-8 if it is,
 /// else what the web's older pages are written in.
-fn decode(bytes: &[u8], charset: Option<&str>) -> String {
+pub(super) fn decode(bytes: &[u8], charset: Option<&str>) -> String {
     let named = || {
         charset
             .and_then(|name| Encoding::for_label(name.as_bytes()))

@@ -108,6 +108,12 @@ pub enum ExtractError {
     NoProcess,
 }
 
+/// The text of something that is no foreign document, in the encoding that its server named or that it
+/// looks like.
+pub(super) fn decode(bytes: &[u8], charset: Option<&str>) -> String {
+    html::decode(bytes, charset)
+}
+
 /// Reads documents, each apart from everything else.
 #[derive(Debug, Clone, Default)]
 pub struct Extractor {

@@ -78,6 +78,7 @@ enum Visit {
 /// A crawl under way.
 struct Crawl<'c> {
     ingest: &'c Ingest,
+    start: Url,
     site: Site,
     rules: Rules,
     fetcher: Fetcher,
@@ -116,13 +117,14 @@ impl Ingest {
         let known = self.known(&site).await?;
         let crawl = Crawl {
             ingest: self,
+            start,
             site,
             rules,
             fetcher,
             known,
             claimed: Mutex::default(),
         };
-        crawl.run(start, options, &mut summary).await?;
+        crawl.run(options, &mut summary).await?;
         Ok(summary)
     }
 
@@ -144,20 +146,23 @@ impl Ingest {
 impl Crawl<'_> {
     async fn run(
         &self,
-        start: Url,
         options: CrawlOptions,
         summary: &mut StageSummary,
     ) -> Result<(), IngestError> {
+        let start = &self.start;
         let mut frontier = Frontier::new(options.max_pages, options.max_depth);
         frontier.add(start.clone(), 0);
-        let listed = self.sitemaps(&start, summary).await;
-        let mut complete = !summary.has_errors();
-        for page in listed {
-            frontier.add(page, options.max_depth.min(1));
+        // Whoever asks for a page by itself wants that page.
+        let is_whole_site = options.max_depth > 0;
+        if is_whole_site {
+            for page in self.sitemaps(options.max_pages, summary).await {
+                frontier.add(page, 1);
+            }
         }
+        let mut complete = is_whole_site && !summary.has_errors();
         // Sources that the site still has, or that nobody could tell of.
         let mut alive = BTreeSet::new();
-        let mut has_asked_for_known = false;
+        let mut has_asked_for_known = !is_whole_site;
         let mut visits = FuturesUnordered::new();
         loop {
             while visits.len() < AT_ONCE
@@ -199,7 +204,7 @@ impl Crawl<'_> {
                     links
                 }
                 Visit::Gone => {
-                    if next.depth == 0 {
+                    if next.url == *start {
                         complete = false;
                         summary.skip(next.url.as_str(), SkipReason::Gone);
                     }
@@ -262,12 +267,12 @@ impl Crawl<'_> {
         Ok(())
     }
 
-    /// The pages that the site's sitemaps name.
-    async fn sitemaps(&self, start: &Url, summary: &mut StageSummary) -> Vec<Url> {
+    /// The pages that the site's sitemaps name, about `most` at most.
+    async fn sitemaps(&self, most: usize, summary: &mut StageSummary) -> Vec<Url> {
         let mut named = self.rules.sitemaps().to_vec();
         let guessed = named.is_empty();
         if guessed {
-            named.extend(start.join("/sitemap.xml").ok());
+            named.extend(self.start.join("/sitemap.xml").ok());
         }
         let mut open: Vec<(Url, usize)> = named.into_iter().map(|url| (url, 0)).collect();
         let mut seen = HashSet::new();
@@ -275,6 +280,7 @@ impl Crawl<'_> {
         while let Some((url, depth)) = open.pop() {
             let wanted = self.site.has(&url)
                 && seen.len() < MAX_SITEMAPS
+                && pages.len() <= most
                 && depth <= MAX_SITEMAP_DEPTH
                 && self.rules.allow(&url)
                 && seen.insert(url.clone());
@@ -307,7 +313,7 @@ impl Crawl<'_> {
     }
 
     async fn look_at(&self, next: &Next) -> Result<Visit, IngestError> {
-        let is_start = next.depth == 0;
+        let is_start = next.url == self.start;
         // What was asked for is told of; what was come by only if somebody should know.
         let passed = |reason: SkipReason, links: Vec<Url>| Visit::Passed {
             links,
@@ -378,14 +384,22 @@ impl Crawl<'_> {
                     reason: Some(SkipReason::OtherFormat),
                 });
             }
-            Some(Format::Text(format)) => match walk::text(got.body.into()) {
-                Ok(text) => (
-                    describe(address.clone(), &address, format, text),
-                    Vec::new(),
-                    None,
-                ),
-                Err(reason) => return Ok(Visit::Failed(reason)),
-            },
+            Some(Format::Text(format)) => {
+                let text = extract::decode(&got.body, got.charset.as_deref());
+                match walk::plain(&text) {
+                    Ok(text) => {
+                        let document = describe(address.clone(), &address, format, text);
+                        (document, Vec::new(), None)
+                    }
+                    Err(SkipReason::Empty) => {
+                        return Ok(Visit::Passed {
+                            links: Vec::new(),
+                            reason: Some(SkipReason::Empty),
+                        });
+                    }
+                    Err(reason) => return Ok(Visit::Failed(reason)),
+                }
+            }
             Some(Format::Foreign(foreign)) => {
                 let input = Input {
                     foreign,

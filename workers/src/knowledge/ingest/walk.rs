@@ -142,13 +142,13 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, SkipReason> {
 
 /// The text of a file: UTF-8, without a byte order mark, with plain line ends.
 pub(super) fn read_text(path: &Path) -> Result<String, SkipReason> {
-    text(read(path)?)
+    let text = String::from_utf8(read(path)?).map_err(|_| SkipReason::NotUtf8)?;
+    plain(&text)
 }
 
-/// The text of some bytes, as of a file.
-pub(super) fn text(bytes: Vec<u8>) -> Result<String, SkipReason> {
-    let text = String::from_utf8(bytes).map_err(|_| SkipReason::NotUtf8)?;
-    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+/// A text with plain line ends and without a byte order mark, if there is something in it.
+pub(super) fn plain(text: &str) -> Result<String, SkipReason> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if text.contains('\0') {
         Err(SkipReason::Nul)
     } else if text.trim().is_empty() {

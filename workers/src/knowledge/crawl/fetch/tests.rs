@@ -102,6 +102,12 @@ async fn a_page_comes_with_what_was_said_of_it_and_is_asked_for_politely() {
         world.fetch("/a", known).await,
         Fetched::NotModified
     ));
+    // What is known of a page is not known of another one that it redirects to.
+    world.served.put("/moved", Page::redirect("/a"));
+    assert!(matches!(
+        world.fetch("/moved", known).await,
+        Fetched::Got(_)
+    ));
     let received = world.served.received();
     let agent = received[0].headers["user-agent"].to_str().unwrap();
     assert!(agent.starts_with("growth-chat/"), "{agent}");
