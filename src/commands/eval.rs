@@ -12,16 +12,20 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use store::knowledge::{Calibration, SearchSettings, save_calibration};
+use store::{
+    db::DatabaseConfig,
+    knowledge::{Calibration, SearchSettings, save_calibration},
+};
 use workers::{
-    clients::{embeddings::Embedder, http_client},
-    config::{EmbeddingsConfig, KnowledgeConfig},
     evaluation::{EvaluateError, Evaluation, Evaluator, QuestionSet, UnknownSource, plot},
     knowledge::KnowledgeDeps,
 };
 
 use self::report::Report;
-use crate::{environment, reach::reach_migrated, telemetry::LogConfig};
+use crate::{
+    commands::index::command::KnowledgeSettings, environment, reach::reach_migrated,
+    telemetry::LogConfig,
+};
 
 /// The largest file of questions.
 const MAX_FILE_BYTES: u64 = 8 * 1024 * 1024;
@@ -54,22 +58,15 @@ pub(crate) async fn run(args: EvalArgs) -> anyhow::Result<ExitCode> {
     let set = read(&args.file)?;
     let mut settings = environment::settings();
     let log = LogConfig::read(&mut settings);
-    let database = store::db::DatabaseConfig::read(&mut settings);
-    let embeddings = EmbeddingsConfig::read(&mut settings);
-    let knowledge = KnowledgeConfig::read(&mut settings);
-    let ((database, embeddings), knowledge) =
-        settings.finish(database.zip(embeddings).zip(knowledge))?;
+    let database = DatabaseConfig::read(&mut settings);
+    let knowledge = KnowledgeSettings::read(&mut settings);
+    let (database, knowledge) = settings.finish(database.zip(knowledge))?;
     log.start()?;
     let database = database
         .open()
         .context("the database's address could not be used")?;
     reach_migrated(&database).await?;
-    let http = http_client().context("the client of the providers could not be made")?;
-    let deps = KnowledgeDeps {
-        pool: database.pool().clone(),
-        embedder: Embedder::new(embeddings, http),
-        config: knowledge,
-    };
+    let deps = knowledge.deps(&database)?;
     deps.prepare()
         .await
         .context("the knowledge base can't be used")?;

@@ -77,24 +77,30 @@ async fn the_newest_calibration_of_a_table_counts_and_a_hundred_are_kept() {
     let (table, other): (KnowledgeTable, KnowledgeTable) =
         ("mine".parse().unwrap(), "other".parse().unwrap());
     save(&pool, &other, 0.9).await;
-    for hundredth in 0..105 {
-        save(&pool, &table, f64::from(hundredth % 100) / 100.0).await;
+    for thousandth in 0..105 {
+        save(&pool, &table, f64::from(thousandth) / 1_000.0).await;
     }
-    let kept: Vec<(String, i64)> = sqlx::query_as(
-        "select table_name, count(*) from knowledge_calibrations group by 1 order by 1",
+    let kept: Vec<(String, i64, f64)> = sqlx::query_as(
+        "select table_name, count(*), min(threshold) from knowledge_calibrations group by 1 order by 1",
     )
     .fetch_all(&pool)
     .await
     .unwrap();
-    assert_eq!(kept, [("mine".to_owned(), 100), ("other".to_owned(), 1)]);
+    assert_eq!(
+        kept,
+        [
+            ("mine".to_owned(), 100, 0.005),
+            ("other".to_owned(), 1, 0.9)
+        ]
+    );
     let mut conn = pool.acquire().await.unwrap();
     let mut state = async |threshold| {
         let state = calibration_state(&mut conn, &table, &settings(threshold)).await;
         state.unwrap()
     };
-    assert_eq!(state(0.04).await, CalibrationState::Calibrated);
-    let measured = CalibrationState::OtherThreshold { measured: 0.04 };
-    assert_eq!(state(0.03).await, measured);
+    assert_eq!(state(0.104).await, CalibrationState::Calibrated);
+    let measured = CalibrationState::OtherThreshold { measured: 0.104 };
+    assert_eq!(state(0.103).await, measured);
 }
 
 #[tokio::test]

@@ -271,6 +271,7 @@ fn section(report: &Report, questions: &str, documents: &str, image: &str) -> Re
             percent(at.precision)
         )?;
     }
+    writeln!(text, "\n{}", comparison(&report.searches)?)?;
     writeln!(
         text,
         "\nProposed: `RAG_RELEVANCE_THRESHOLD={:.3}`, with a recall@{k} of {} and an abstention of {}.\n\n\
@@ -314,6 +315,27 @@ fn section(report: &Report, questions: &str, documents: &str, image: &str) -> Re
         writeln!(text, "- {} – {why}", failure.question)?;
     }
     Ok(text)
+}
+
+/// How far the first search, the hybrid one, is ahead of the others.
+fn comparison(searches: &[Search]) -> Result<String> {
+    let (hybrid, others) = searches.split_first().context("no search was measured")?;
+    let ahead: Vec<String> = others
+        .iter()
+        .map(|other| {
+            format!(
+                "of {} alone by {:+.1} percentage points of recall and {:+.3} of MRR",
+                other.name,
+                100.0 * (hybrid.recall - other.recall),
+                hybrid.mrr - other.mrr
+            )
+        })
+        .collect();
+    Ok(format!(
+        "The {} search is ahead {}.",
+        hybrid.name,
+        ahead.join(", ")
+    ))
 }
 
 fn percent(share: Option<f64>) -> String {

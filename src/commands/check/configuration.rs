@@ -6,26 +6,17 @@ use store::{
     db::DatabaseConfig,
     settings::{Settings, SettingsError},
 };
-use workers::{
-    WorkerConfig,
-    clients::{embeddings::Embedder, http_client},
-    config::{EmbeddingsConfig, KnowledgeConfig},
-    knowledge::KnowledgeDeps,
-};
+use workers::WorkerConfig;
 
 use super::{Context, Finding, Role};
-use crate::{environment, process::ProcessConfig};
+use crate::{commands::index::command::KnowledgeSettings, environment, process::ProcessConfig};
 
 /// Reads the variables of a role. A mistake in one group leaves the others in use.
 pub(super) fn read(role: Role) -> Context {
     let database = part(DatabaseConfig::read).and_then(|config| config.open().ok());
-    let knowledge = database.as_ref().and_then(|database| {
-        Some(KnowledgeDeps {
-            pool: database.pool().clone(),
-            embedder: Embedder::new(part(EmbeddingsConfig::read)?, http_client().ok()?),
-            config: part(KnowledgeConfig::read)?,
-        })
-    });
+    let knowledge = database
+        .as_ref()
+        .and_then(|database| part(KnowledgeSettings::read)?.deps(database).ok());
     Context {
         problems: problems(environment::settings(), role).err(),
         database,

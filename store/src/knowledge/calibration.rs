@@ -317,7 +317,7 @@ mod tests {
     fn a_calibration_holds_for_its_model_corpus_and_threshold_only() {
         let same = running();
         assert_eq!(judged(&same, &[1, 2, 3]), "calibrated");
-        assert_eq!(judged(&same, &[1, 2]), "other_corpus");
+        assert_eq!(judged(&same, &[1, 2, 4]), "other_corpus");
         for (model, dimensions) in [("n", 8), ("m", 9)] {
             let other = SearchSettings {
                 model: model.into(),

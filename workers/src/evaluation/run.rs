@@ -9,7 +9,10 @@ use super::{
 };
 use crate::{
     clients::ProviderError,
-    knowledge::{KnowledgeDeps, Ranked, SearchMode, Verdict, rank, retrieve::embedded_part},
+    knowledge::{
+        KnowledgeDeps, Ranked, SearchMode, Verdict, rank,
+        retrieve::{CANDIDATES, embedded_part},
+    },
 };
 
 /// Searches under way at once: some of the pool's connections stay free.
@@ -82,10 +85,13 @@ impl Evaluation {
 }
 
 impl Evaluator {
-    /// Measures with what a turn searches with, except for the threshold: everything is wanted.
+    /// Measures with what a turn searches with, except for the threshold and `RAG_TOP_K`: everything
+    /// is wanted, and near-duplicates are to be told as far down as a threshold may reach. The number
+    /// of candidates stays what it is.
     pub fn new(deps: &KnowledgeDeps) -> Self {
         let mut deps = deps.clone();
         deps.config.relevance_threshold = 0.0;
+        deps.config.top_k = deps.config.top_k.max(CANDIDATES / 2);
         Self { deps }
     }
 

@@ -14,7 +14,7 @@ use crate::clients::{ProviderError, RetryClass, embeddings::MAX_INPUT_TOKENS};
 
 /// How many candidates each side gives; twice `RAG_TOP_K` if that is more. Beyond them a place adds
 /// less than a hundredth to what the first one has.
-const CANDIDATES: u16 = 40;
+pub(crate) const CANDIDATES: u16 = 40;
 
 /// A passage of the knowledge base. It is recorded with the turn's step, so its JSON is kept stable.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
