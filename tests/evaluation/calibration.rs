@@ -36,6 +36,9 @@ async fn calibrate(system: &mut TestSystem, questions: &Path) -> f64 {
     threshold
 }
 
+/// What a worker says that runs with another threshold than was measured.
+const UNCALIBRATED: &str = "RAG_RELEVANCE_THRESHOLD is not calibrated";
+
 #[tokio::test]
 async fn a_calibration_holds_until_the_threshold_the_model_or_the_documents_change() {
     let (mut system, place) = shop().await;
@@ -50,10 +53,7 @@ async fn a_calibration_holds_until_the_threshold_the_model_or_the_documents_chan
     let mut worker = system.worker().await;
     let why = |why: &str| json!({"calibrated": false, "why": why});
     becomes(&api, &why("never_calibrated")).await;
-    assert_eq!(
-        system.count_logged("RAG_RELEVANCE_THRESHOLD is not calibrated"),
-        1
-    );
+    system.until_logged(UNCALIBRATED, 1).await;
     worker.stop().await;
 
     let threshold = calibrate(&mut system, &questions).await;
@@ -61,10 +61,7 @@ async fn a_calibration_holds_until_the_threshold_the_model_or_the_documents_chan
     becomes(&api, &why("other_threshold")).await;
     let mut worker = system.worker().await;
     becomes(&api, &json!({"calibrated": true})).await;
-    assert_eq!(
-        system.count_logged("RAG_RELEVANCE_THRESHOLD is not calibrated"),
-        1
-    );
+    assert_eq!(system.count_logged(UNCALIBRATED), 1);
     worker.stop().await;
     assert_eq!(checked(&system, "calibration").await.0, "pass");
 

@@ -202,6 +202,19 @@ impl TestSystem {
         log.iter().filter(|line| line.contains(text)).count()
     }
 
+    /// Waits until so many lines of all processes' logs have this in them: a line is read a moment after
+    /// it was written.
+    pub(crate) async fn until_logged(&self, text: &str, lines: usize) {
+        let logged = async {
+            while self.count_logged(text) < lines {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        if tokio::time::timeout(PATIENCE, logged).await.is_err() {
+            panic!("{:?} lines have {text:?}", self.count_logged(text));
+        }
+    }
+
     /// An API process.
     pub(crate) async fn api(&self) -> ApiProcess {
         self.serving("api").await
