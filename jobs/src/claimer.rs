@@ -296,19 +296,19 @@ impl Claimer {
         let asked = self.ask_behind(&plan.horizon);
         let mut outlook = sql::outlook(&self.pool, &asked).await?;
         let overdue = outlook.next_due.is_some_and(|wait| wait.is_zero());
+        // What is overdue or paused is still to be looked at, however old it is.
+        let known = self
+            .queues
+            .keys()
+            .zip(outlook.oldest.iter().zip(&outlook.paused));
+        let known = known.filter(|(_, (_, paused))| !overdue && !**paused);
+        let known =
+            known.map(|(queue, (oldest, _))| (Arc::clone(queue), oldest.unwrap_or(outlook.at)));
         if everything {
-            // What is overdue or paused is still to be looked at, however old it is.
-            let known = self
-                .queues
-                .keys()
-                .zip(outlook.oldest.iter().zip(&outlook.paused));
-            let known = known.filter(|(_, (_, paused))| !overdue && !**paused);
-            let known =
-                known.map(|(queue, (oldest, _))| (Arc::clone(queue), oldest.unwrap_or(outlook.at)));
             plan.horizon
                 .looked_at_everything(outlook.at, now.elapsed(), known);
         } else {
-            plan.horizon.looked_behind();
+            plan.horizon.looked_behind(outlook.at, known);
         }
         if overdue {
             let released = sql::release_due(&self.pool, &asked.queues).await?;

@@ -16,8 +16,11 @@ use tokio::time::Instant;
 const LONGEST_ENQUEUE: TimeDelta = TimeDelta::seconds(2);
 /// The shortest time between two looks at everything …
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
-/// … and how many times as long as it took: 5 % of the time, whatever the tables look like.
-const PAUSE_FACTOR: u32 = 20;
+/// … how many times as long as it took, because the job that comes meanwhile waits for it: of jobs that
+/// come all the time less than one in a hundred shall …
+const PAUSE_FACTOR: u32 = 400;
+/// … and the longest, which is how long a job may wait whose transaction took very long.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// What a claimer remembers of its last look at everything.
 #[derive(Debug, Default)]
@@ -48,8 +51,20 @@ impl Horizon {
         *self = Self::default();
     }
 
-    /// Something was looked for behind the horizon only.
-    pub(crate) fn looked_behind(&mut self) {
+    /// What is behind the horizon was looked at, in a look that saw the database at `at`. There is
+    /// nothing between it and the times given, so that it moves on; how far back leases are to be looked for
+    /// stays.
+    pub(crate) fn looked_behind(
+        &mut self,
+        at: DateTime<Utc>,
+        queues: impl IntoIterator<Item = (Arc<str>, DateTime<Utc>)>,
+    ) {
+        let seen = at - LONGEST_ENQUEUE;
+        for (queue, nothing_before) in queues {
+            if let Some(floor) = self.floors.get_mut(&queue) {
+                *floor = nothing_before.min(seen).max(*floor);
+            }
+        }
         self.stale = true;
     }
 
@@ -67,7 +82,7 @@ impl Horizon {
             .map(|(queue, nothing_before)| (queue, nothing_before.min(seen)))
             .collect();
         self.leases = Some(at);
-        self.next = Some(Instant::now() + SHORTEST_PAUSE.max(took * PAUSE_FACTOR));
+        self.next = Some(Instant::now() + (took * PAUSE_FACTOR).clamp(SHORTEST_PAUSE, LONGEST_PAUSE));
         self.stale = false;
     }
 
@@ -108,19 +123,34 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_floor_moves_on_by_looks_behind_it_and_never_back() {
+        let mut horizon = Horizon::default();
+        horizon.looked_behind(at(90), [("queue".into(), at(90))]);
+        assert_eq!(horizon.floor("queue"), None, "what is before is not known");
+        horizon.looked_at_everything(at(100), Duration::ZERO, [("queue".into(), at(100))]);
+        for (looked, nothing_before, floor) in [(101, 101, 99), (110, 104, 104), (111, 103, 104)] {
+            horizon.looked_behind(at(looked), [("queue".into(), at(nothing_before))]);
+            assert_eq!(horizon.floor("queue"), Some(at(floor)));
+        }
+        assert_eq!(horizon.leases(), Some(at(100)));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn looks_at_everything_are_as_rare_as_they_are_slow_and_stop_when_nothing_happens() {
         let mut horizon = Horizon::default();
-        horizon.looked_at_everything(at(0), Duration::from_millis(500), []);
+        horizon.looked_at_everything(at(0), Duration::from_millis(20), []);
         assert_eq!(horizon.due_at(), None);
-        horizon.looked_behind();
+        horizon.looked_behind(at(0), []);
         let due_at = horizon.due_at().unwrap();
-        assert_eq!(due_at, Instant::now() + Duration::from_secs(10));
+        assert_eq!(due_at, Instant::now() + Duration::from_secs(8));
         assert!(!horizon.is_due(Instant::now()) && horizon.is_due(due_at));
-        horizon.looked_at_everything(at(10), Duration::from_millis(1), []);
-        horizon.looked_behind();
-        assert_eq!(
-            horizon.due_at(),
-            Some(Instant::now() + Duration::from_secs(1))
-        );
+        for (took, seconds) in [(1, 1), (500, 30)] {
+            horizon.looked_at_everything(at(10), Duration::from_millis(took), []);
+            horizon.looked_behind(at(10), []);
+            assert_eq!(
+                horizon.due_at(),
+                Some(Instant::now() + Duration::from_secs(seconds))
+            );
+        }
     }
 }

@@ -102,9 +102,6 @@ impl DatabaseConfig {
             // A statement or a transaction that hangs must not hold locks for ever.
             ("statement_timeout", "60s"),
             ("idle_in_transaction_session_timeout", "60s"),
-            // What is read is in memory or on an SSD. By the default of 4, which is a disk's, a few
-            // thousand chunks are searched by reading every vector instead of their index.
-            ("random_page_cost", "1.1"),
             // The server's kernel asks every minute whether this end is there. That is no statement,
             // and keeps routers from forgetting a LISTEN connection that is silent for hours.
             ("tcp_keepalives_idle", "60"),
@@ -121,7 +118,9 @@ impl DatabaseConfig {
         let pool = PgPoolOptions::new()
             .max_connections(self.max_connections)
             .acquire_timeout(ACQUIRE_TIMEOUT)
-            .connect_lazy_with(options.clone());
+            // What is read is in memory or on an SSD. By the default of 4, which is a disk's, a few
+            // thousand chunks are searched by reading every vector instead of their index.
+            .connect_lazy_with(options.clone().options([("random_page_cost", "1.1")]));
         let hot = PgPoolOptions::new()
             .max_connections(HOT_CONNECTIONS)
             .acquire_timeout(ACQUIRE_TIMEOUT)
