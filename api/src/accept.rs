@@ -95,20 +95,21 @@ pub(crate) async fn accept(
         }
     };
     // Of a new session only, and last: whoever adds the same sweep waits for the commit.
-    let sweep = match found {
-        None => {
-            jobs::sweep_after(&mut transaction, state.config().session_ttl)
-                .await?
-                .new
-        }
-        Some(_) => false,
+    let sweep = if found.is_none() && state.needs_sweep() {
+        let ttl = state.config().session_ttl;
+        Some(jobs::sweep_after(&mut transaction, ttl).await?)
+    } else {
+        None
     };
     transaction.commit().await?;
     tracing::debug!(session_id = %accepted.key.session_id, turn = accepted.key.turn, "a message is accepted");
     stopping.announce(state.bus());
     state.bus().jobs_ready(TurnProcess::QUEUE);
-    if sweep {
-        state.bus().jobs_ready(SessionSweep::QUEUE);
+    if let Some(sweep) = sweep {
+        state.sweep_waits();
+        if sweep.new {
+            state.bus().jobs_ready(SessionSweep::QUEUE);
+        }
     }
     Ok(accepted)
 }

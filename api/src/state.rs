@@ -2,9 +2,10 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use sqlx::{PgPool, Postgres, Transaction};
 use store::{bus::Bus, ids::SharedEntropy};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tracing::Instrument;
 
 use crate::{
@@ -31,7 +32,13 @@ struct Inner {
     bus: Bus,
     hub: Hub,
     entropy: SharedEntropy,
+    /// Until when new sessions need no sweep of their own.
+    swept_for: Mutex<Option<Instant>>,
 }
+
+/// For so long after a sweep was seen to wait no other is asked for. A sweep is due in an hour at the
+/// earliest (the shortest `SESSION_TTL_HOURS`), and then looks after every session that is there.
+const SWEEP_KNOWN: Duration = Duration::from_mins(10);
 
 impl State {
     /// Puts it together.
@@ -50,6 +57,7 @@ impl State {
                 bus,
                 hub,
                 entropy,
+                swept_for: Mutex::new(None),
             }),
         }
     }
@@ -80,6 +88,17 @@ impl State {
 
     pub(crate) fn entropy(&self) -> &SharedEntropy {
         &self.inner.entropy
+    }
+
+    /// Whether a new session has to see to it that a sweep waits.
+    pub(crate) fn needs_sweep(&self) -> bool {
+        let known_until = *self.inner.swept_for.lock();
+        known_until.is_none_or(|until| until <= Instant::now())
+    }
+
+    /// A sweep waits: the transaction that saw to it is committed.
+    pub(crate) fn sweep_waits(&self) {
+        *self.inner.swept_for.lock() = Some(Instant::now() + SWEEP_KNOWN);
     }
 
     pub(crate) async fn begin(&self) -> sqlx::Result<Transaction<'static, Postgres>> {

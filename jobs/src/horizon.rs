@@ -82,7 +82,8 @@ impl Horizon {
             .map(|(queue, nothing_before)| (queue, nothing_before.min(seen)))
             .collect();
         self.leases = Some(at);
-        self.next = Some(Instant::now() + (took * PAUSE_FACTOR).clamp(SHORTEST_PAUSE, LONGEST_PAUSE));
+        self.next =
+            Some(Instant::now() + (took * PAUSE_FACTOR).clamp(SHORTEST_PAUSE, LONGEST_PAUSE));
         self.stale = false;
     }
 
