@@ -210,9 +210,8 @@ impl TestSystem {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        if tokio::time::timeout(PATIENCE, logged).await.is_err() {
-            panic!("{:?} lines have {text:?}", self.count_logged(text));
-        }
+        let in_time = tokio::time::timeout(PATIENCE, logged).await.is_ok();
+        assert!(in_time, "{} lines have {text:?}", self.count_logged(text));
     }
 
     /// An API process.

@@ -72,6 +72,19 @@ impl Client {
         self.connection = Some((id, lane));
     }
 
+    /// Asks for what is behind the last frame that it has. Behind a turn's last one there is nothing: the
+    /// route says so by 204, and the client needs no end of the stream.
+    fn come_back(&mut self, fanout: &mut Fanout, turn: i32, writer: &Writer) {
+        if writer.ends_at(self.seen) {
+            if self.received.last() != Some(&frame::DONE) {
+                self.received.push(frame::DONE);
+            }
+            self.done = true;
+        } else {
+            self.connect(fanout, turn, Takeover::Event);
+        }
+    }
+
     fn cut(&mut self, fanout: &mut Fanout, turn: i32) {
         if let Some((id, lane)) = self.connection.take() {
             lane.leave();
@@ -195,6 +208,11 @@ impl Writer {
         }
     }
 
+    fn ends_at(&self, seen: Option<Cursor>) -> bool {
+        let mut ends = self.log.iter().filter(|event| event.terminal);
+        ends.any(|event| Some(event.cursor) == seen)
+    }
+
     /// The whole stream of a turn.
     fn stream(&self, turn: i32) -> Vec<Bytes> {
         let frames = self.log.iter().filter(|event| event.cursor.turn == turn);
@@ -243,7 +261,7 @@ proptest! {
                 Step::Reconnect { client } => if !clients[client].done {
                     let turn = turn_of(client);
                     clients[client].cut(&mut fanout, turn);
-                    clients[client].connect(&mut fanout, turn, Takeover::Event);
+                    clients[client].come_back(&mut fanout, turn, &writer);
                 },
                 Step::Cut { client } => clients[client].cut(&mut fanout, turn_of(client)),
                 Step::Drain { client, count } => if clients[client].drain(count) {
@@ -261,7 +279,7 @@ proptest! {
         }
         for (index, client) in clients.iter_mut().enumerate() {
             if !client.done && client.connection.is_none() {
-                client.connect(&mut fanout, turn_of(index), Takeover::Event);
+                client.come_back(&mut fanout, turn_of(index), &writer);
             }
         }
         for _ in 0..10_000 {
@@ -282,6 +300,20 @@ proptest! {
         }
         prop_assert!(fanout.is_empty());
     }
+}
+
+#[test]
+fn a_client_that_has_the_last_frame_and_not_the_end_is_told_that_nothing_is_left() {
+    let mut writer = Writer::new();
+    writer.append(1, true);
+    let (mut fanout, mut client) = (Fanout::default(), Client::default());
+    client.come_back(&mut fanout, 1, &writer);
+    deliver_all(&mut fanout, &writer.log);
+    client.drain(1);
+    assert!(!client.done);
+    client.cut(&mut fanout, 1);
+    client.come_back(&mut fanout, 1, &writer);
+    assert!(client.done && client.connection.is_none());
 }
 
 fn deliver_all(fanout: &mut Fanout, log: &[StoredEvent]) {
