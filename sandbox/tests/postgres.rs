@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 use std::{
+    io::{Read, Write},
     net::{Ipv4Addr, TcpStream},
     path::Path,
     process::{Command, Stdio},
@@ -34,11 +35,43 @@ async fn a_test_database_is_migrated_has_pgvector_and_is_dropped() {
     assert!((distance - 1.0).abs() < 1e-9);
     let url = database.url().to_owned();
     drop(database);
-    let gone = PgConnection::connect(&url).await.unwrap_err();
+    let gone = async {
+        loop {
+            match PgConnection::connect(&url).await {
+                Ok(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+                Err(error) => break error,
+            }
+        }
+    };
+    let gone = tokio::time::timeout(Duration::from_secs(30), gone).await;
+    let gone = gone.expect("it is still there");
     let code = gone
         .as_database_error()
         .and_then(sqlx::error::DatabaseError::code);
     assert_eq!(code.as_deref(), Some("3D000"), "{gone}");
+}
+
+#[tokio::test]
+async fn a_connection_that_is_half_made_holds_up_no_test_that_ends() {
+    let database = TestDatabase::create().await.unwrap();
+    let url = url::Url::parse(database.url()).unwrap();
+    let address = (url.host_str().unwrap(), url.port().unwrap());
+    // The server asks for the password, and is never answered.
+    let mut half_made = TcpStream::connect(address).unwrap();
+    let words = format!("user\0postgres\0database\0{}\0\0", &url.path()[1..]);
+    let length = u32::try_from(8 + words.len()).unwrap();
+    let startup = [
+        &length.to_be_bytes()[..],
+        &196_608_u32.to_be_bytes(),
+        words.as_bytes(),
+    ];
+    half_made.write_all(&startup.concat()).unwrap();
+    let mut asked = [0];
+    half_made.read_exact(&mut asked).unwrap();
+    assert_eq!(asked, *b"R");
+    let begun = Instant::now();
+    drop(database);
+    assert!(begun.elapsed() < Duration::from_secs(5));
 }
 
 #[test]

@@ -28,7 +28,7 @@ const TEMPLATE_LOCK: i64 = 0x6763_7465_7374;
 #[derive(Debug)]
 struct Host {
     /// Kept alive; none: the server was given.
-    _server: Option<Server>,
+    server: Option<Server>,
     /// A connection to make databases by.
     admin_url: String,
     /// A database with the migrations applied.
@@ -41,6 +41,8 @@ pub struct TestDatabase {
     admin_url: &'static str,
     name: String,
     url: String,
+    /// The server stays when this process has ended.
+    is_given: bool,
 }
 
 impl TestDatabase {
@@ -56,6 +58,7 @@ impl TestDatabase {
             url: database_url(&host.admin_url, &name)?,
             admin_url: &host.admin_url,
             name,
+            is_given: host.server.is_none(),
         })
     }
 
@@ -82,8 +85,7 @@ impl Drop for TestDatabase {
     fn drop(&mut self) {
         let name = self.name.clone();
         let admin_url = self.admin_url;
-        // A runtime can't be entered from within another one. What is left over by a failure here
-        // goes with the server.
+        // A runtime can't be entered from within another one. What is left over here goes with the server.
         let dropper = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -92,7 +94,13 @@ impl Drop for TestDatabase {
                 let _ = runtime.block_on(drop_database(admin_url, &name));
             }
         });
-        let _ = dropper.join();
+        // Our own server is not waited for. This thread may be a test's only one, and one of the test's
+        // connections half made: Postgres removes no database before every backend has heard of it, and
+        // one that waits for its client's password hears nothing. It waited for this thread, this thread
+        // for the removal, and all other removals with them, until the backend gave up after a minute.
+        if self.is_given {
+            let _ = dropper.join();
+        }
     }
 }
 
@@ -113,7 +121,7 @@ impl Host {
         };
         let template = ensure_template(&admin_url).await?;
         Ok(Self {
-            _server: server,
+            server,
             admin_url,
             template,
         })
