@@ -10,8 +10,6 @@ use super::{KnowledgeError, vector_index};
 pub const MAX_DIMENSIONS: u16 = 2_000;
 /// The longest name: Postgres keeps 63 bytes, and the names of the table's constraints add to it.
 const MAX_NAME_LEN: usize = 48;
-/// Taken by everyone who makes or changes a chunks' table.
-pub(super) const LOCK: &str = "growth-chat knowledge table";
 
 /// The name of the chunks' table, safe to stand in a statement.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -82,7 +80,7 @@ pub async fn ensure_table(
     let mut tx = conn.begin().await?;
     sqlx::query!(
         "select pg_advisory_xact_lock(hashtextextended($1, 0))",
-        LOCK
+        vector_index::LOCK
     )
     .execute(&mut *tx)
     .await?;

@@ -9,7 +9,10 @@ use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
-use super::{KnowledgeTable, table::LOCK};
+use super::KnowledgeTable;
+
+/// Taken by everyone who makes or changes a chunks' table.
+pub(super) const LOCK: &str = "growth-chat knowledge table";
 
 /// How long to wait for searches that are under way, before it is left as it is.
 const PATIENCE: Duration = Duration::from_secs(2);
