@@ -4,6 +4,7 @@
 //! itself only sees other addresses. Release images are built without this crate.
 
 pub mod anthropic;
+pub mod generated;
 pub mod openai;
 pub mod outside;
 pub mod postgres;

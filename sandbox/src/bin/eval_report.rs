@@ -18,8 +18,9 @@ use std::{
     process::{ExitCode, Output},
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use sandbox::{
+    generated::{only_checks, workspace},
     openai::{OpenAi, RELEVANCE_THRESHOLD},
     outside::OutsideWorld,
     postgres::{Progress, Server, ServerOptions, ensure_database},
@@ -59,15 +60,8 @@ async fn main() -> ExitCode {
 }
 
 async fn run() -> Result<()> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let check = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        [] => false,
-        ["--check"] => true,
-        _ => bail!("usage: cargo eval-report [--check]"),
-    };
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .context("the crate is not in a workspace")?;
+    let check = only_checks("eval-report")?;
+    let root = workspace()?;
     let files = measure(root).await?;
     let stale: Vec<String> = files
         .iter()

@@ -17,7 +17,10 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use sandbox::postgres::{MIGRATOR, Progress, Server, ServerOptions};
+use sandbox::{
+    generated::{only_checks, workspace},
+    postgres::{MIGRATOR, Progress, Server, ServerOptions},
+};
 use serde_json::Value;
 use sqlx::{Connection, PgConnection};
 
@@ -36,15 +39,8 @@ async fn main() -> ExitCode {
 }
 
 async fn run() -> Result<()> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let check = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        [] => false,
-        ["--check"] => true,
-        _ => bail!("usage: cargo sql-prepare [--check]"),
-    };
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .context("the crate is not in a workspace")?;
+    let check = only_checks("sql-prepare")?;
+    let root = workspace()?;
     let queries = describe_queries(root).await?;
     ensure!(!queries.is_empty(), "the macros wrote no queries");
     let committed_folder = root.join(".sqlx");
