@@ -119,6 +119,8 @@ fn chat_routes() -> OpenApiRouter<State> {
         .routes(routes!(routes::contact::post))
         .routes(routes!(routes::feedback::post))
         .routes(routes!(routes::close::post))
+        .routes(routes!(routes::export::get))
+        .routes(routes!(routes::erase::delete))
 }
 
 fn service_routes() -> OpenApiRouter<State> {

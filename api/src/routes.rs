@@ -5,6 +5,8 @@ pub(crate) mod chat;
 pub(crate) mod close;
 pub(crate) mod contact;
 pub(crate) mod demo;
+pub(crate) mod erase;
+pub(crate) mod export;
 pub(crate) mod feedback;
 pub(crate) mod health;
 pub(crate) mod metrics;

@@ -1,6 +1,7 @@
 //! Every kind of job: the one place that names them all.
 
 mod handoff;
+mod privacy;
 
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ pub use handoff::{
     HandoffCrm, HandoffEmail, HandoffRelay, HandoffRemind, HandoffSettle, HandoffSlack,
     HandoffSlackUpdate,
 };
+pub use privacy::{PrivacyErase, RetentionSweep};
 
 macro_rules! catalog {
     ($($kind:ty),+ $(,)?) => {
@@ -86,6 +88,8 @@ catalog!(
     HandoffRelay,
     KnowledgeIndexDocument,
     SessionSweep,
+    RetentionSweep,
+    PrivacyErase,
     QueuePrune
 );
 

@@ -49,6 +49,7 @@ mod claimer;
 mod depth;
 mod end;
 mod enqueue;
+mod erasure;
 mod fence;
 mod flight;
 pub mod handoffs;
@@ -67,6 +68,7 @@ mod sql;
 mod starter;
 mod status;
 mod sweep;
+mod withdraw;
 
 pub use cancel::{Cancelled, cancel};
 pub use catalog::enqueue_raw;
@@ -76,6 +78,7 @@ pub use enqueue::{
     EnqueueOptions, Enqueued, MAX_DELAY, MAX_KEY, MAX_PAYLOAD, MAX_SERIAL_KEYS, QueueError,
     enqueue, enqueue_all, enqueue_locked, enqueue_with, lock_serial_key, try_lock_serial_keys,
 };
+pub use erasure::erase_session;
 pub use fence::{Fence, JobId};
 pub use kind::{JobKind, UniqueFor};
 pub use outcome::{Ended, HandlerResult, JobContext, JobError, Outcome, Retry};
@@ -83,3 +86,4 @@ pub use rate::Rate;
 pub use runtime::{Concurrency, CoreTaskEnded, QueueConfig, Runtime};
 pub use status::{JobStatus, statuses};
 pub use sweep::{NextSweep, sweep_after};
+pub use withdraw::withdraw;

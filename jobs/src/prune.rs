@@ -1,5 +1,5 @@
-//! Keeps the queue's own tables bounded, and what interrupted jobs leave behind: what nobody needs any
-//! more is deleted, every night.
+//! Keeps the queue's own tables bounded, what interrupted jobs leave behind and the frames of streams:
+//! what nobody needs any more is deleted, every night.
 //!
 //! It is a job like any other, so that one process of the fleet does it, an operator sees it, and one
 //! that dies half-way is followed by another. Rows go in batches, each a statement and a transaction of
@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use sqlx::PgPool;
+use store::retention;
 use tokio::time::Instant;
 
 use crate::{
@@ -25,6 +26,8 @@ const DEAD_DAYS: i32 = 90;
 const SCHEDULE_DAYS: i32 = 90;
 /// Embeddings of a document whose job died: whoever indexes it again within a week does not pay again.
 const EMBEDDING_DAYS: i32 = 7;
+/// Pages of frames that one statement looks through: 2 MB.
+const EVENT_PAGES: i64 = 256;
 /// Rows of one statement.
 const BATCH: i64 = 5_000;
 /// After this long the job makes room and goes on a little later.
@@ -77,12 +80,32 @@ impl Pruner {
                 .await?
             && self
                 .table("knowledge_embeddings", sql::embeddings, EMBEDDING_DAYS)
-                .await?;
+                .await?
+            && self.events().await?;
         Ok(if emptied {
             Outcome::Done
         } else {
             Outcome::Snooze(GO_ON_AFTER)
         })
+    }
+
+    /// Deletes the frames that nobody can still be joined to, by ranges of pages. False: the budget was
+    /// spent first.
+    async fn events(&self) -> sqlx::Result<bool> {
+        let pages = retention::event_pages(&self.pool).await?;
+        let mut from = 0;
+        while from < pages {
+            if Instant::now() >= self.until {
+                return Ok(false);
+            }
+            let deleted = retention::forget_events(&self.pool, from, EVENT_PAGES).await?;
+            if deleted > 0 {
+                metrics::counter!("growth_chat_queue_pruned_total", "table" => "turn_events")
+                    .increment(deleted);
+            }
+            from += EVENT_PAGES;
+        }
+        Ok(true)
     }
 
     /// Repeats a statement, each time from the row on that the last one came to: an index begins with

@@ -23,7 +23,7 @@ pub(crate) use self::{
         NewJob, Terms, Unique, find_unique, insert, insert_many, lock_key, lock_keys, promote,
         promote_many, take_unique, try_lock_key, try_lock_keys,
     },
-    finish::{RunAgain, finish, finish_many, put_back, request_cancel},
+    finish::{RunAgain, finish, finish_many, put_back, request_cancel, serial_key_of},
     lease::{Abandoned, Renewed, abandoned, lock_abandoned, renew},
     sweep::add_sweep,
 };

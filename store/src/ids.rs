@@ -153,6 +153,11 @@ pub fn new_handoff_id(entropy: &dyn Entropy) -> HandoffId {
     HandoffId(URL_SAFE_NO_PAD.encode(entropy.bytes()))
 }
 
+/// A new id of a wish to be forgotten, of 122 random bits.
+pub fn new_request_id(entropy: &dyn Entropy) -> String {
+    URL_SAFE_NO_PAD.encode(entropy.bytes())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

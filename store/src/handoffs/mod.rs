@@ -130,6 +130,16 @@ pub async fn open_or_update(
     Ok((handoff_id, status(&row.status)?))
 }
 
+/// Whether a session has a handoff, in whatever state.
+pub async fn any(conn: &mut PgConnection, session_id: &SessionId) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"select exists (select 1 from handoff_records where session_id = $1) as "is!""#,
+        session_id.as_str(),
+    )
+    .fetch_one(conn)
+    .await
+}
+
 /// The status by its name in the database, which is its name in JSON, too.
 fn status(name: &str) -> sqlx::Result<HandoffStatus> {
     serde_json::from_value(name.into()).map_err(|error| sqlx::Error::Decode(Box::new(error)))

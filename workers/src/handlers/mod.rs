@@ -1,5 +1,6 @@
 //! One file per kind of job.
 
 pub mod index_document;
+pub mod retention_sweep;
 pub mod session_sweep;
 pub mod turn_process;

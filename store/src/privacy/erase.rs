@@ -1,0 +1,149 @@
+//! Deletes what a person said and left: the one place that knows every table that holds it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use sqlx::PgConnection;
+
+use crate::ids::SessionId;
+
+/// How much is to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    /// What was said.
+    Conversation,
+    /// The handoff, and what is outside, as well.
+    Person,
+}
+
+impl Scope {
+    /// The name in the database.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Conversation => "conversation",
+            Self::Person => "person",
+        }
+    }
+}
+
+/// Rows that went, by table.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Erased(pub BTreeMap<String, i64>);
+
+impl Erased {
+    /// Adds what another one counts.
+    pub fn add(&mut self, other: Self) {
+        for (table, rows) in other.0 {
+            *self.0.entry(table).or_default() += rows;
+        }
+    }
+}
+
+/// The live jobs of a session: of its turns, and with [`Scope::Person`] those of its handoffs as well.
+/// Whoever erases ends them first, so that nothing is written afterwards.
+pub async fn live_jobs(
+    conn: &mut PgConnection,
+    session_id: &SessionId,
+    scope: Scope,
+) -> sqlx::Result<Vec<i64>> {
+    sqlx::query_scalar!(
+        "select id from queue.jobs
+         where payload ->> 'session_id' = $1
+           and (kind in ('turn.process', 'handoff.relay') or $2)
+         order by id",
+        session_id.as_str(),
+        scope == Scope::Person,
+    )
+    .fetch_all(conn)
+    .await
+}
+
+/// Erases a session in the transaction that holds the lock of its serial key. What is not there any more
+/// is not counted: the second wish finds nothing.
+pub async fn erase_session(
+    conn: &mut PgConnection,
+    session_id: &SessionId,
+    scope: Scope,
+) -> sqlx::Result<Erased> {
+    let id = session_id.as_str();
+    // A turn that was not finished has lost its job: nobody else would ever end it.
+    let row = sqlx::query!(
+        r#"with e as (delete from turn_events where session_id = $1 returning 1),
+                w as (delete from checkpoint_writes where session_id = $1 returning 1),
+                c as (delete from checkpoints where session_id = $1 returning 1),
+                m as (delete from messages where session_id = $1 returning 1),
+                f as (delete from feedback where session_id = $1 returning 1),
+                r as (delete from spend_reservations where session_id = $1 returning 1),
+                t as (update turns set status = 'cancelled', attempt = attempt + 1, finished_at = now()
+                      where session_id = $1 and finished_at is null returning 1),
+                s as (update sessions
+                      set status = 'closed', closed_at = coalesce(closed_at, now()),
+                          termination_type = 'erased', forgotten_at = now(),
+                          secret_hash = null, page_url = null, locale = null
+                      where session_id = $1 and termination_type is distinct from 'erased'
+                      returning 1)
+           select (select count(*) from e) as "turn_events!", (select count(*) from w) as "checkpoint_writes!",
+                  (select count(*) from c) as "checkpoints!", (select count(*) from m) as "messages!",
+                  (select count(*) from f) as "feedback!", (select count(*) from s) as "sessions!",
+                  (select count(*) from t) as "turns!", (select count(*) from r) as "reservations!""#,
+        id,
+    )
+    .fetch_one(&mut *conn)
+    .await?;
+    let mut erased = BTreeMap::from([
+        ("turn_events", row.turn_events),
+        ("checkpoint_writes", row.checkpoint_writes),
+        ("checkpoints", row.checkpoints),
+        ("messages", row.messages),
+        ("feedback", row.feedback),
+        ("sessions", row.sessions),
+    ]);
+    if scope == Scope::Person {
+        let row = sqlx::query!(
+            r#"with s as (delete from slack_threads where session_id = $1 returning 1),
+                    a as (delete from handoff_attempts where session_id = $1 returning 1),
+                    d as (delete from handoff_deliveries where session_id = $1 returning 1),
+                    h as (delete from handoff_records where session_id = $1 returning 1)
+               select (select count(*) from s) as "slack_threads!", (select count(*) from a) as "handoff_attempts!",
+                      (select count(*) from d) as "handoff_deliveries!",
+                      (select count(*) from h) as "handoff_records!""#,
+            id,
+        )
+        .fetch_one(conn)
+        .await?;
+        erased.extend([
+            ("slack_threads", row.slack_threads),
+            ("handoff_attempts", row.handoff_attempts),
+            ("handoff_deliveries", row.handoff_deliveries),
+            ("handoff_records", row.handoff_records),
+        ]);
+    }
+    let counted = erased.into_iter().filter(|(_, rows)| *rows > 0);
+    Ok(Erased(
+        counted
+            .map(|(table, rows)| (table.to_owned(), rows))
+            .collect(),
+    ))
+}
+
+/// The sessions in which somebody left this address: in the contact form, to the assistant, or in a
+/// message. `address` is in lower case. It reads every message: it is a person's wish, not a visitor's turn.
+pub async fn sessions_of_email(
+    conn: &mut PgConnection,
+    address: &str,
+) -> sqlx::Result<Vec<SessionId>> {
+    let ids = sqlx::query_scalar!(
+        r#"select session_id as "id!" from handoff_records where lower(lead ->> 'email') = $1
+           union
+           select session_id from messages where role = 'user' and strpos(lower(body), $1) > 0
+           order by 1"#,
+        address,
+    )
+    .fetch_all(conn)
+    .await?;
+    ids.into_iter()
+        .map(|id| id.parse().map_err(|bad| sqlx::Error::Decode(Box::new(bad))))
+        .collect()
+}

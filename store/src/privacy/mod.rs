@@ -1,0 +1,16 @@
+//! Wishes to be forgotten, and copies of what is known of somebody (docs/decisions/0023).
+
+mod erase;
+mod export;
+mod ledger;
+mod requests;
+
+pub use self::{
+    erase::{Erased, Scope, erase_session, live_jobs, sessions_of_email},
+    export::{document, export_email, export_session, page},
+    ledger::{LedgerEntry, add_entry, entries, keep_entry, unkept},
+    requests::{
+        NewRequest, Outside, OutsideState, OutsideSystem, Request, RequestedBy, add, by_id, finish,
+        save_outside, waiting,
+    },
+};

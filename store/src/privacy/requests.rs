@@ -1,0 +1,206 @@
+//! The state of each wish to be forgotten.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sqlx::{PgConnection, types::Json};
+
+use super::Scope;
+use crate::ids::SessionId;
+
+/// Who wished it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RequestedBy {
+    /// The visitor, with the session's secret.
+    Visitor,
+    /// An operator, by the command line or in SQL.
+    Operator,
+}
+
+impl RequestedBy {
+    /// The name in the database.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Visitor => "visitor",
+            Self::Operator => "operator",
+        }
+    }
+}
+
+/// A system that is not ours and knows of the person.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OutsideSystem {
+    /// A message in Slack: `{"channel", "ts"}`.
+    Slack,
+    /// A record in the CRM.
+    Crm,
+    /// An e-mail that was sent: nobody can take it back.
+    Email,
+}
+
+/// How far a system is with forgetting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OutsideState {
+    /// To be asked.
+    Pending,
+    /// It has forgotten, or never knew.
+    Done,
+    /// It can't, or refused for good.
+    Remains,
+}
+
+/// What is to be forgotten outside. References are ids of the provider, no contact data.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Outside {
+    /// Where.
+    pub system: OutsideSystem,
+    /// What the provider calls it.
+    pub reference: Value,
+    /// How far it is.
+    pub state: OutsideState,
+    /// Why it remains: a status or a code.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// A wish. It has no `Debug`, because it may hold an address.
+#[derive(Clone)]
+pub struct NewRequest<'a> {
+    /// Its id.
+    pub request_id: &'a str,
+    /// How much is to go.
+    pub scope: Scope,
+    /// Of which session.
+    pub session_id: Option<&'a SessionId>,
+    /// Or of whom, in lower case.
+    pub email: Option<&'a str>,
+    /// Who wishes it.
+    pub requested_by: RequestedBy,
+    /// Whether an operator has to approve it first.
+    pub waits: bool,
+}
+
+/// A wish as it stands. It has no `Debug`, because it may hold an address.
+pub struct Request {
+    /// Its id.
+    pub request_id: String,
+    /// How much is to go.
+    pub scope: Scope,
+    /// Of which session.
+    pub session_id: Option<SessionId>,
+    /// Or of whom, until it is done.
+    pub email: Option<String>,
+    /// Who wishes it.
+    pub requested_by: RequestedBy,
+    /// `waiting`, `pending` or `done`.
+    pub status: String,
+    /// What is to be forgotten outside.
+    pub outside: Vec<Outside>,
+    /// The receipt, when it is done.
+    pub receipt: Option<Value>,
+    /// When it was wished, as RFC 3339 in UTC.
+    pub created_at: String,
+}
+
+/// Adds a wish.
+pub async fn add(conn: &mut PgConnection, new: &NewRequest<'_>) -> sqlx::Result<()> {
+    sqlx::query!(
+        "insert into privacy_requests (request_id, scope, session_id, email, requested_by, status, approved_at)
+         values ($1, $2, $3, $4, $5, $6, case when $6 = 'pending' then now() end)",
+        new.request_id,
+        new.scope.as_str(),
+        new.session_id.map(SessionId::as_str),
+        new.email,
+        new.requested_by.as_str(),
+        if new.waits { "waiting" } else { "pending" },
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+fn by_name<T: for<'de> Deserialize<'de>>(name: &str) -> sqlx::Result<T> {
+    serde_json::from_value(name.into()).map_err(|error| sqlx::Error::Decode(Box::new(error)))
+}
+
+/// A wish, locked until the end of the transaction; `None`: there is none.
+pub async fn by_id(conn: &mut PgConnection, request_id: &str) -> sqlx::Result<Option<Request>> {
+    let Some(row) = sqlx::query!(
+        r#"select scope, session_id, email, requested_by, status,
+                  outside as "outside: Json<Vec<Outside>>", receipt,
+                  to_char(created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') as "created_at!"
+           from privacy_requests where request_id = $1
+           for update"#,
+        request_id,
+    )
+    .fetch_optional(conn)
+    .await?
+    else {
+        return Ok(None);
+    };
+    let session_id = row.session_id.map(|id| id.parse()).transpose();
+    Ok(Some(Request {
+        request_id: request_id.to_owned(),
+        scope: by_name(&row.scope)?,
+        session_id: session_id.map_err(|bad| sqlx::Error::Decode(Box::new(bad)))?,
+        email: row.email,
+        requested_by: by_name(&row.requested_by)?,
+        status: row.status,
+        outside: row.outside.0,
+        receipt: row.receipt,
+        created_at: row.created_at,
+    }))
+}
+
+/// Keeps what is to be forgotten outside, and how far it is.
+pub async fn save_outside(
+    conn: &mut PgConnection,
+    request_id: &str,
+    outside: &[Outside],
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update privacy_requests set outside = $2 where request_id = $1",
+        request_id,
+        Json(outside) as _,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// The wish is done: its receipt stays, the address goes.
+pub async fn finish(
+    conn: &mut PgConnection,
+    request_id: &str,
+    receipt: &Value,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update privacy_requests
+         set status = 'done', finished_at = now(), receipt = $2, email = null
+         where request_id = $1 and status <> 'done'",
+        request_id,
+        receipt,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// The wishes that wait for an operator, the oldest first: `(id, session, since)`.
+pub async fn waiting(
+    conn: &mut PgConnection,
+) -> sqlx::Result<Vec<(String, Option<String>, String)>> {
+    let rows = sqlx::query!(
+        r#"select request_id, session_id,
+                  to_char(created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') as "since!"
+           from privacy_requests where status = 'waiting' order by created_at limit 1000"#
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| (row.request_id, row.session_id, row.since))
+        .collect())
+}

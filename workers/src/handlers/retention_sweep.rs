@@ -1,0 +1,115 @@
+//! `retention.sweep`: forgets the texts of the sessions that were closed more than `RETENTION_DAYS` ago,
+//! every week (docs/decisions/0023). `growth-chat retention` does the same at once.
+
+use std::time::Duration;
+
+use chrono::Datelike;
+use jobs::{HandlerResult, Outcome, Runtime, catalog::RetentionSweep, schedule::Schedule};
+use sqlx::PgPool;
+use store::retention::{self, Gone};
+use tokio::time::{Instant, sleep};
+
+/// Sessions of one transaction at most.
+const SESSIONS: i64 = 200;
+/// Turns of one transaction, of which each has some rows: milliseconds.
+const TURNS: i64 = 500;
+/// Pages of frames that one statement looks through: 2 MB.
+const PAGES: i64 = 256;
+/// After this long the job makes room for others and goes on a little later.
+const BUDGET: Duration = Duration::from_mins(4);
+const GO_ON_AFTER: Duration = Duration::from_secs(1);
+
+/// What retention works with.
+#[derive(Debug, Clone)]
+pub struct RetentionDeps {
+    /// The database.
+    pub pool: PgPool,
+    /// `RETENTION_DAYS`.
+    pub days: i32,
+}
+
+/// Has `runtime` do it every Monday at 03:40 UTC: no hour that clocks skip, and not that of the backup.
+///
+/// # Panics
+///
+/// Never: the schedule is a constant.
+#[must_use]
+pub fn register(runtime: Runtime, deps: &RetentionDeps) -> Runtime {
+    let deps = deps.clone();
+    let weekly = Schedule::parse("retention.sweep", "40 3 * * 1", "UTC")
+        .expect("the expression and the zone are constants");
+    runtime
+        .schedule(weekly, |fire| {
+            let week = fire.local.date().iso_week();
+            RetentionSweep {
+                week: format!("{}-W{:02}", week.year(), week.week()),
+            }
+        })
+        .register(move |_: RetentionSweep, _| {
+            let deps = deps.clone();
+            async move { deps.sweep_as_job().await }
+        })
+}
+
+impl RetentionDeps {
+    async fn sweep_as_job(&self) -> HandlerResult {
+        let (gone, finished) = self.sweep(Some(Instant::now() + BUDGET)).await?;
+        tracing::info!(
+            sessions = gone.sessions,
+            messages = gone.messages,
+            "old conversations were forgotten"
+        );
+        Ok(if finished {
+            Outcome::Done
+        } else {
+            Outcome::Snooze(GO_ON_AFTER)
+        })
+    }
+
+    /// Forgets until nothing is left that is old enough, or the time is over; says what went, and whether
+    /// it came to the end. It rests as long as it worked, so that turns keep half of the database.
+    pub async fn sweep(&self, until: Option<Instant>) -> sqlx::Result<(Gone, bool)> {
+        let mut gone = Gone::default();
+        let over = || until.is_some_and(|until| Instant::now() >= until);
+        loop {
+            let began = Instant::now();
+            let batch = retention::forget_batch(&self.pool, self.days, SESSIONS, TURNS).await?;
+            count(&batch);
+            gone += batch;
+            if batch.sessions == 0 {
+                break;
+            }
+            if over() {
+                return Ok((gone, false));
+            }
+            sleep(began.elapsed()).await;
+        }
+        let pages = retention::event_pages(&self.pool).await?;
+        let mut from = 0;
+        while from < pages {
+            let began = Instant::now();
+            let frames = retention::forget_events(&self.pool, from, PAGES).await?;
+            let batch = Gone {
+                turn_events: i64::try_from(frames).unwrap_or(i64::MAX),
+                ..Gone::default()
+            };
+            count(&batch);
+            gone += batch;
+            from += PAGES;
+            if over() {
+                return Ok((gone, from >= pages));
+            }
+            sleep(began.elapsed()).await;
+        }
+        Ok((gone, true))
+    }
+}
+
+fn count(gone: &Gone) {
+    for (table, rows) in gone.tables() {
+        if rows > 0 {
+            metrics::counter!("growth_chat_retention_deleted_total", "table" => table)
+                .increment(rows.unsigned_abs());
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! Forgetting a person: here, outside, and with a proof (docs/decisions/0023).
+
+pub mod receipt;
+pub mod secret;

@@ -1,0 +1,93 @@
+//! `PRIVACY_SECRET`: what addresses are recognised by, and receipts signed with.
+
+use std::fmt::Write;
+
+use hmac::{Hmac, KeyInit, Mac};
+use ring::signature::Ed25519KeyPair;
+use secrecy::{ExposeSecret, SecretString};
+use sha2::Sha256;
+use store::settings::Settings;
+
+/// The shortest secret, in characters: what `openssl rand -hex 16` gives.
+const SHORTEST: usize = 32;
+
+/// `PRIVACY_SECRET`. Different keys are derived from it for different purposes.
+#[derive(Debug, Clone)]
+pub struct PrivacySecret(SecretString);
+
+impl PrivacySecret {
+    /// Reads the variable; `None`: it is not set, or something is wrong with it, which is noted.
+    pub fn read(settings: &mut Settings) -> Option<Self> {
+        let rule = "a random text of at least 32 characters";
+        let secret: String = settings.optional("PRIVACY_SECRET", rule)?;
+        if secret.len() < SHORTEST {
+            settings.problem("PRIVACY_SECRET", format!("is too short: {rule}"));
+            return None;
+        }
+        Some(Self(SecretString::from(secret)))
+    }
+
+    /// The hash by which an address is recognised, in hex. Capitals and blanks around it don't matter.
+    pub fn hash_email(&self, address: &str) -> String {
+        let address = address.trim().to_lowercase();
+        hex(&self.derive(&format!("email\n{address}")))
+    }
+
+    /// The key that receipts are signed with.
+    pub(super) fn signing_key(&self) -> Option<Ed25519KeyPair> {
+        Ed25519KeyPair::from_seed_unchecked(&self.derive("receipt signing key")).ok()
+    }
+
+    fn derive(&self, purpose: &str) -> [u8; 32] {
+        // HMAC takes a key of any length.
+        let mut mac = Hmac::<Sha256>::new_from_slice(self.0.expose_secret().as_bytes())
+            .unwrap_or_else(|_| unreachable!("HMAC takes a key of any length"));
+        mac.update(b"growth-chat privacy\n");
+        mac.update(purpose.as_bytes());
+        mac.finalize().into_bytes().into()
+    }
+}
+
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a string can't fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secret(text: &str) -> Option<PrivacySecret> {
+        let variable = ("PRIVACY_SECRET".to_owned(), text.to_owned());
+        let mut settings = Settings::new([variable]);
+        let secret = PrivacySecret::read(&mut settings);
+        settings.finish(Some(())).ok()?;
+        secret
+    }
+
+    #[test]
+    fn an_address_is_recognised_whatever_its_capitals_and_only_with_the_same_secret() {
+        let mine = secret(&"a".repeat(32)).unwrap();
+        let other = secret(&"b".repeat(32)).unwrap();
+        assert_eq!(
+            mine.hash_email("A@B.example "),
+            mine.hash_email("a@b.example")
+        );
+        assert_ne!(
+            mine.hash_email("a@b.example"),
+            mine.hash_email("c@b.example")
+        );
+        assert_ne!(
+            mine.hash_email("a@b.example"),
+            other.hash_email("a@b.example")
+        );
+    }
+
+    #[test]
+    fn a_short_secret_is_refused() {
+        assert!(secret(&"a".repeat(31)).is_none());
+    }
+}
