@@ -7,8 +7,9 @@ use clap::{Parser, Subcommand};
 #[cfg(feature = "sandbox")]
 use crate::commands::dev::DevArgs;
 use crate::commands::{
-    check::CheckArgs, eval::EvalArgs, extract::ExtractArgs, index::IndexArgs, jobs::JobsArgs,
-    replay::ReplayArgs, search::SearchArgs, sessions::SessionsArgs,
+    check::CheckArgs, erase::EraseArgs, eval::EvalArgs, export::ExportArgs, extract::ExtractArgs,
+    index::IndexArgs, jobs::JobsArgs, replay::ReplayArgs, retention::RetentionArgs,
+    search::SearchArgs, sessions::SessionsArgs,
 };
 
 /// An embeddable AI website chat that never loses a message.
@@ -50,6 +51,12 @@ pub(crate) enum Command {
     Replay(ReplayArgs),
     /// Look at conversations: how they went, what they cost; needs the database only
     Sessions(SessionsArgs),
+    /// Forget the conversations that were closed long ago (`RETENTION_DAYS`)
+    Retention(RetentionArgs),
+    /// Forget a person: the conversation, the handoff, and what Slack and the CRM have
+    Erase(EraseArgs),
+    /// Print a copy of everything that is known of a person
+    Export(ExportArgs),
     /// Print the API's OpenAPI document
     Openapi,
     /// Run the whole system on this machine, with no keys and no accounts

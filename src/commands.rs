@@ -4,13 +4,16 @@ mod api;
 pub(crate) mod check;
 #[cfg(feature = "sandbox")]
 pub(crate) mod dev;
+pub(crate) mod erase;
 pub(crate) mod eval;
+pub(crate) mod export;
 pub(crate) mod extract;
 pub(crate) mod index;
 pub(crate) mod jobs;
 mod migrate;
 mod openapi;
 pub(crate) mod replay;
+pub(crate) mod retention;
 pub(crate) mod search;
 mod serve;
 pub(crate) mod sessions;
@@ -36,6 +39,9 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Jobs(args) => jobs::run(args).await,
         Command::Replay(args) => replay::run(args).await,
         Command::Sessions(args) => sessions::run(args).await,
+        Command::Retention(args) => retention::run(args).await,
+        Command::Erase(args) => erase::run(args).await,
+        Command::Export(args) => export::run(args).await,
         Command::Openapi => openapi::run(),
         #[cfg(feature = "sandbox")]
         Command::Dev(args) => Ok(dev::run(args).await),

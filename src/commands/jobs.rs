@@ -252,7 +252,7 @@ async fn retry(args: RetryArgs, database: &Database) -> anyhow::Result<(String, 
 }
 
 /// Tells the other processes: a bus that is stopped sends what it was given.
-async fn tell(database: &Database, after: &Wake) {
+pub(super) async fn tell(database: &Database, after: &Wake) {
     let bus = Bus::new(fresh_name());
     bus.publish(after);
     let stopped = CancellationToken::new();

@@ -60,11 +60,8 @@ pub(crate) async fn get(
 ) -> Result<Response, Problem> {
     let found = within_patience(async {
         let read = async {
-            // One moment, whatever is written meanwhile.
             let mut snapshot = state.begin().await?;
-            sqlx::query!("set transaction isolation level repeatable read, read only")
-                .execute(&mut *snapshot)
-                .await?;
+            privacy::hold_still(&mut snapshot).await?;
             let owner = sessions::owner(&mut snapshot, &session_id).await?;
             if !owner.is_some_and(|owner| credentials.open(owner.secret_hash.as_deref())) {
                 return Ok(None);

@@ -6,6 +6,14 @@ use sqlx::{PgConnection, types::Json};
 use super::sessions_of_email;
 use crate::ids::SessionId;
 
+/// Makes the transaction see one moment, whatever is written meanwhile: its first statement.
+pub async fn hold_still(conn: &mut PgConnection) -> sqlx::Result<()> {
+    sqlx::query!("set transaction isolation level repeatable read, read only")
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
 /// Everything that is known of a session and of whoever wrote in it; `None`: nothing is. Times are RFC
 /// 3339 in UTC. What is a figure of ours and not about the person (cost, tokens) is left out.
 pub async fn export_session(

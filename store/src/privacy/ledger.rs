@@ -36,7 +36,11 @@ pub async fn add_entry(conn: &mut PgConnection, entry: &LedgerEntry) -> sqlx::Re
              session_ids = array(select distinct unnest(erasure_ledger.session_ids || excluded.session_ids)
                                  order by 1),
              email_hash = coalesce(excluded.email_hash, erasure_ledger.email_hash),
-             erased = erasure_ledger.erased || excluded.erased,
+             erased = (select coalesce(jsonb_object_agg(t, n), '{}')
+                       from (select key as t, sum(value::bigint) as n
+                             from (select * from jsonb_each_text(erasure_ledger.erased)
+                                   union all select * from jsonb_each_text(excluded.erased)) both_
+                             group by key) summed),
              kept_at = null",
         entry.entry_id,
         entry.scope.as_str(),

@@ -7,10 +7,10 @@ mod requests;
 
 pub use self::{
     erase::{Erased, Scope, erase_session, live_jobs, sessions_of_email},
-    export::{document, export_email, export_session, page},
+    export::{document, export_email, export_session, hold_still, page},
     ledger::{LedgerEntry, add_entry, entries, keep_entry, unkept},
     requests::{
-        NewRequest, Outside, OutsideState, OutsideSystem, Request, RequestedBy, add, by_id, finish,
-        save_outside, waiting,
+        NewRequest, Outside, OutsideState, OutsideSystem, Request, RequestedBy, add, approve,
+        by_id, finish, remember_outside, save_outside, waiting,
     },
 };

@@ -121,6 +121,7 @@ pub async fn add(conn: &mut PgConnection, new: &NewRequest<'_>) -> sqlx::Result<
     Ok(())
 }
 
+/// Reads a name as the database has it.
 fn by_name<T: for<'de> Deserialize<'de>>(name: &str) -> sqlx::Result<T> {
     serde_json::from_value(name.into()).map_err(|error| sqlx::Error::Decode(Box::new(error)))
 }
@@ -154,6 +155,43 @@ pub async fn by_id(conn: &mut PgConnection, request_id: &str) -> sqlx::Result<Op
     }))
 }
 
+/// Keeps what Slack and the CRM have of a session, before its handoffs are deleted. A reference that is
+/// kept already is not kept twice.
+pub async fn remember_outside(
+    conn: &mut PgConnection,
+    request_id: &str,
+    session_id: &SessionId,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        r#"with found as (
+               select 'slack' as system, jsonb_build_object('channel', channel, 'ts', ts) as reference
+               from slack_threads where session_id = $2
+               union
+               select 'slack', jsonb_build_object('channel', reference ->> 'channel', 'ts', reference ->> 'ts')
+               from handoff_deliveries
+               where session_id = $2 and channel = 'slack' and reference ? 'ts'
+               union
+               select case channel when 'crm' then 'crm' else 'email' end, reference
+               from handoff_deliveries
+               where session_id = $2 and channel in ('crm', 'email') and status = 'delivered'
+           )
+           update privacy_requests r
+           set outside = r.outside || (
+               select coalesce(jsonb_agg(jsonb_build_object(
+                          'system', f.system, 'reference', f.reference,
+                          'state', case f.system when 'email' then 'remains' else 'pending' end)), '[]')
+               from found f
+               where not exists (select 1 from jsonb_array_elements(r.outside) o
+                                 where o ->> 'system' = f.system and o -> 'reference' = f.reference))
+           where request_id = $1"#,
+        request_id,
+        session_id.as_str(),
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
 /// Keeps what is to be forgotten outside, and how far it is.
 pub async fn save_outside(
     conn: &mut PgConnection,
@@ -185,6 +223,14 @@ pub async fn finish(
     )
     .execute(conn)
     .await?;
+    Ok(())
+}
+
+/// An operator approves a wish, as they could in SQL: the job is enqueued with it.
+pub async fn approve(conn: &mut PgConnection, request_id: &str) -> sqlx::Result<()> {
+    sqlx::query!("select ops.approve_erasure($1)", request_id)
+        .execute(conn)
+        .await?;
     Ok(())
 }
 

@@ -1,4 +1,5 @@
 //! Forgetting a person: here, outside, and with a proof (docs/decisions/0023).
 
+pub mod here;
 pub mod receipt;
 pub mod secret;

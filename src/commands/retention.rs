@@ -1,0 +1,88 @@
+//! `growth-chat retention`: forgets what is old enough, now. The worker does the same every week.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use serde_json::json;
+use store::{
+    retention::{self, Gone},
+    settings::Settings,
+};
+use workers::handlers::retention_sweep::RetentionDeps;
+
+use super::terminal::write;
+use crate::{
+    environment,
+    reach::{open_database, reach_migrated},
+};
+
+/// How to forget.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RetentionArgs {
+    /// Say what would go, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Answer with JSON on standard output
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) async fn run(args: RetentionArgs) -> anyhow::Result<ExitCode> {
+    let days = days(environment::settings())?;
+    let database = open_database()?;
+    reach_migrated(&database).await?;
+    let (gone, oldest) = if args.dry_run {
+        let mut conn = database.pool().acquire().await?;
+        retention::due(&mut conn, days)
+            .await
+            .context("looking at what is old")?
+    } else {
+        let deps = RetentionDeps {
+            pool: database.pool().clone(),
+            days,
+        };
+        let (gone, _) = deps.sweep(None).await.context("forgetting what is old")?;
+        (gone, None)
+    };
+    write(if args.json {
+        let mut text = json!({
+            "dry_run": args.dry_run,
+            "days": days,
+            "oldest_close": oldest,
+            "rows": gone,
+        })
+        .to_string();
+        text.push('\n');
+        text
+    } else {
+        table(&gone, days, oldest.as_deref(), args.dry_run)
+    })
+    .await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn days(mut settings: Settings) -> anyhow::Result<i32> {
+    let days = retention::read_days(&mut settings);
+    Ok(settings.finish(Some(days))?)
+}
+
+fn table(gone: &Gone, days: i32, oldest: Option<&str>, dry_run: bool) -> String {
+    let verb = if dry_run {
+        "would be forgotten"
+    } else {
+        "were forgotten"
+    };
+    let mut text = format!(
+        "{} sessions that were closed more than {days} days ago {verb}",
+        gone.sessions
+    );
+    if let Some(oldest) = oldest {
+        text.push_str(", the oldest closed ");
+        text.push_str(oldest);
+    }
+    text.push('\n');
+    for (name, rows) in gone.tables() {
+        text.push_str(&format!("  {name:<18} {rows:>10}\n"));
+    }
+    text
+}
