@@ -90,7 +90,9 @@ catalog!(
     SessionSweep,
     RetentionSweep,
     PrivacyErase,
-    QueuePrune
+    QueuePrune,
+    BackupRun,
+    BackupVerify
 );
 
 /// Kinds that are no more: jobs of theirs that are still there die, with this reason.
@@ -132,6 +134,12 @@ pub const QUEUE_RULES: &[QueueRules] = &[
         queue: QueuePrune::QUEUE,
         slots: 4,
         fleet: None,
+    },
+    // Each uses a whole processor; and two at once would be refused by the table of the runs.
+    QueueRules {
+        queue: BackupRun::QUEUE,
+        slots: 1,
+        fleet: Some(1),
     },
 ];
 
@@ -257,5 +265,48 @@ impl JobKind for QueuePrune {
     /// One at a time.
     fn serial_key(&self) -> Option<String> {
         Some(Self::KIND.to_owned())
+    }
+}
+
+/// Makes the backup of a due time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupRun {
+    /// The time on the clock of [`BackupRun::time_zone`], `2026-11-21T02:00`.
+    pub due: String,
+    /// The zone's IANA name.
+    pub time_zone: String,
+}
+
+impl JobKind for BackupRun {
+    const KIND: &'static str = "backup.run";
+    const QUEUE: &'static str = "backup";
+    const RETRY_WAITS: &'static [i32] = &[60, 300, 900];
+    const TIMEOUT: Duration = Duration::from_hours(6);
+
+    fn unique_key(&self) -> Option<String> {
+        Some(format!("{} {}", self.due, self.time_zone))
+    }
+}
+
+/// Restores a backup into a scratch database, and compares it with its manifest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupVerify {
+    /// Its name, `2026-11-21` or `2026-11-21T0200`; none: the newest.
+    pub name: Option<String>,
+    /// Through all of `restore`, not only until the counts are compared.
+    #[serde(default)]
+    pub drill: bool,
+    /// What asked for it: the run, or the date of the drill.
+    pub by: String,
+}
+
+impl JobKind for BackupVerify {
+    const KIND: &'static str = "backup.verify";
+    const QUEUE: &'static str = "backup";
+    const RETRY_WAITS: &'static [i32] = &[60, 300, 900];
+    const TIMEOUT: Duration = Duration::from_hours(6);
+
+    fn unique_key(&self) -> Option<String> {
+        Some(self.by.clone())
     }
 }

@@ -98,14 +98,18 @@ impl JobError {
 impl From<sqlx::Error> for JobError {
     /// Another attempt may heal it. Only the kind of error is kept: a database's message can quote a row.
     fn from(error: sqlx::Error) -> Self {
-        let reason = match &error {
-            sqlx::Error::Database(error) => {
-                format!("database error {}", error.code().unwrap_or_default())
-            }
-            sqlx::Error::PoolTimedOut => "no database connection was free in time".to_owned(),
-            _ => "the database was not reached".to_owned(),
-        };
-        Self::retry(reason)
+        Self::retry(database_failure(&error))
+    }
+}
+
+/// What may be told of a database's error: its message can quote a row.
+pub fn database_failure(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Database(error) => {
+            format!("database error {}", error.code().unwrap_or_default())
+        }
+        sqlx::Error::PoolTimedOut => "no database connection was free in time".to_owned(),
+        _ => "the database was not reached".to_owned(),
     }
 }
 

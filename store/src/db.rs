@@ -90,14 +90,18 @@ impl DatabaseConfig {
         }
     }
 
-    fn options(&self) -> sqlx::Result<PgConnectOptions> {
+    /// The address, in the form that libpq understands as well.
+    pub fn url(&self) -> SecretString {
         let url = self.url.expose_secret();
         // The prefix that SQLAlchemy wants; seed 000 writes the variable in its form.
-        let url = match url.strip_prefix("postgresql+asyncpg://") {
-            Some(rest) => format!("postgresql://{rest}"),
-            None => url.to_owned(),
-        };
-        let options = PgConnectOptions::from_str(&url)?;
+        match url.strip_prefix("postgresql+asyncpg://") {
+            Some(rest) => format!("postgresql://{rest}").into(),
+            None => self.url.clone(),
+        }
+    }
+
+    fn options(&self) -> sqlx::Result<PgConnectOptions> {
+        let options = PgConnectOptions::from_str(self.url().expose_secret())?;
         Ok(options.application_name("growth-chat").options([
             // A statement or a transaction that hangs must not hold locks for ever.
             ("statement_timeout", "60s"),

@@ -4,6 +4,7 @@
 //! Each `read` notes every problem by the variable's name and never its value; it gives `None` when
 //! a value that must be there is missing. Secrets are [`SecretString`]s, which `Debug` hides.
 
+mod backup;
 mod conversation;
 mod handoff;
 mod links;
@@ -18,6 +19,7 @@ use store::{knowledge::KnowledgeTable, settings::Settings};
 use url::Url;
 
 pub use self::{
+    backup::{AgeIdentity, AgeRecipient, BackupConfig, BucketConfig, RestoreConfig, ToolsConfig},
     conversation::ConversationConfig,
     handoff::{CrmConfig, HandoffConfig, SlackConfig, SmtpConfig, SmtpTls},
     links::LinkHosts,

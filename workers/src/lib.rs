@@ -3,6 +3,7 @@
 //! A process that works reads a [`WorkerConfig`], builds [`Deps`] from it, and has [`register`] tell
 //! the queue which handler runs what. It also runs [`Deps::events`] for as long as handlers run.
 
+pub mod backup;
 pub mod budget;
 pub mod clients;
 pub mod config;

@@ -5,6 +5,7 @@
 //! database connection.
 
 pub mod anthropic;
+pub mod bucket;
 pub mod embeddings;
 pub mod error;
 pub mod guarded;

@@ -1,5 +1,7 @@
 //! One file per kind of job.
 
+pub mod backup_run;
+pub mod backup_verify;
 pub mod index_document;
 pub mod retention_sweep;
 pub mod session_sweep;

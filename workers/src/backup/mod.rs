@@ -1,0 +1,102 @@
+//! Backups: made, proved, restored. The design and its failure cases are in
+//! `docs/decisions/0020-honest-backups.md`.
+//!
+//! ```text
+//!  Backups::run ── claim ── Snapshot ── Dump ─► gzip ─► parts ─► Bucket ── manifest ── row
+//!        │                                                                   (the commit)
+//!        └─ enqueues ─► Backups::verify ── Restorer ─► psql ─► scratch database ── counts
+//!                                             ▲
+//!  growth-chat restore ───────────────────────┘
+//! ```
+
+mod after_restore;
+mod clear;
+mod due;
+mod dump;
+mod error;
+mod gzip;
+mod keep;
+mod list;
+mod load;
+mod manifest;
+mod name;
+mod restore;
+mod retention;
+mod run;
+mod scratch;
+mod snapshot;
+mod tools;
+mod trailer;
+mod upload;
+mod verify;
+
+use std::sync::Arc;
+
+use secrecy::SecretString;
+use store::{
+    bus::Bus,
+    db::{Database, DatabaseConfig},
+};
+
+pub use self::{
+    after_restore::{AfterRestore, Restored, after_restore},
+    due::{due_at, is_daily},
+    error::{BackupError, RestoreError, told},
+    list::{Found, Which},
+    load::Say,
+    manifest::{Counts, Different, Encryption, Manifest, ManifestError, compare},
+    name::{BackupName, PREFIX},
+    restore::{HELD_QUEUES, Report, Restorer},
+    run::{Ask, Ran},
+    tools::{ToolError, ToolVersion, Tools},
+    verify::Verified,
+};
+pub(crate) use self::verify::silently;
+use crate::{
+    clients::bucket::{Bucket, Patience},
+    config::BackupConfig,
+};
+
+/// What makes the backups of a database. Clones share its connections.
+#[derive(Debug, Clone)]
+pub struct Backups {
+    database: Database,
+    /// For pg_dump and psql.
+    url: SecretString,
+    bus: Bus,
+    restorer: Restorer,
+    config: Arc<BackupConfig>,
+}
+
+impl Backups {
+    /// Connects to nothing yet.
+    pub fn new(
+        config: BackupConfig,
+        url: &DatabaseConfig,
+        database: Database,
+        bus: Bus,
+        patience: Patience,
+    ) -> Self {
+        Self {
+            database,
+            url: url.url(),
+            bus,
+            restorer: Restorer::new(&config.restore, patience),
+            config: Arc::new(config),
+        }
+    }
+
+    /// What it is configured with.
+    pub fn config(&self) -> &BackupConfig {
+        &self.config
+    }
+
+    /// What restores them.
+    pub fn restorer(&self) -> &Restorer {
+        &self.restorer
+    }
+
+    fn bucket(&self) -> &Bucket {
+        self.restorer.bucket()
+    }
+}

@@ -1,0 +1,210 @@
+//! Restores a backup into an empty database, and makes that fit to be used.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use secrecy::SecretString;
+use sqlx::PgPool;
+use store::{
+    backups,
+    db::{Database, DatabaseConfig},
+};
+use tokio::time::Instant;
+
+use super::{
+    after_restore::{AfterRestore, Restored, after_restore},
+    error::RestoreError,
+    load::Say,
+    manifest::{Manifest, compare},
+    snapshot::count_tables,
+    tools::{ToolVersion, Tools},
+};
+use crate::{
+    clients::bucket::{Bucket, Patience},
+    config::{AgeIdentity, RestoreConfig},
+};
+
+/// Queues whose jobs reach people and other systems. What is in them may have been delivered since the
+/// backup was made: an operator decides.
+pub const HELD_QUEUES: [&str; 2] = ["handoff", "webhooks"];
+/// Connections to the target: one works at a time, and a migration takes two.
+const CONNECTIONS: u32 = 3;
+
+/// Finds and restores backups; it needs no database but the target.
+#[derive(Debug, Clone)]
+pub struct Restorer {
+    bucket: Bucket,
+    tools: Tools,
+    identity: Option<AgeIdentity>,
+}
+
+/// What a restore did.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Report {
+    /// What was restored.
+    pub manifest: Manifest,
+    /// Rows of all tables.
+    pub rows: i64,
+    /// How old the restored moment is: everything after it is lost. The recovery point.
+    pub lost: Duration,
+    /// How long the restore took. The recovery time.
+    pub took: Duration,
+    /// What was replayed.
+    pub after: AfterRestore,
+}
+
+impl Restorer {
+    /// Connects to nothing yet.
+    pub fn new(config: &RestoreConfig, patience: Patience) -> Self {
+        Self {
+            bucket: Bucket::new(&config.bucket, patience),
+            tools: Tools::new(config.tools.clone()),
+            identity: config.identity.clone(),
+        }
+    }
+
+    /// The bucket.
+    pub fn bucket(&self) -> &Bucket {
+        &self.bucket
+    }
+
+    /// The programs.
+    pub fn tools(&self) -> &Tools {
+        &self.tools
+    }
+
+    pub(super) fn identity(&self) -> Option<&AgeIdentity> {
+        self.identity.as_ref()
+    }
+
+    /// Restores a backup, compares every count, brings the schema up to date, puts the privileges back,
+    /// holds what reaches outside, and replays what was to be forgotten.
+    pub async fn restore(
+        &self,
+        manifest: &Manifest,
+        into: &DatabaseConfig,
+        say: &Say,
+    ) -> Result<Report, RestoreError> {
+        let begun = Instant::now();
+        let target = open(into)?;
+        let rows = self.load_and_compare(manifest, into, &target, say).await?;
+        say("bringing the schema up to date");
+        target.migrate().await?;
+        let pool = target.pool();
+        sqlx::query_scalar!("select queue.restore_privileges() is null")
+            .fetch_one(pool)
+            .await?;
+        say("holding what reaches outside, until an operator resumes it");
+        for queue in HELD_QUEUES {
+            sqlx::query_scalar!("select ops.pause_queue($1)", queue)
+                .fetch_one(pool)
+                .await?;
+        }
+        backups::fail_restored(pool).await?;
+        say("replaying what was to be forgotten");
+        let restored = Restored {
+            pool,
+            bucket: &self.bucket,
+            manifest,
+        };
+        let after = after_restore(restored).await.map_err(RestoreError::After)?;
+        say("collecting the statistics of the tables");
+        analyze(&target).await?;
+        let now = now(pool).await?;
+        pool.close().await;
+        Ok(Report {
+            manifest: manifest.clone(),
+            rows,
+            lost: (now - manifest.snapshot_at).to_std().unwrap_or_default(),
+            took: begun.elapsed(),
+            after,
+        })
+    }
+
+    /// Loads a backup and compares every count with the manifest. Returns the rows of all tables.
+    pub(super) async fn load_and_compare(
+        &self,
+        manifest: &Manifest,
+        into: &DatabaseConfig,
+        target: &Database,
+        say: &Say,
+    ) -> Result<i64, RestoreError> {
+        let tool = self.tools.version("psql").await?;
+        if tool < manifest.pg_dump_version {
+            return Err(RestoreError::TooOld {
+                tool,
+                dump: manifest.pg_dump_version,
+            });
+        }
+        let server = fits(target.pool(), manifest).await?;
+        say(&format!(
+            "restoring {}, the data of {}",
+            manifest.object,
+            manifest.snapshot_at.format("%Y-%m-%d %H:%M:%S UTC")
+        ));
+        let url: SecretString = into.url();
+        self.load(manifest, &url, server, say).await?;
+        say("comparing every table with the manifest");
+        let found = {
+            let mut conn = target.own_connection().acquire().await?;
+            sqlx::query!("set statement_timeout = '1h'")
+                .execute(&mut *conn)
+                .await?;
+            count_tables(&mut conn).await?
+        };
+        compare(&manifest.tables, &found)?;
+        Ok(found.values().sum())
+    }
+}
+
+pub(super) fn open(config: &DatabaseConfig) -> Result<Database, RestoreError> {
+    let url = config.url();
+    Ok(DatabaseConfig::new(url, CONNECTIONS).open()?)
+}
+
+/// Whether the target is empty, and new enough.
+async fn fits(pool: &PgPool, manifest: &Manifest) -> Result<ToolVersion, RestoreError> {
+    let row = sqlx::query!(
+        r#"select current_setting('server_version_num')::integer as "version!",
+                  (select format('%I.%I', n.nspname, c.relname)
+                   from pg_class c join pg_namespace n on n.oid = c.relnamespace
+                   where n.nspname <> 'information_schema' and n.nspname !~ '^pg_'
+                     and not exists (select from pg_depend d where d.classid = 'pg_class'::regclass
+                                                               and d.objid = c.oid and d.deptype = 'e')
+                   order by 1 limit 1) as relation,
+                  (select format('schema %I', nspname) from pg_namespace n
+                   where nspname not in ('information_schema', 'public') and nspname !~ '^pg_'
+                     and not exists (select from pg_depend d where d.classid = 'pg_namespace'::regclass
+                                                               and d.objid = n.oid and d.deptype = 'e')
+                   order by 1 limit 1) as schema"#
+    )
+    .fetch_one(pool)
+    .await?;
+    if let Some(found) = row.relation.or(row.schema) {
+        return Err(RestoreError::NotEmpty(found));
+    }
+    let target = ToolVersion::of_number(row.version.unsigned_abs());
+    if target.major < manifest.server_version.major {
+        return Err(RestoreError::OlderServer {
+            target,
+            source_version: manifest.server_version,
+        });
+    }
+    Ok(target)
+}
+
+/// Until autovacuum comes by, plans would be made without knowing a thing.
+async fn analyze(target: &Database) -> sqlx::Result<()> {
+    let mut conn = target.own_connection().acquire().await?;
+    sqlx::query!("set statement_timeout = '1h'")
+        .execute(&mut *conn)
+        .await?;
+    sqlx::query!("analyze").execute(&mut *conn).await?;
+    Ok(())
+}
+
+async fn now(pool: &PgPool) -> sqlx::Result<DateTime<Utc>> {
+    sqlx::query_scalar!(r#"select clock_timestamp() as "now!""#)
+        .fetch_one(pool)
+        .await
+}

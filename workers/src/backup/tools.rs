@@ -1,0 +1,351 @@
+//! pg_dump and psql: where they are, how new they are, and what they are told. Passwords go by the
+//! environment, never by arguments, which everybody on the machine can read; of our own environment they
+//! are given nothing that they do not need.
+
+use std::{fmt, io, path::PathBuf, process::Stdio, str::FromStr, time::Duration};
+
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize, de};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt},
+    process::Command,
+    time::timeout,
+};
+use url::Url;
+
+use crate::config::ToolsConfig;
+
+/// How long a program may take to say its version.
+const VERSION_PATIENCE: Duration = Duration::from_secs(10);
+/// How much of what a program complains of is read, in bytes.
+const COMPLAINT: usize = 8 * 1024;
+/// How much of it is told, in characters.
+const TOLD: usize = 300;
+
+/// A version of PostgreSQL or of one of its programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ToolVersion {
+    /// 18 of 18.1.
+    pub major: u32,
+    /// 1 of 18.1.
+    pub minor: u32,
+}
+
+impl ToolVersion {
+    /// Of `server_version_num`.
+    pub fn of_number(number: u32) -> Self {
+        Self {
+            major: number / 10_000,
+            minor: number % 10_000,
+        }
+    }
+}
+
+impl fmt::Display for ToolVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.major, self.minor)
+    }
+}
+
+impl FromStr for ToolVersion {
+    type Err = ();
+
+    /// `18.1`, and a version that is not out yet, `19beta2`.
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let number = |text: &str| {
+            let digits: String = text.chars().take_while(char::is_ascii_digit).collect();
+            digits.parse().map_err(|_| ())
+        };
+        let (major, minor) = text.split_once('.').unwrap_or((text, "0"));
+        Ok(Self {
+            major: number(major)?,
+            minor: number(minor)?,
+        })
+    }
+}
+
+impl Serialize for ToolVersion {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for ToolVersion {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse()
+            .map_err(|()| de::Error::custom("no version of PostgreSQL"))
+    }
+}
+
+/// A program could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ToolError {
+    /// It is not there.
+    #[error("{0} was not found: install the client programs of PostgreSQL, or set PG_BIN_DIR")]
+    Missing(&'static str),
+    /// It can't be started.
+    #[error("{program} could not be run")]
+    Io {
+        /// Which.
+        program: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// It did not say its version.
+    #[error("{0} does not say its version")]
+    Unknown(&'static str),
+    /// It failed.
+    #[error("{program} {how}")]
+    Failed {
+        /// Which.
+        program: &'static str,
+        /// How it ended and what it said.
+        how: String,
+    },
+    /// The database's address can't be taken apart.
+    #[error("the database's address is none of the form postgres://user:password@host/name")]
+    Address,
+}
+
+/// The programs.
+#[derive(Debug, Clone)]
+pub struct Tools(ToolsConfig);
+
+impl Tools {
+    /// The programs of a folder, or of `PATH`.
+    pub fn new(config: ToolsConfig) -> Self {
+        Self(config)
+    }
+
+    fn path(&self, program: &'static str) -> PathBuf {
+        match &self.0.folder {
+            Some(folder) => folder.join(program),
+            None => program.into(),
+        }
+    }
+
+    fn bare(&self, program: &'static str) -> Command {
+        let mut command = Command::new(self.path(program));
+        command
+            .env_clear()
+            .envs(self.0.environment.iter().cloned())
+            // What it says is looked into.
+            .env("LC_ALL", "C")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        command
+    }
+
+    /// A program that will connect to a database.
+    pub(super) fn command(
+        &self,
+        program: &'static str,
+        url: &SecretString,
+    ) -> Result<Command, ToolError> {
+        let mut command = self.bare(program);
+        command.envs(variables(url)?);
+        Ok(command)
+    }
+
+    /// How new a program is.
+    pub async fn version(&self, program: &'static str) -> Result<ToolVersion, ToolError> {
+        let mut command = self.bare(program);
+        command.arg("--version").stdout(Stdio::piped());
+        let output = timeout(VERSION_PATIENCE, command.output())
+            .await
+            .map_err(|_| ToolError::Unknown(program))?
+            .map_err(|source| not_run(program, source))?;
+        // "pg_dump (PostgreSQL) 17.6 (Debian 17.6-1)"
+        let said = String::from_utf8_lossy(&output.stdout);
+        said.split_whitespace()
+            .nth(2)
+            .and_then(|version| version.parse().ok())
+            .ok_or(ToolError::Unknown(program))
+    }
+}
+
+/// Why a program did not start.
+pub(super) fn not_run(program: &'static str, source: io::Error) -> ToolError {
+    if source.kind() == io::ErrorKind::NotFound {
+        ToolError::Missing(program)
+    } else {
+        ToolError::Io { program, source }
+    }
+}
+
+/// How a program ended, if not well. `said` is what it wrote on its standard error.
+pub(super) fn ended(
+    program: &'static str,
+    status: std::process::ExitStatus,
+    said: &str,
+) -> Result<(), ToolError> {
+    use std::os::unix::process::ExitStatusExt;
+
+    let mut how = match (status.code(), status.signal()) {
+        (Some(0), _) => return Ok(()),
+        (Some(code), _) => format!("ended with exit code {code}"),
+        (None, Some(signal)) => format!("was ended by signal {signal}"),
+        (None, None) => "ended in an unknown way".to_owned(),
+    };
+    if let Some(line) = complaint(said) {
+        how = format!("{how}: {line}");
+    }
+    Err(ToolError::Failed { program, how })
+}
+
+/// The line that says what is wrong. Others may quote rows.
+fn complaint(said: &str) -> Option<String> {
+    let mut lines = said.lines().map(str::trim);
+    let line = lines.find(|line| {
+        line.contains("error:") || line.contains("ERROR:") || line.contains("FATAL:")
+    })?;
+    let printable = line.chars().filter(|letter| !letter.is_control());
+    Some(printable.take(TOLD).collect())
+}
+
+/// The beginning of what a program says; the rest is read and dropped, so that it does not block.
+pub(super) async fn listen(from: Option<impl AsyncRead + Unpin>) -> String {
+    let mut said = Vec::new();
+    if let Some(mut from) = from {
+        let mut piece = [0; 1_024];
+        while let Ok(count @ 1..) = from.read(&mut piece).await {
+            let room = COMPLAINT.saturating_sub(said.len());
+            said.extend_from_slice(&piece[..count.min(room)]);
+        }
+    }
+    String::from_utf8_lossy(&said).into_owned()
+}
+
+/// An address as libpq's variables.
+fn variables(url: &SecretString) -> Result<Vec<(&'static str, String)>, ToolError> {
+    let url = Url::parse(url.expose_secret()).map_err(|_| ToolError::Address)?;
+    let mut variables = vec![
+        ("PGAPPNAME", "growth-chat backup".to_owned()),
+        ("PGCONNECT_TIMEOUT", "15".to_owned()),
+        ("PGUSER", decoded(url.username())?),
+        ("PGDATABASE", decoded(url.path().trim_start_matches('/'))?),
+    ];
+    if let Some(host) = url.host_str().filter(|host| !host.is_empty()) {
+        let host = decoded(host)?;
+        variables.push(("PGHOST", host.trim_matches(['[', ']']).to_owned()));
+    }
+    if let Some(port) = url.port() {
+        variables.push(("PGPORT", port.to_string()));
+    }
+    if let Some(password) = url.password() {
+        variables.push(("PGPASSWORD", decoded(password)?));
+    }
+    for (name, value) in url.query_pairs() {
+        let variable = match &*name {
+            "host" => "PGHOST",
+            "port" => "PGPORT",
+            "user" => "PGUSER",
+            "password" => "PGPASSWORD",
+            "dbname" => "PGDATABASE",
+            "sslmode" | "ssl-mode" => "PGSSLMODE",
+            "sslrootcert" | "ssl-root-cert" | "ssl-ca" => "PGSSLROOTCERT",
+            "sslcert" | "ssl-cert" => "PGSSLCERT",
+            "sslkey" | "ssl-key" => "PGSSLKEY",
+            "channel_binding" => "PGCHANNELBINDING",
+            "options" => "PGOPTIONS",
+            _ => continue,
+        };
+        variables.retain(|(known, _)| *known != variable);
+        variables.push((variable, value.into_owned()));
+    }
+    // An empty one would override libpq's own default.
+    variables.retain(|(_, value)| !value.is_empty());
+    Ok(variables)
+}
+
+/// Without percent-encoding. A plus is a plus.
+fn decoded(text: &str) -> Result<String, ToolError> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'%' {
+            bytes.push(byte);
+            continue;
+        }
+        let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
+        let high = digit(rest.next()).ok_or(ToolError::Address)?;
+        let low = digit(rest.next()).ok_or(ToolError::Address)?;
+        bytes.push(u8::try_from(high * 16 + low).map_err(|_| ToolError::Address)?);
+    }
+    String::from_utf8(bytes).map_err(|_| ToolError::Address)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(url: &str) -> Vec<(&'static str, String)> {
+        let mut told = variables(&url.to_owned().into()).unwrap();
+        told.retain(|(name, _)| !["PGAPPNAME", "PGCONNECT_TIMEOUT"].contains(name));
+        told.sort();
+        told
+    }
+
+    #[test]
+    fn an_address_becomes_libpqs_variables() {
+        let url = "postgres://us%40er:p%2B+%25w@db.example.com:6543/na%20me?sslmode=verify-full\
+                   &options=endpoint%3Dx&statement_cache_capacity=0";
+        let pair = |name, value: &str| (name, value.to_owned());
+        assert_eq!(
+            told(url),
+            [
+                pair("PGDATABASE", "na me"),
+                pair("PGHOST", "db.example.com"),
+                pair("PGOPTIONS", "endpoint=x"),
+                pair("PGPASSWORD", "p++%w"),
+                pair("PGPORT", "6543"),
+                pair("PGSSLMODE", "verify-full"),
+                pair("PGUSER", "us@er"),
+            ]
+        );
+        assert_eq!(
+            told("postgres://u@[::1]/x"),
+            [
+                pair("PGDATABASE", "x"),
+                pair("PGHOST", "::1"),
+                pair("PGUSER", "u")
+            ]
+        );
+        assert_eq!(
+            told("postgres:///x?host=%2Frun%2Fpg"),
+            [pair("PGDATABASE", "x"), pair("PGHOST", "/run/pg")]
+        );
+    }
+
+    #[test]
+    fn an_address_that_is_none_is_not_echoed() {
+        for url in ["hunter2", "postgres://u:hunter%2@h/x", "postgres://u:%ff@h/x"] {
+            let error = variables(&url.to_owned().into()).unwrap_err();
+            assert!(!error.to_string().contains("hunter"), "{error}");
+        }
+    }
+
+    #[test]
+    fn versions_are_compared_by_their_numbers() {
+        let version = |text: &str| text.parse::<ToolVersion>().unwrap();
+        assert!(version("17.10") > version("17.9"));
+        assert!(version("18.0") > version("17.10"));
+        assert_eq!(version("19beta1"), version("19.0"));
+        assert_eq!(ToolVersion::of_number(180_001), version("18.1"));
+        assert!("devel".parse::<ToolVersion>().is_err());
+    }
+
+    #[test]
+    fn of_a_complaint_one_line_is_told_and_no_row() {
+        let said = "pg_dump: warning: x\npg_dump: error: query failed\n\
+                    pg_dump: detail: Failing row contains (anna@example.com)\n";
+        assert_eq!(
+            complaint(said).as_deref(),
+            Some("pg_dump: error: query failed")
+        );
+        assert_eq!(complaint("COPY messages, line 3: \"anna\"\n"), None);
+    }
+}
