@@ -15,6 +15,7 @@ pub mod handoff;
 pub mod knowledge;
 pub mod prices;
 pub mod privacy;
+pub mod standard_webhooks;
 pub mod turn;
 
 pub use deps::{Deps, WorkerConfig, register};
