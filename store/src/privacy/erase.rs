@@ -147,3 +147,13 @@ pub async fn sessions_of_email(
         .map(|id| id.parse().map_err(|bad| sqlx::Error::Decode(Box::new(bad))))
         .collect()
 }
+
+/// Every address that somebody left for people.
+pub async fn addresses(conn: &mut PgConnection) -> sqlx::Result<Vec<String>> {
+    sqlx::query_scalar!(
+        r#"select distinct lead ->> 'email' as "address!" from handoff_records
+           where lead ->> 'email' is not null"#
+    )
+    .fetch_all(conn)
+    .await
+}

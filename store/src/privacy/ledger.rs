@@ -25,12 +25,12 @@ pub struct LedgerEntry {
     pub erased_at: String,
 }
 
-/// Adds an entry, or adds to the one that is there: a conversation that went before its handoff. `erased_at`
-/// is the database's time.
+/// Adds an entry, or adds to the one that is there: a conversation that went before its handoff. An empty
+/// `erased_at` is now.
 pub async fn add_entry(conn: &mut PgConnection, entry: &LedgerEntry) -> sqlx::Result<()> {
     sqlx::query!(
-        "insert into erasure_ledger (entry_id, scope, session_ids, email_hash, requested_by, erased)
-         values ($1, $2, $3, decode($4, 'hex'), $5, $6)
+        "insert into erasure_ledger (entry_id, scope, session_ids, email_hash, requested_by, erased, erased_at)
+         values ($1, $2, $3, decode($4, 'hex'), $5, $6, coalesce(nullif($7, '')::text::timestamptz, now()))
          on conflict on constraint erasure_ledger_pkey do update
          set scope = excluded.scope,
              session_ids = array(select distinct unnest(erasure_ledger.session_ids || excluded.session_ids)
@@ -48,6 +48,7 @@ pub async fn add_entry(conn: &mut PgConnection, entry: &LedgerEntry) -> sqlx::Re
         entry.email_hash,
         entry.requested_by.as_str(),
         Json(&entry.erased) as _,
+        entry.erased_at,
     )
     .execute(conn)
     .await?;

@@ -38,6 +38,7 @@ use store::{
     db::{Database, DatabaseConfig},
 };
 
+pub(crate) use self::verify::silently;
 pub use self::{
     after_restore::{AfterRestore, Restored, after_restore},
     due::{due_at, is_daily},
@@ -51,7 +52,6 @@ pub use self::{
     tools::{ToolError, ToolVersion, Tools},
     verify::Verified,
 };
-pub(crate) use self::verify::silently;
 use crate::{
     clients::bucket::{Bucket, Patience},
     config::BackupConfig,

@@ -3,6 +3,7 @@
 pub mod backup_run;
 pub mod backup_verify;
 pub mod index_document;
+pub mod privacy_erase;
 pub mod retention_sweep;
 pub mod session_sweep;
 pub mod turn_process;

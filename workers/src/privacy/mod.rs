@@ -2,4 +2,5 @@
 
 pub mod here;
 pub mod receipt;
+pub mod replay;
 pub mod secret;

@@ -1,0 +1,209 @@
+//! A person is forgotten, wherever they are.
+
+use std::{fs, time::Duration};
+
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use sqlx::{PgPool, query_scalar};
+
+use super::marker::tables_with;
+use crate::support::{ApiProcess, PATIENCE, TestSystem, until_text};
+
+const MARKER: &str = "forgetMeXQJ";
+const ADDRESS: &str = "forgetMeXQJ@visitor.example";
+
+/// A system whose worker can sign receipts.
+async fn system() -> TestSystem {
+    let mut system = TestSystem::new().await;
+    system.set("PRIVACY_SECRET", &"a".repeat(32));
+    system
+}
+
+/// A conversation with the marker in everything that a visitor can write.
+async fn talk(api: &ApiProcess, session: &str) {
+    api.ask(session, "m1", &format!("What does a sprint for {MARKER} cost?"))
+        .await
+        .rest()
+        .await;
+    let rating = json!({"turn": 1, "rating": "down", "comment": format!("{MARKER} is sad")});
+    let path = format!("/chat/{session}/feedback");
+    let response = api.post(&path).json(&rating).send().await.unwrap();
+    assert!(response.status().is_success());
+}
+
+async fn leave_contact(api: &ApiProcess, session: &str) {
+    let details = json!({
+        "email": ADDRESS, "name": MARKER, "company": MARKER, "message": MARKER, "consent": true
+    });
+    let path = format!("/chat/{session}/contact");
+    let response = api.post(&path).json(&details).send().await.unwrap();
+    assert_eq!(response.status(), StatusCode::ACCEPTED);
+}
+
+async fn erase(api: &ApiProcess, session: &str) -> (StatusCode, Value) {
+    let path = format!("/chat/{session}");
+    let response = api.request(Method::DELETE, &path).send().await.unwrap();
+    (response.status(), response.json().await.unwrap())
+}
+
+async fn until_done(pool: &PgPool, request_id: &str) -> Value {
+    let done = async {
+        loop {
+            let receipt: Option<Value> =
+                query_scalar("select receipt from privacy_requests where request_id = $1")
+                    .bind(request_id)
+                    .fetch_one(pool)
+                    .await
+                    .unwrap();
+            if let Some(receipt) = receipt {
+                return receipt;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, done).await.expect("no receipt")
+}
+
+#[tokio::test]
+async fn a_visitor_erases_a_conversation_and_no_trace_of_it_is_left() {
+    let system = system().await;
+    let pool = system.pool().await;
+    let api = system.serve().await;
+    talk(&api, "s1").await;
+    talk(&api, "other").await;
+    assert!(tables_with(&pool, MARKER).await.len() >= 4);
+
+    let (status, erased) = erase(&api, "s1").await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!((&erased["status"], &erased["awaits_approval"]), (&json!("erased"), &json!(false)));
+    let left: Vec<String> = query_scalar(
+        "select session_id from messages union select session_id from turn_events
+         union select session_id from checkpoints union select session_id from checkpoint_writes
+         union select session_id from feedback",
+    )
+    .fetch_all(&pool)
+    .await
+    .unwrap();
+    assert_eq!(left, ["other"]);
+    let transcript = api.get("/chat/s1").send().await.unwrap();
+    assert_eq!(transcript.status(), StatusCode::NOT_FOUND);
+    let again = api.submission("s1", "m2", "Hello again").send().await.unwrap();
+    assert_eq!(again.status(), StatusCode::NOT_FOUND);
+    assert_eq!(erase(&api, "s1").await.0, StatusCode::NOT_FOUND);
+
+    let receipt = until_done(&pool, erased["request_id"].as_str().unwrap()).await;
+    assert_eq!(receipt["statement"]["erased"]["messages"], 2);
+    assert_eq!(erase(&api, "other").await.0, StatusCode::OK);
+    assert_eq!(tables_with(&pool, MARKER).await, Vec::<String>::new());
+    assert_eq!(system.count_logged(MARKER), 0);
+}
+
+#[tokio::test]
+async fn an_answer_that_is_being_written_is_stopped_and_never_comes_back() {
+    let system = system().await;
+    let pool = system.pool().await;
+    let api = system.api().await;
+    system.anthropic.set_pace(sandbox::anthropic::Pace {
+        between_tokens: Duration::from_millis(200),
+        ..sandbox::anthropic::Pace::default()
+    });
+    let mut worker = system.worker().await;
+    let mut stream = api.ask("s1", "m1", &format!("Tell me all about {MARKER}")).await;
+    until_text(&mut stream).await;
+    assert_eq!(erase(&api, "s1").await.0, StatusCode::OK);
+    // The worker ends in order: whatever it still wanted to write, it has tried to.
+    worker.stop().await;
+    assert_eq!(tables_with(&pool, MARKER).await, Vec::<String>::new());
+    let messages: i64 = query_scalar("select count(*) from messages").fetch_one(&pool).await.unwrap();
+    assert_eq!(messages, 0);
+}
+
+#[tokio::test]
+async fn contact_details_go_when_an_operator_has_approved() {
+    let system = system().await;
+    let pool = system.pool().await;
+    let api = system.serve().await;
+    talk(&api, "s1").await;
+    leave_contact(&api, "s1").await;
+    let (_, erased) = erase(&api, "s1").await;
+    assert_eq!(erased["awaits_approval"], true);
+    until_done(&pool, erased["request_id"].as_str().unwrap()).await;
+    assert!(tables_with(&pool, MARKER).await.iter().all(|table| table.contains("handoff_records")));
+
+    let waiting = system.run(&["erase", "--waiting"]).await;
+    let waiting = String::from_utf8(waiting.stdout).unwrap();
+    assert!(waiting.contains("s1"), "{waiting}");
+    let request = waiting.split_whitespace().next().unwrap();
+    let said = system.run(&["erase", "--approve", request, "--text"]).await;
+    assert!(said.status.success(), "{said:?}");
+    assert_eq!(tables_with(&pool, MARKER).await, Vec::<String>::new());
+    let waiting = system.run(&["erase", "--waiting"]).await;
+    assert_eq!(waiting.stdout, b"no request waits\n");
+    let again = system.run(&["erase", "--approve", request]).await;
+    assert_eq!(again.status.code(), Some(1));
+}
+
+#[tokio::test]
+async fn a_person_is_forgotten_by_their_address_and_gets_a_receipt_that_verifies() {
+    let system = system().await;
+    let pool = system.pool().await;
+    let api = system.serve().await;
+    for session in ["s1", "s2"] {
+        talk(&api, session).await;
+        leave_contact(&api, session).await;
+    }
+    // One who only wrote it.
+    api.ask("s3", "m1", &format!("Write to {}", ADDRESS.to_uppercase())).await.rest().await;
+    talk(&api, "somebody-else").await;
+
+    let said = system.run(&["erase", "--email", &ADDRESS.to_uppercase()]).await;
+    assert!(said.status.success(), "{said:?}");
+    let receipt: Value = serde_json::from_slice(&said.stdout).unwrap();
+    assert_eq!(receipt["statement"]["session_ids"], json!(["s1", "s2", "s3"]));
+    let left: Vec<String> = query_scalar("select distinct session_id from messages").fetch_all(&pool).await.unwrap();
+    assert_eq!(left, ["somebody-else"]);
+    assert_eq!(tables_with(&pool, "visitor.example").await, Vec::<String>::new());
+
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("receipt.json");
+    let verify = async |receipt: &Value| {
+        fs::write(&file, receipt.to_string()).unwrap();
+        system.run(&["erase", "--verify", file.to_str().unwrap()]).await
+    };
+    let genuine = verify(&receipt).await;
+    assert!(genuine.status.success(), "{genuine:?}");
+    let mut changed = receipt.clone();
+    changed["statement"]["session_ids"] = json!(["s1"]);
+    assert_eq!(verify(&changed).await.status.code(), Some(1));
+}
+
+#[tokio::test]
+async fn an_address_is_not_erased_without_the_secret_that_it_is_recognised_by() {
+    let system = TestSystem::new().await;
+    let said = system.run(&["erase", "--email", ADDRESS]).await;
+    assert_eq!(said.status.code(), Some(1));
+    let text = String::from_utf8(said.stderr).unwrap();
+    assert!(text.contains("PRIVACY_SECRET") && !text.contains(ADDRESS), "{text}");
+}
+
+#[tokio::test]
+async fn an_operator_erases_in_sql_and_sees_no_address() {
+    let system = system().await;
+    let pool = system.pool().await;
+    let api = system.serve().await;
+    talk(&api, "s1").await;
+    leave_contact(&api, "s1").await;
+    let request: String = query_scalar("select ops.erase_email($1)")
+        .bind(ADDRESS)
+        .fetch_one(&pool)
+        .await
+        .unwrap();
+    until_done(&pool, &request).await;
+    assert_eq!(tables_with(&pool, MARKER).await, Vec::<String>::new());
+    let seen: String = query_scalar("select r::text from ops.privacy_requests r")
+        .fetch_one(&pool)
+        .await
+        .unwrap();
+    assert!(seen.contains("done") && !seen.contains('@'), "{seen}");
+    assert!(sqlx::query("select ops.erase_session('nobody')").execute(&pool).await.is_err());
+}
