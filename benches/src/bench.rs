@@ -30,6 +30,8 @@ pub(crate) struct Scale {
     pub(crate) questions: u32,
     /// Documents of a hundred chunks that are indexed in a run.
     pub(crate) indexed_documents: u32,
+    /// Sessions of a hundred messages that retention forgets.
+    pub(crate) old_sessions: i64,
     /// The loads of benchmarks that know no better are divided by this.
     pub(crate) divisor: usize,
 }
@@ -46,6 +48,7 @@ impl Scale {
         searched_chunks: 100_000,
         questions: 500,
         indexed_documents: 200,
+        old_sessions: 50_000,
         divisor: 1,
     };
     /// Whether everything works: the figures mean nothing.
@@ -59,6 +62,7 @@ impl Scale {
         searched_chunks: 3_000,
         questions: 50,
         indexed_documents: 5,
+        old_sessions: 500,
         divisor: 10,
     };
 }

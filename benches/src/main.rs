@@ -24,6 +24,7 @@ mod proxy;
 mod queue;
 mod redis;
 mod report;
+mod retention;
 mod retrieval;
 mod streaming;
 mod system;
@@ -77,6 +78,9 @@ const BENCHMARKS: &[(&str, Benchmark)] = &[
     }),
     ("idle", |bench, report| {
         idle::measure(bench, report).boxed_local()
+    }),
+    ("retention", |bench, report| {
+        retention::measure(bench, report).boxed_local()
     }),
     ("growth", |bench, report| {
         growth::measure(bench, report).boxed_local()

@@ -79,6 +79,11 @@ impl System {
         })
     }
 
+    /// The address of the migrated database.
+    pub(crate) fn database_url(&self) -> String {
+        self.server.url("postgres")
+    }
+
     /// The process id of Postgres.
     pub(crate) fn server_pid(&self) -> u32 {
         self.server.pid().unwrap_or_default()

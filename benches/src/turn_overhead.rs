@@ -121,7 +121,7 @@ pub(crate) async fn measure(bench: &Bench, report: &mut Report) -> anyhow::Resul
 }
 
 /// The overheads of `count` turns, each of its own session, `at_once` at a time, in milliseconds.
-async fn turns(
+pub(crate) async fn turns(
     client: &reqwest::Client,
     url: &str,
     name: &str,

@@ -11,6 +11,11 @@ use crate::settings::Settings;
 /// How long frames of a stream are kept, in hours (03-operations). A turn is replayed for a minute.
 pub const EVENT_HOURS: i32 = 24;
 
+/// Sessions of one transaction at most.
+pub const BATCH_SESSIONS: i64 = 200;
+/// Turns of one transaction, of which each has some rows: milliseconds.
+pub const BATCH_TURNS: i64 = 500;
+
 /// Reads `RETENTION_DAYS`, default 90 (seed 000): so long after its close the texts of a session go.
 pub fn read_days(settings: &mut Settings) -> i32 {
     settings.with_default(

@@ -21,10 +21,14 @@ async fn system() -> TestSystem {
 
 /// A conversation with the marker in everything that a visitor can write.
 async fn talk(api: &ApiProcess, session: &str) {
-    api.ask(session, "m1", &format!("What does a sprint for {MARKER} cost?"))
-        .await
-        .rest()
-        .await;
+    api.ask(
+        session,
+        "m1",
+        &format!("What does a sprint for {MARKER} cost?"),
+    )
+    .await
+    .rest()
+    .await;
     let rating = json!({"turn": 1, "rating": "down", "comment": format!("{MARKER} is sad")});
     let path = format!("/chat/{session}/feedback");
     let response = api.post(&path).json(&rating).send().await.unwrap();
@@ -61,7 +65,9 @@ async fn until_done(pool: &PgPool, request_id: &str) -> Value {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, done).await.expect("no receipt")
+    tokio::time::timeout(PATIENCE, done)
+        .await
+        .expect("no receipt")
 }
 
 #[tokio::test]
@@ -75,7 +81,10 @@ async fn a_visitor_erases_a_conversation_and_no_trace_of_it_is_left() {
 
     let (status, erased) = erase(&api, "s1").await;
     assert_eq!(status, StatusCode::OK);
-    assert_eq!((&erased["status"], &erased["awaits_approval"]), (&json!("erased"), &json!(false)));
+    assert_eq!(
+        (&erased["status"], &erased["awaits_approval"]),
+        (&json!("erased"), &json!(false))
+    );
     let left: Vec<String> = query_scalar(
         "select session_id from messages union select session_id from turn_events
          union select session_id from checkpoints union select session_id from checkpoint_writes
@@ -87,7 +96,11 @@ async fn a_visitor_erases_a_conversation_and_no_trace_of_it_is_left() {
     assert_eq!(left, ["other"]);
     let transcript = api.get("/chat/s1").send().await.unwrap();
     assert_eq!(transcript.status(), StatusCode::NOT_FOUND);
-    let again = api.submission("s1", "m2", "Hello again").send().await.unwrap();
+    let again = api
+        .submission("s1", "m2", "Hello again")
+        .send()
+        .await
+        .unwrap();
     assert_eq!(again.status(), StatusCode::NOT_FOUND);
     assert_eq!(erase(&api, "s1").await.0, StatusCode::NOT_FOUND);
 
@@ -108,13 +121,18 @@ async fn an_answer_that_is_being_written_is_stopped_and_never_comes_back() {
         ..sandbox::anthropic::Pace::default()
     });
     let mut worker = system.worker().await;
-    let mut stream = api.ask("s1", "m1", &format!("Tell me all about {MARKER}")).await;
+    let mut stream = api
+        .ask("s1", "m1", &format!("Tell me all about {MARKER}"))
+        .await;
     until_text(&mut stream).await;
     assert_eq!(erase(&api, "s1").await.0, StatusCode::OK);
     // The worker ends in order: whatever it still wanted to write, it has tried to.
     worker.stop().await;
     assert_eq!(tables_with(&pool, MARKER).await, Vec::<String>::new());
-    let messages: i64 = query_scalar("select count(*) from messages").fetch_one(&pool).await.unwrap();
+    let messages: i64 = query_scalar("select count(*) from messages")
+        .fetch_one(&pool)
+        .await
+        .unwrap();
     assert_eq!(messages, 0);
 }
 
@@ -128,7 +146,12 @@ async fn contact_details_go_when_an_operator_has_approved() {
     let (_, erased) = erase(&api, "s1").await;
     assert_eq!(erased["awaits_approval"], true);
     until_done(&pool, erased["request_id"].as_str().unwrap()).await;
-    assert!(tables_with(&pool, MARKER).await.iter().all(|table| table.contains("handoff_records")));
+    assert!(
+        tables_with(&pool, MARKER)
+            .await
+            .iter()
+            .all(|table| table.contains("handoff_records"))
+    );
 
     let waiting = system.run(&["erase", "--waiting"]).await;
     let waiting = String::from_utf8(waiting.stdout).unwrap();
@@ -153,22 +176,38 @@ async fn a_person_is_forgotten_by_their_address_and_gets_a_receipt_that_verifies
         leave_contact(&api, session).await;
     }
     // One who only wrote it.
-    api.ask("s3", "m1", &format!("Write to {}", ADDRESS.to_uppercase())).await.rest().await;
+    api.ask("s3", "m1", &format!("Write to {}", ADDRESS.to_uppercase()))
+        .await
+        .rest()
+        .await;
     talk(&api, "somebody-else").await;
 
-    let said = system.run(&["erase", "--email", &ADDRESS.to_uppercase()]).await;
+    let said = system
+        .run(&["erase", "--email", &ADDRESS.to_uppercase()])
+        .await;
     assert!(said.status.success(), "{said:?}");
     let receipt: Value = serde_json::from_slice(&said.stdout).unwrap();
-    assert_eq!(receipt["statement"]["session_ids"], json!(["s1", "s2", "s3"]));
-    let left: Vec<String> = query_scalar("select distinct session_id from messages").fetch_all(&pool).await.unwrap();
+    assert_eq!(
+        receipt["statement"]["session_ids"],
+        json!(["s1", "s2", "s3"])
+    );
+    let left: Vec<String> = query_scalar("select distinct session_id from messages")
+        .fetch_all(&pool)
+        .await
+        .unwrap();
     assert_eq!(left, ["somebody-else"]);
-    assert_eq!(tables_with(&pool, "visitor.example").await, Vec::<String>::new());
+    assert_eq!(
+        tables_with(&pool, "visitor.example").await,
+        Vec::<String>::new()
+    );
 
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("receipt.json");
     let verify = async |receipt: &Value| {
         fs::write(&file, receipt.to_string()).unwrap();
-        system.run(&["erase", "--verify", file.to_str().unwrap()]).await
+        system
+            .run(&["erase", "--verify", file.to_str().unwrap()])
+            .await
     };
     let genuine = verify(&receipt).await;
     assert!(genuine.status.success(), "{genuine:?}");
@@ -183,7 +222,10 @@ async fn an_address_is_not_erased_without_the_secret_that_it_is_recognised_by() 
     let said = system.run(&["erase", "--email", ADDRESS]).await;
     assert_eq!(said.status.code(), Some(1));
     let text = String::from_utf8(said.stderr).unwrap();
-    assert!(text.contains("PRIVACY_SECRET") && !text.contains(ADDRESS), "{text}");
+    assert!(
+        text.contains("PRIVACY_SECRET") && !text.contains(ADDRESS),
+        "{text}"
+    );
 }
 
 #[tokio::test]
@@ -205,5 +247,10 @@ async fn an_operator_erases_in_sql_and_sees_no_address() {
         .await
         .unwrap();
     assert!(seen.contains("done") && !seen.contains('@'), "{seen}");
-    assert!(sqlx::query("select ops.erase_session('nobody')").execute(&pool).await.is_err());
+    assert!(
+        sqlx::query("select ops.erase_session('nobody')")
+            .execute(&pool)
+            .await
+            .is_err()
+    );
 }

@@ -12,10 +12,20 @@ async fn told(system: &TestSystem) -> crate::support::ApiProcess {
         .rest()
         .await;
     let details = json!({"email": "Ada@visitor.example", "name": "Ada", "message": "Call me", "consent": true});
-    let response = api.post("/chat/s1/contact").json(&details).send().await.unwrap();
+    let response = api
+        .post("/chat/s1/contact")
+        .json(&details)
+        .send()
+        .await
+        .unwrap();
     assert_eq!(response.status(), StatusCode::ACCEPTED);
     let rating = json!({"turn": 1, "rating": "up", "comment": "very clear"});
-    let response = api.post("/chat/s1/feedback").json(&rating).send().await.unwrap();
+    let response = api
+        .post("/chat/s1/feedback")
+        .json(&rating)
+        .send()
+        .await
+        .unwrap();
     assert!(response.status().is_success());
     api
 }
@@ -26,18 +36,38 @@ async fn a_visitor_takes_along_what_was_said_rated_and_left() {
     let api = told(&system).await;
     let response = api.get("/chat/s1/export").send().await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
-    assert!(response.headers()["content-disposition"].to_str().unwrap().starts_with("attachment"));
+    assert!(
+        response.headers()["content-disposition"]
+            .to_str()
+            .unwrap()
+            .starts_with("attachment")
+    );
     let copy: Value = response.json().await.unwrap();
     let all = &copy["conversations"][0];
-    assert_eq!(all["messages"][0]["text"], "What does a <b>sprint</b> cost?");
+    assert_eq!(
+        all["messages"][0]["text"],
+        "What does a <b>sprint</b> cost?"
+    );
     assert_eq!(all["messages"][1]["role"], "assistant");
     assert_eq!(all["feedback"][0]["comment"], "very clear");
     assert_eq!(all["handoffs"][0]["lead"]["email"], "Ada@visitor.example");
 
-    let page = api.get("/chat/s1/export?format=html").send().await.unwrap().text().await.unwrap();
-    assert!(page.contains("&lt;b&gt;sprint&lt;/b&gt;") && !page.contains("<b>sprint"), "{page}");
+    let page = api
+        .get("/chat/s1/export?format=html")
+        .send()
+        .await
+        .unwrap()
+        .text()
+        .await
+        .unwrap();
+    assert!(
+        page.contains("&lt;b&gt;sprint&lt;/b&gt;") && !page.contains("<b>sprint"),
+        "{page}"
+    );
 
-    let foreign = api.client().get(api.url("/chat/s1/export"))
+    let foreign = system
+        .client
+        .get(api.url("/chat/s1/export"))
         .header("x-widget-token", crate::support::TOKEN)
         .bearer_auth("CCCCCCCCCCCCCCCCCCCCCC")
         .send()
@@ -57,9 +87,14 @@ async fn an_operator_finds_a_person_by_their_address_whatever_its_capitals() {
         let said = system.run(arguments).await;
         assert!(said.status.success(), "{said:?}");
         let copy: Value = serde_json::from_slice(&said.stdout).unwrap();
-        assert_eq!(copy["conversations"][0]["session"]["id"], "s1", "{arguments:?}");
+        assert_eq!(
+            copy["conversations"][0]["session"]["id"], "s1",
+            "{arguments:?}"
+        );
     }
-    let said = system.run(&["export", "--email", "nobody@visitor.example"]).await;
+    let said = system
+        .run(&["export", "--email", "nobody@visitor.example"])
+        .await;
     assert_eq!(said.status.code(), Some(1));
     assert!(said.stdout.is_empty());
 }

@@ -33,8 +33,13 @@ async fn conversation(pool: &PgPool, id: &str, closed_days_ago: Option<i32>) {
         values ($id, 'h-' || $id, 'contact_form', 'kept');
     "#;
     let days = closed_days_ago.map_or("null::int".to_owned(), |days| days.to_string());
-    let text = text.replace("$id", &format!("'{id}'")).replace("$days", &days);
-    raw_sql(sqlx::AssertSqlSafe(text)).execute(pool).await.unwrap();
+    let text = text
+        .replace("$id", &format!("'{id}'"))
+        .replace("$days", &days);
+    raw_sql(sqlx::AssertSqlSafe(text))
+        .execute(pool)
+        .await
+        .unwrap();
 }
 
 async fn sweep(pool: &PgPool, days: i32) -> store::retention::Gone {
@@ -54,7 +59,10 @@ async fn a_session_that_was_closed_long_ago_loses_its_texts_and_keeps_its_handof
     conversation(&pool, "old", Some(90)).await;
     let gone = sweep(&pool, 90).await;
     assert_eq!((gone.sessions, gone.messages, gone.checkpoints), (1, 2, 1));
-    assert_eq!((gone.checkpoint_writes, gone.turn_events, gone.feedback), (1, 2, 1));
+    assert_eq!(
+        (gone.checkpoint_writes, gone.turn_events, gone.feedback),
+        (1, 2, 1)
+    );
     assert_eq!(tables_with(&pool, MARKER).await, Vec::<String>::new());
     let kept: i64 = query_scalar("select count(*) from handoff_records where summary = 'kept'")
         .fetch_one(&pool)
@@ -77,7 +85,10 @@ async fn a_session_that_is_open_or_was_closed_lately_keeps_everything_but_old_fr
         .await
         .unwrap();
     assert_eq!(frames, [r#"{"delta": "young"}"#; 2]);
-    let messages: i64 = query_scalar("select count(*) from messages").fetch_one(&pool).await.unwrap();
+    let messages: i64 = query_scalar("select count(*) from messages")
+        .fetch_one(&pool)
+        .await
+        .unwrap();
     assert_eq!(messages, 4);
 }
 
@@ -122,16 +133,25 @@ async fn a_dry_run_says_what_would_go_and_changes_nothing() {
     let said = system.run(&["retention", "--dry-run", "--json"]).await;
     assert!(said.status.success(), "{said:?}");
     let said: Value = serde_json::from_slice(&said.stdout).unwrap();
-    assert_eq!((&said["days"], &said["dry_run"]), (&json!(90), &json!(true)));
+    assert_eq!(
+        (&said["days"], &said["dry_run"]),
+        (&json!(90), &json!(true))
+    );
     let rows = &said["rows"];
-    assert_eq!((&rows["sessions"], &rows["messages"]), (&json!(1), &json!(2)));
+    assert_eq!(
+        (&rows["sessions"], &rows["messages"]),
+        (&json!(1), &json!(2))
+    );
     // Those of the old session, and the old one of the young session.
     assert_eq!(rows["turn_events"], 3);
     assert_eq!(tables_with(&pool, MARKER).await, before);
 
     let said = system.run(&["retention"]).await;
     let text = String::from_utf8(said.stdout).unwrap();
-    assert!(text.starts_with("1 sessions that were closed more than 90 days ago were forgotten\n"), "{text}");
+    assert!(
+        text.starts_with("1 sessions that were closed more than 90 days ago were forgotten\n"),
+        "{text}"
+    );
 }
 
 #[tokio::test]

@@ -41,7 +41,7 @@ pub(crate) use self::process::{ApiProcess, SystemProcess};
 /// The site key of the tests.
 pub(crate) const TOKEN: &str = "test-token";
 /// How long a process may take to serve or to end: a machine under load is slow.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// Lines of the processes' logs that a failed test shows.
 const KEPT_LINES: usize = 1_000;
 

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, process::ExitStatus, sync::Arc, time::Duration};
 
-use reqwest::{Client, RequestBuilder, StatusCode};
+use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use sandbox::{
     process::{Listening, LogListener, Process, Program},
     watchdog::{Signal, Watchdog},
@@ -163,6 +163,11 @@ impl ApiProcess {
     /// A request of the widget: site key and the visitor's secret.
     pub(crate) fn post(&self, path: &str) -> RequestBuilder {
         Self::authorised(self.client.post(self.url(path)))
+    }
+
+    /// The same with any method.
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        Self::authorised(self.client.request(method, self.url(path)))
     }
 
     fn authorised(request: RequestBuilder) -> RequestBuilder {

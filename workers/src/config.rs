@@ -10,6 +10,7 @@ mod handoff;
 mod links;
 mod notice;
 mod outgoing;
+mod privacy;
 mod spend;
 
 use std::time::Duration;
@@ -25,6 +26,7 @@ pub use self::{
     links::LinkHosts,
     notice::NoticeConfig,
     outgoing::OutgoingConfig,
+    privacy::PrivacyConfig,
     spend::{CostCapAction, SpendConfig},
 };
 

@@ -6,13 +6,9 @@ use std::time::Duration;
 use chrono::Datelike;
 use jobs::{HandlerResult, Outcome, Runtime, catalog::RetentionSweep, schedule::Schedule};
 use sqlx::PgPool;
-use store::retention::{self, Gone};
+use store::retention::{self, BATCH_SESSIONS, BATCH_TURNS, Gone};
 use tokio::time::{Instant, sleep};
 
-/// Sessions of one transaction at most.
-const SESSIONS: i64 = 200;
-/// Turns of one transaction, of which each has some rows: milliseconds.
-const TURNS: i64 = 500;
 /// Pages of frames that one statement looks through: 2 MB.
 const PAGES: i64 = 256;
 /// After this long the job makes room for others and goes on a little later.
@@ -73,7 +69,8 @@ impl RetentionDeps {
         let over = || until.is_some_and(|until| Instant::now() >= until);
         loop {
             let began = Instant::now();
-            let batch = retention::forget_batch(&self.pool, self.days, SESSIONS, TURNS).await?;
+            let batch =
+                retention::forget_batch(&self.pool, self.days, BATCH_SESSIONS, BATCH_TURNS).await?;
             count(&batch);
             gone += batch;
             if batch.sessions == 0 {
