@@ -3,6 +3,7 @@
 pub mod channel;
 mod deps;
 pub mod dossier;
+pub mod slack;
 
 pub use self::{
     channel::{Channel, Receipt, SendError},
