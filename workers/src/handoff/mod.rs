@@ -4,6 +4,7 @@ pub mod channel;
 pub mod crm;
 mod deps;
 pub mod dossier;
+pub mod slack;
 
 pub use self::{
     channel::{Channel, Receipt, SendError},
