@@ -31,7 +31,8 @@ impl RequestedBy {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OutsideSystem {
-    /// A message in Slack: `{"channel", "ts"}`.
+    /// The messages in Slack about a handoff: `{"session_id", "handoff_id", "since"}`, and `"channel", "ts"`
+    /// of the first one, if it is known.
     Slack,
     /// A record in the CRM.
     Crm,
@@ -164,12 +165,19 @@ pub async fn remember_outside(
 ) -> sqlx::Result<()> {
     sqlx::query!(
         r#"with found as (
-               select 'slack' as system, jsonb_build_object('channel', channel, 'ts', ts) as reference
-               from slack_threads where session_id = $2
-               union
-               select 'slack', jsonb_build_object('channel', reference ->> 'channel', 'ts', reference ->> 'ts')
+               select 'slack' as system,
+                      jsonb_build_object('session_id', session_id, 'handoff_id', handoff_id,
+                                         'since', to_char(created_at at time zone 'UTC',
+                                                          'YYYY-MM-DD"T"HH24:MI:SS"Z"'))
+                      || case when reference ? 'ts'
+                              then jsonb_build_object('channel', reference -> 'channel',
+                                                      'ts', reference -> 'ts')
+                              else '{}' end as reference
                from handoff_deliveries
-               where session_id = $2 and channel = 'slack' and reference ? 'ts'
+               where session_id = $2 and channel = 'slack'
+                 and exists (select 1 from handoff_attempts a
+                             where a.session_id = $2 and a.channel = 'slack'
+                               and a.handoff_id = handoff_deliveries.handoff_id)
                union
                select case channel when 'crm' then 'crm' else 'email' end, reference
                from handoff_deliveries

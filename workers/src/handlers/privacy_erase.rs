@@ -4,12 +4,15 @@
 //! What refuses for good stays in the receipt as what remains, and does not hold up the rest.
 
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use jobs::{HandlerResult, JobContext, JobError, Outcome, Runtime, catalog::PrivacyErase};
+use serde::Deserialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use sqlx::PgPool;
 use store::{
     bus::Bus,
+    ids::{HandoffId, SessionId},
     privacy::{self, LedgerEntry, Outside, OutsideState, OutsideSystem, Request},
 };
 
@@ -26,6 +29,14 @@ use crate::{
         secret::{PrivacySecret, hex},
     },
 };
+
+/// What Slack is asked by.
+#[derive(Deserialize)]
+struct AboutHandoff {
+    session_id: SessionId,
+    handoff_id: HandoffId,
+    since: DateTime<Utc>,
+}
 
 /// What erasure works with.
 #[derive(Debug, Clone)]
@@ -135,15 +146,31 @@ impl EraseDeps {
 
     async fn forget(&self, outside: &Outside) -> Result<(), SendError> {
         match outside.system {
-            OutsideSystem::Slack => {
-                let place: Place = serde_json::from_value(outside.reference.clone())
-                    .map_err(|_| SendError::fatal("the message's reference can't be read"))?;
-                // A message that is not there is forgotten.
-                self.slack.delete(&place).await?;
-                Ok(())
-            }
+            OutsideSystem::Slack => self.forget_in_slack(&outside.reference).await,
             OutsideSystem::Crm => self.crm.forget(&outside.reference).await,
             OutsideSystem::Email => Err(SendError::fatal("mail that was sent can't be taken back")),
+        }
+    }
+
+    async fn forget_in_slack(&self, reference: &Value) -> Result<(), SendError> {
+        let about: AboutHandoff = serde_json::from_value(reference.clone())
+            .map_err(|_| SendError::fatal("the handoff's reference can't be read"))?;
+        let first: Option<Place> = serde_json::from_value(reference.clone()).ok();
+        let erased = self
+            .slack
+            .erase(
+                &about.session_id,
+                &about.handoff_id,
+                first.as_ref(),
+                about.since,
+            )
+            .await?;
+        if !erased.left.is_empty() {
+            return Err(SendError::fatal("Slack does not let the app delete it"));
+        }
+        match erased.not_looked {
+            Some(error) => Err(SendError::fatal(format!("not looked for: {error}"))),
+            None => Ok(()),
         }
     }
 
