@@ -102,7 +102,7 @@ impl Backups {
         say: &Say,
     ) -> Result<Verified, RestoreError> {
         let pool = self.database.pool();
-        let scratch = Scratch::create(pool, &self.url, run).await?;
+        let scratch = Scratch::create(pool, self.database.url(), run).await?;
         let proved = async {
             if drill {
                 let report = self.restorer.restore(&manifest, &scratch.config, say).await?;
