@@ -7,9 +7,9 @@ use clap::{Parser, Subcommand};
 #[cfg(feature = "sandbox")]
 use crate::commands::dev::DevArgs;
 use crate::commands::{
-    check::CheckArgs, erase::EraseArgs, eval::EvalArgs, export::ExportArgs, extract::ExtractArgs,
-    index::IndexArgs, jobs::JobsArgs, replay::ReplayArgs, retention::RetentionArgs,
-    search::SearchArgs, sessions::SessionsArgs,
+    backup::BackupArgs, check::CheckArgs, erase::EraseArgs, eval::EvalArgs, export::ExportArgs,
+    extract::ExtractArgs, index::IndexArgs, jobs::JobsArgs, replay::ReplayArgs,
+    restore::RestoreArgs, retention::RetentionArgs, search::SearchArgs, sessions::SessionsArgs,
 };
 
 /// An embeddable AI website chat that never loses a message.
@@ -36,6 +36,12 @@ pub(crate) enum Command {
     Migrate,
     /// Check the configuration, the database and the knowledge base; exit code 1 if something fails
     Check(CheckArgs),
+    /// Make a backup of the database in the bucket; list the backups, verify one
+    Backup(BackupArgs),
+    /// Restore a backup into an empty database
+    Restore(RestoreArgs),
+    /// Do what is due, drain the queue, and end; exit code 1 if anything failed
+    Tick,
     /// Bring files, folders and sites into the knowledge base; needs no worker
     Index(IndexArgs),
     /// Measure the search on questions with known sources, and propose its threshold
@@ -225,6 +231,38 @@ mod tests {
             "growth-chat jobs retry --kind k --since \u{e9}",
             "growth-chat jobs retry --since 1h",
             "growth-chat jobs pause",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn backups_are_made_listed_verified_and_restored() {
+        for line in [
+            "growth-chat backup",
+            "growth-chat backup --if-due",
+            "growth-chat backup list --json",
+            "growth-chat backup verify",
+            "growth-chat backup verify 2026-11-21 --drill",
+        ] {
+            assert!(matches!(parse(line), Ok(Command::Backup(_))), "{line}");
+        }
+        for line in [
+            "growth-chat restore latest --into postgres://localhost/new",
+            "growth-chat restore 2026-11-21 --into postgres://localhost/new",
+            "growth-chat restore 2026-11-21T1400 --into postgres://localhost/new",
+        ] {
+            assert!(matches!(parse(line), Ok(Command::Restore(_))), "{line}");
+        }
+        assert!(matches!(parse("growth-chat tick"), Ok(Command::Tick)));
+        for line in [
+            "growth-chat backup --if-due list",
+            "growth-chat backup verify yesterday",
+            "growth-chat restore",
+            "growth-chat restore latest",
+            "growth-chat restore --into postgres://localhost/new",
+            "growth-chat restore 2026-13-01 --into postgres://localhost/new",
+            "growth-chat tick 5",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }

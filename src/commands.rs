@@ -1,6 +1,7 @@
 //! The sub-commands, one file each.
 
 mod api;
+pub(crate) mod backup;
 pub(crate) mod check;
 #[cfg(feature = "sandbox")]
 pub(crate) mod dev;
@@ -13,11 +14,13 @@ pub(crate) mod jobs;
 mod migrate;
 mod openapi;
 pub(crate) mod replay;
+pub(crate) mod restore;
 pub(crate) mod retention;
 pub(crate) mod search;
 mod serve;
 pub(crate) mod sessions;
 mod terminal;
+mod tick;
 mod worker;
 
 use std::process::ExitCode;
@@ -31,6 +34,9 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Worker(args) => worker::run(args).await,
         Command::Serve(args) => serve::run(args).await,
         Command::Migrate => migrate::run().await,
+        Command::Backup(args) => backup::run(args).await,
+        Command::Restore(args) => restore::run(args).await,
+        Command::Tick => tick::run().await,
         Command::Check(args) => check::run(args).await,
         Command::Eval(args) => eval::run(args).await,
         Command::Extract(args) => extract::run(args),

@@ -27,6 +27,7 @@ use crate::{
     backend::{self, Intake},
     catalog::{QUEUE_RULES, QUEUES, RETIRED},
     claimer::{Claimer, WorkedQueue},
+    enqueue::QueueError,
     flight::InFlight,
     kind::JobKind,
     outcome::{HandlerResult, JobContext, Stop},
@@ -285,6 +286,17 @@ impl Runtime {
     pub fn retire(mut self, kind: &'static str) -> Self {
         self.retired.insert(kind);
         self
+    }
+
+    /// Makes jobs of what the schedules have due, for a process that does not live until the next fire.
+    /// Returns how many.
+    pub async fn fire_due(&mut self) -> Result<usize, QueueError> {
+        let mut fired = 0;
+        for ticker in &mut self.schedules {
+            let tick = ticker.tick(self.database.pool(), &self.bus, None).await?;
+            fired += usize::from(tick.fired.is_some());
+        }
+        Ok(fired)
     }
 
     /// Claims and runs jobs until `shutdown`; then claims no more, lets what runs end for at most `drain`,

@@ -88,7 +88,7 @@ impl WorkConfig {
 
 /// Prepares the knowledge base, and has the sessions be looked after that are open. A knowledge base that
 /// does not fit the configuration fails: no job could be done.
-async fn prepare(knowledge: KnowledgeDeps, sweep: SweepDeps) -> anyhow::Result<()> {
+pub(super) async fn prepare(knowledge: KnowledgeDeps, sweep: SweepDeps) -> anyhow::Result<()> {
     once_there(|| async {
         knowledge.prepare().await?;
         knowledge.publish().await?;

@@ -133,7 +133,12 @@ impl DatabaseConfig {
             // All of their statements have an index. A plan that was made while a table was empty is
             // kept for long, and must not be one that reads the whole table once it is full.
             .connect_lazy_with(options.clone().options([("enable_seqscan", "off")]));
-        Ok(Database { pool, hot, options })
+        Ok(Database {
+            pool,
+            hot,
+            options,
+            url: self.url(),
+        })
     }
 }
 
@@ -151,6 +156,7 @@ pub struct Database {
     pool: PgPool,
     hot: PgPool,
     options: PgConnectOptions,
+    url: SecretString,
 }
 
 impl Database {
@@ -164,6 +170,11 @@ impl Database {
     /// for those who repeat what failed, and need not be told that it was done twice.
     pub fn hot(&self) -> &PgPool {
         &self.hot
+    }
+
+    /// The address, for programs of PostgreSQL that connect by themselves.
+    pub fn url(&self) -> &SecretString {
+        &self.url
     }
 
     /// A pool of one connection of its own, for a task that must not wait for the others.

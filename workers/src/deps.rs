@@ -6,14 +6,15 @@ use jobs::{Runtime, catalog::TurnProcess};
 use store::{bus::Bus, db::Database, expiry, ids::SystemEntropy, settings::Settings};
 
 use crate::{
+    backup::Backups,
     budget::Budget,
-    clients::{anthropic::Anthropic, embeddings::Embedder, http_client},
+    clients::{anthropic::Anthropic, bucket::Patience, embeddings::Embedder, http_client},
     config::{
-        ConversationConfig, EmbeddingsConfig, KnowledgeConfig, LinkHosts, ModelConfig,
-        NoticeConfig, SpendConfig,
+        BackupConfig, ConversationConfig, EmbeddingsConfig, KnowledgeConfig, LinkHosts,
+        ModelConfig, NoticeConfig, SpendConfig,
     },
     handlers::{
-        index_document,
+        backup_run, backup_verify, index_document,
         session_sweep::{self, SweepDeps},
         turn_process::turn_process,
     },
@@ -40,6 +41,8 @@ pub struct WorkerConfig {
     pub notice: NoticeConfig,
     /// `SESSION_TTL_HOURS`: after how long without a message a session is closed.
     pub session_ttl: Duration,
+    /// The backups; none: there is no bucket.
+    pub backup: Option<BackupConfig>,
 }
 
 impl WorkerConfig {
@@ -53,6 +56,7 @@ impl WorkerConfig {
         let links = LinkHosts::read(settings);
         let notice = NoticeConfig::read(settings);
         let session_ttl = expiry::read_ttl(settings);
+        let backup = BackupConfig::read_if_meant(settings);
         Some(Self {
             model: model?,
             embeddings: embeddings?,
@@ -62,6 +66,7 @@ impl WorkerConfig {
             links: links?,
             notice,
             session_ttl,
+            backup: backup?,
         })
     }
 }
@@ -77,6 +82,8 @@ pub struct Deps {
     pub budget: Budget,
     /// For closing idle sessions.
     pub sweep: SweepDeps,
+    /// For backups; none: there is no bucket.
+    pub backups: Option<Backups>,
     /// Writes the frames of the turns, while its `run` runs: longer than the handlers.
     pub events: EventWriter,
 }
@@ -98,6 +105,9 @@ impl Deps {
             bus: bus.clone(),
             ttl: config.session_ttl,
         };
+        let backups = config
+            .backup
+            .map(|config| Backups::new(config, database.clone(), bus.clone(), Patience::default()));
         let turn = TurnDeps {
             pool,
             bus,
@@ -117,6 +127,7 @@ impl Deps {
             knowledge,
             budget,
             sweep,
+            backups,
             events,
         })
     }
@@ -128,5 +139,21 @@ pub fn register(runtime: Runtime, deps: &Deps) -> Runtime {
     let turn = deps.turn.clone();
     let runtime = index_document::register(runtime, &deps.knowledge);
     let runtime = session_sweep::register(runtime, &deps.sweep);
+    let runtime = with_backups(runtime, deps.backups.as_ref());
     runtime.register(move |job: TurnProcess, context| turn_process(turn.clone(), job, context))
+}
+
+/// Makes and verifies backups where there is a bucket. Where there is none that is said, so that nobody
+/// finds out on the day on which one is needed.
+fn with_backups(runtime: Runtime, backups: Option<&Backups>) -> Runtime {
+    let configured = f64::from(u8::from(backups.is_some()));
+    metrics::gauge!("growth_chat_backup_configured").set(configured);
+    let Some(backups) = backups else {
+        tracing::warn!(
+            "NO BACKUPS ARE MADE: set TIGRIS_BUCKET_NAME, TIGRIS_ACCESS_KEY_ID and \
+             TIGRIS_SECRET_ACCESS_KEY"
+        );
+        return runtime;
+    };
+    backup_verify::register(backup_run::register(runtime, backups), backups)
 }

@@ -6,7 +6,10 @@
 use sqlx::PgPool;
 
 use super::manifest::Manifest;
-use crate::clients::bucket::Bucket;
+use crate::{
+    clients::bucket::Bucket, config::PrivacyConfig, handlers::retention_sweep::RetentionDeps,
+    privacy::replay::replay,
+};
 
 /// A database that was just restored.
 #[derive(Debug, Clone, Copy)]
@@ -17,17 +20,41 @@ pub struct Restored<'a> {
     pub bucket: &'a Bucket,
     /// What was restored; its `snapshot_at` is the moment that the database is back at.
     pub manifest: &'a Manifest,
+    /// What is to be forgotten by its age, and what addresses are recognised by.
+    pub privacy: &'a PrivacyConfig,
 }
 
 /// What was done, one sentence each, for whoever restores.
 pub type AfterRestore = Vec<String>;
 
-/// Replays what must not come back. An error says in a sentence what could not be replayed: the database
-/// must not be used then.
-#[expect(
-    clippy::unused_async,
-    reason = "whoever replays asks the bucket and the database"
-)]
-pub async fn after_restore(_restored: Restored<'_>) -> Result<AfterRestore, String> {
-    Ok(AfterRestore::new())
+/// Forgets again who was erased since, and what has become too old. An error says in a sentence what could
+/// not be forgotten: the database must not be used then.
+pub async fn after_restore(restored: Restored<'_>) -> Result<AfterRestore, String> {
+    let Restored {
+        pool,
+        bucket,
+        privacy,
+        ..
+    } = restored;
+    let replayed = replay(pool, bucket, privacy.secret.as_ref())
+        .await
+        .map_err(|error| error.to_string())?;
+    let retention = RetentionDeps {
+        pool: pool.clone(),
+        days: privacy.retention_days,
+    };
+    let (gone, _) = retention
+        .sweep(None)
+        .await
+        .map_err(|_| "what is too old could not be forgotten: the restored database failed")?;
+    Ok(vec![
+        format!(
+            "{} erasures of the ledger were replayed: {} sessions were forgotten again",
+            replayed.entries, replayed.sessions
+        ),
+        format!(
+            "{} sessions that were closed more than {} days ago were forgotten",
+            gone.sessions, privacy.retention_days
+        ),
+    ])
 }

@@ -32,11 +32,7 @@ mod verify;
 
 use std::sync::Arc;
 
-use secrecy::SecretString;
-use store::{
-    bus::Bus,
-    db::{Database, DatabaseConfig},
-};
+use store::{bus::Bus, db::Database};
 
 pub(crate) use self::verify::silently;
 pub use self::{
@@ -61,8 +57,6 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct Backups {
     database: Database,
-    /// For pg_dump and psql.
-    url: SecretString,
     bus: Bus,
     restorer: Restorer,
     config: Arc<BackupConfig>,
@@ -70,20 +64,18 @@ pub struct Backups {
 
 impl Backups {
     /// Connects to nothing yet.
-    pub fn new(
-        config: BackupConfig,
-        url: &DatabaseConfig,
-        database: Database,
-        bus: Bus,
-        patience: Patience,
-    ) -> Self {
+    pub fn new(config: BackupConfig, database: Database, bus: Bus, patience: Patience) -> Self {
         Self {
             database,
-            url: url.url(),
             bus,
             restorer: Restorer::new(&config.restore, patience),
             config: Arc::new(config),
         }
+    }
+
+    /// The database.
+    pub fn database(&self) -> &Database {
+        &self.database
     }
 
     /// What it is configured with.

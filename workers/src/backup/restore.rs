@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     clients::bucket::{Bucket, Patience},
-    config::{AgeIdentity, RestoreConfig},
+    config::{AgeIdentity, PrivacyConfig, RestoreConfig},
 };
 
 /// Queues whose jobs reach people and other systems. What is in them may have been delivered since the
@@ -36,6 +36,7 @@ pub struct Restorer {
     bucket: Bucket,
     tools: Tools,
     identity: Option<AgeIdentity>,
+    privacy: PrivacyConfig,
 }
 
 /// What a restore did.
@@ -60,6 +61,7 @@ impl Restorer {
             bucket: Bucket::new(&config.bucket, patience),
             tools: Tools::new(config.tools.clone()),
             identity: config.identity.clone(),
+            privacy: config.privacy.clone(),
         }
     }
 
@@ -106,6 +108,7 @@ impl Restorer {
             pool,
             bucket: &self.bucket,
             manifest,
+            privacy: &self.privacy,
         };
         let after = after_restore(restored).await.map_err(RestoreError::After)?;
         say("collecting the statistics of the tables");

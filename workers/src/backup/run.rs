@@ -208,7 +208,7 @@ impl Backups {
             return Err(BackupError::LeaseLost);
         }
 
-        let (dump, output) = Dump::start(tools, &self.url, &exported)?;
+        let (dump, output) = Dump::start(tools, self.database.url(), &exported)?;
         let (taken, was_taken) = oneshot::channel();
         let counting = tokio::spawn(snapshot.count(was_taken));
         let (parts, to_send) = mpsc::channel(1);

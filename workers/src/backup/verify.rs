@@ -106,7 +106,7 @@ impl Backups {
         say: &Say,
     ) -> Result<Verified, RestoreError> {
         let pool = self.database.pool();
-        let scratch = Scratch::create(pool, &self.url, run).await?;
+        let scratch = Scratch::create(pool, self.database.url(), run).await?;
         let proved = async {
             if drill {
                 let report = self

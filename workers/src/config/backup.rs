@@ -7,6 +7,8 @@ use jobs::schedule::Schedule;
 use secrecy::SecretString;
 use store::settings::Settings;
 
+use super::PrivacyConfig;
+
 /// Where Tigris answers when no other store is named.
 const TIGRIS: &str = "https://fly.storage.tigris.dev";
 /// The three that have no default.
@@ -181,6 +183,8 @@ pub struct RestoreConfig {
     pub tools: ToolsConfig,
     /// `BACKUP_AGE_IDENTITY`, a secret: for encrypted backups.
     pub identity: Option<AgeIdentity>,
+    /// What a restored database forgets again.
+    pub privacy: PrivacyConfig,
 }
 
 impl RestoreConfig {
@@ -196,6 +200,7 @@ impl RestoreConfig {
             bucket: bucket?,
             tools,
             identity,
+            privacy: PrivacyConfig::read(settings),
         })
     }
 }

@@ -1,0 +1,177 @@
+//! `growth-chat backup …`: makes, lists and verifies backups. Exit code 0 means that the backup is there.
+
+use std::{process::ExitCode, sync::Arc};
+
+use anyhow::{Context, Result, bail};
+use chrono::{DateTime, Utc};
+use clap::Subcommand;
+use serde_json::json;
+use store::{bus::Bus, db::Database, settings::Settings};
+use tokio_util::sync::CancellationToken;
+use workers::{
+    backup::{Ask, Backups, Ran, Restorer, Say, Which, due_at, told},
+    clients::bucket::Patience,
+    config::{BackupConfig, RestoreConfig},
+};
+
+use super::terminal::{note, write};
+use crate::{
+    environment,
+    lifecycle::StopSignals,
+    process::{ProcessConfig, fresh_name},
+    reach::reach_migrated,
+};
+
+/// How to back up.
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct BackupArgs {
+    /// Only if the newest due time of `BACKUP_SCHEDULE` has no backup yet
+    ///
+    /// Waits for another process that is making it.
+    #[arg(long)]
+    if_due: bool,
+    #[command(subcommand)]
+    action: Option<Action>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// List the backups that are in the bucket; needs no database
+    List {
+        /// Answer with JSON on standard output
+        #[arg(long)]
+        json: bool,
+    },
+    /// Restore a backup into a scratch database of the same server, and compare it with its manifest
+    Verify {
+        /// Its date (2026-11-21), or its name where a date has several (2026-11-21T1400)
+        #[arg(value_name = "DATE", default_value = "latest")]
+        which: Which,
+        /// Go through all of `restore`
+        #[arg(long)]
+        drill: bool,
+    },
+}
+
+pub(crate) async fn run(args: BackupArgs) -> Result<ExitCode> {
+    match args.action {
+        Some(Action::List { json }) => list(json).await,
+        Some(Action::Verify { which, drill }) => {
+            interruptible(async |backups| verify(&backups, &which, drill).await).await
+        }
+        None => interruptible(async |backups| make(&backups, args.if_due).await).await,
+    }
+}
+
+/// Runs with what makes the backups; a signal ends it, as a crash would: the next run clears up.
+async fn interruptible(work: impl AsyncFnOnce(Backups) -> Result<()>) -> Result<ExitCode> {
+    let mut settings = environment::settings();
+    let process = ProcessConfig::read(&mut settings);
+    let backup = BackupConfig::read(&mut settings);
+    let (process, backup) = settings.finish(process.zip(backup))?;
+    process.log.start()?;
+    let database = process.database.open()?;
+    let shutdown = CancellationToken::new();
+    tokio::spawn(StopSignals::listen()?.obey(shutdown.clone()));
+    let bus = Bus::new(fresh_name());
+    let (carrier, of, until) = (bus.clone(), database.clone(), shutdown.clone());
+    let carrying = tokio::spawn(async move { carrier.run(&of, until).await });
+    let done = async {
+        reach_migrated(&database).await?;
+        let backups = Backups::new(backup, database.clone(), bus, Patience::default());
+        work(backups).await
+    };
+    let done = shutdown.run_until_cancelled(done).await;
+    // Tells the workers what it was given.
+    shutdown.cancel();
+    let _ = carrying.await;
+    match done {
+        Some(done) => done.map(|()| ExitCode::SUCCESS),
+        None => bail!("stopped by a signal"),
+    }
+}
+
+async fn make(backups: &Backups, if_due: bool) -> Result<()> {
+    let ask = if if_due {
+        let now = now(backups.database()).await?;
+        match due_at(&backups.config().schedule, now) {
+            Some(due) => Ask::Due(due),
+            None => return say("no backup has been due yet").await,
+        }
+    } else {
+        Ask::ByHand
+    };
+    match backups.run(&ask).await.map_err(plainly)? {
+        Ran::Made(manifest) => {
+            let text = format!(
+                "{}: {} bytes, of {} bytes of SQL, in {:.1} s",
+                manifest.object, manifest.bytes, manifest.dump_bytes, manifest.duration_seconds
+            );
+            say(&text).await
+        }
+        Ran::WasMade => match ask {
+            Ask::Due(due) => say(&format!("the backup of {due} is there")).await,
+            Ask::ByHand => Ok(()),
+        },
+    }
+}
+
+async fn now(database: &Database) -> Result<DateTime<Utc>> {
+    sqlx::query_scalar!(r#"select clock_timestamp() as "now!""#)
+        .fetch_one(database.pool())
+        .await
+        .context("the database's clock could not be read")
+}
+
+async fn verify(backups: &Backups, which: &Which, drill: bool) -> Result<()> {
+    let verified = backups.verify(which, drill, &steps()).await;
+    let verified = verified.map_err(plainly)?;
+    let text = format!(
+        "{} is good: {} rows of {} tables are what the manifest says",
+        verified.manifest.object,
+        verified.rows,
+        verified.manifest.tables.len()
+    );
+    say(&text).await
+}
+
+async fn list(as_json: bool) -> Result<ExitCode> {
+    let restorer = restorer(environment::settings())?;
+    let found = restorer.list().await.map_err(plainly)?;
+    let text = if as_json {
+        let rows = found
+            .iter()
+            .map(|found| json!({ "name": found.name.to_string(), "bytes": found.bytes }));
+        let rows: Vec<_> = rows.collect();
+        format!("{:#}\n", serde_json::Value::from(rows))
+    } else {
+        let rows = found
+            .iter()
+            .map(|found| format!("{:<20}{:>16} bytes\n", found.name.to_string(), found.bytes));
+        rows.collect()
+    };
+    write(text).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What lists and restores, by nothing but the bucket's variables.
+pub(super) fn restorer(mut settings: Settings) -> Result<Restorer> {
+    let config = RestoreConfig::read(&mut settings);
+    let config = settings.finish(config)?;
+    Ok(Restorer::new(&config, Patience::default()))
+}
+
+/// Tells each step to the person who waits.
+pub(super) fn steps() -> Say {
+    Arc::new(|step| note(step))
+}
+
+/// An error in one line, without what a database may have quoted.
+pub(super) fn plainly(error: impl std::error::Error + 'static) -> anyhow::Error {
+    anyhow::anyhow!(told(&error))
+}
+
+async fn say(text: &str) -> Result<()> {
+    write(format!("{text}\n")).await.map(drop)
+}
