@@ -31,26 +31,25 @@ const LOOK: Duration = Duration::from_millis(200);
 
 /// Whom to forget, or which request to look at.
 #[derive(Debug, clap::Args)]
-#[group(id = "subject", required = true, multiple = false,
-        args = ["session", "email", "approve", "waiting", "receipt", "verify"])]
+#[command(group(clap::ArgGroup::new("subject").required(true)))]
 pub(crate) struct EraseArgs {
     /// A session: the conversation, its handoff, and what Slack and the CRM have of it
-    #[arg(long, value_name = "ID")]
+    #[arg(long, group = "subject", value_name = "ID")]
     session: Option<SessionId>,
     /// Everybody who left this address; needs `PRIVACY_SECRET`
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, group = "subject", value_name = "ADDRESS")]
     email: Option<String>,
     /// Approve a request that a visitor made: the handoff, and what is outside, goes as well
-    #[arg(long, value_name = "REQUEST")]
+    #[arg(long, group = "subject", value_name = "REQUEST")]
     approve: Option<String>,
     /// List the requests that wait for an approval
-    #[arg(long)]
+    #[arg(long, group = "subject")]
     waiting: bool,
     /// Print the receipt of a request again
-    #[arg(long, value_name = "REQUEST")]
+    #[arg(long, group = "subject", value_name = "REQUEST")]
     receipt: Option<String>,
     /// Verify a receipt in a file; needs the `PRIVACY_SECRET` that signed it
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, group = "subject", value_name = "FILE")]
     verify: Option<PathBuf>,
     /// Print the receipt for people instead of the JSON
     #[arg(long)]

@@ -10,13 +10,13 @@ use crate::reach::{open_database, reach_migrated};
 
 /// Of whom.
 #[derive(Debug, clap::Args)]
-#[group(id = "subject", required = true, multiple = false, args = ["session", "email"])]
+#[command(group(clap::ArgGroup::new("subject").required(true)))]
 pub(crate) struct ExportArgs {
     /// Of a session
-    #[arg(long, value_name = "ID")]
+    #[arg(long, group = "subject", value_name = "ID")]
     session: Option<SessionId>,
     /// Of everybody who left this address
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, group = "subject", value_name = "ADDRESS")]
     email: Option<String>,
     /// As a page for people instead of JSON
     #[arg(long)]

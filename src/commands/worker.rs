@@ -80,6 +80,7 @@ impl WorkConfig {
         let runtime = Runtime::new(database, bus, self.queue).with_pruning();
         let runtime = workers::register(runtime, &deps);
         let runtime = handoff::register(runtime, &people);
+        let runtime = workers::register_erasure(runtime, &deps, &people);
         process.write_events(deps.events);
         process.run_jobs(runtime, prepare(deps.knowledge, deps.sweep));
         Ok(())

@@ -11,14 +11,18 @@ use crate::{
     clients::{anthropic::Anthropic, bucket::Patience, embeddings::Embedder, http_client},
     config::{
         BackupConfig, ConversationConfig, EmbeddingsConfig, KnowledgeConfig, LinkHosts,
-        ModelConfig, NoticeConfig, SpendConfig,
+        ModelConfig, NoticeConfig, PrivacyConfig, SpendConfig,
     },
     handlers::{
         backup_run, backup_verify, index_document,
+        privacy_erase::{self, EraseDeps},
+        retention_sweep::{self, RetentionDeps},
         session_sweep::{self, SweepDeps},
         turn_process::turn_process,
     },
+    handoff::{HandoffDeps, crm::Crm, slack::SlackClient},
     knowledge::KnowledgeDeps,
+    privacy::secret::PrivacySecret,
     turn::{EventWriter, TurnDeps},
 };
 
@@ -43,6 +47,8 @@ pub struct WorkerConfig {
     pub session_ttl: Duration,
     /// The backups; none: there is no bucket.
     pub backup: Option<BackupConfig>,
+    /// What is forgotten, and when.
+    pub privacy: PrivacyConfig,
 }
 
 impl WorkerConfig {
@@ -57,6 +63,7 @@ impl WorkerConfig {
         let notice = NoticeConfig::read(settings);
         let session_ttl = expiry::read_ttl(settings);
         let backup = BackupConfig::read_if_meant(settings);
+        let privacy = PrivacyConfig::read(settings);
         Some(Self {
             model: model?,
             embeddings: embeddings?,
@@ -67,6 +74,7 @@ impl WorkerConfig {
             notice,
             session_ttl,
             backup: backup?,
+            privacy,
         })
     }
 }
@@ -84,6 +92,10 @@ pub struct Deps {
     pub sweep: SweepDeps,
     /// For backups; none: there is no bucket.
     pub backups: Option<Backups>,
+    /// For forgetting what is old.
+    pub retention: RetentionDeps,
+    /// `PRIVACY_SECRET`.
+    pub secret: Option<PrivacySecret>,
     /// Writes the frames of the turns, while its `run` runs: longer than the handlers.
     pub events: EventWriter,
 }
@@ -104,6 +116,10 @@ impl Deps {
             pool: pool.clone(),
             bus: bus.clone(),
             ttl: config.session_ttl,
+        };
+        let retention = RetentionDeps {
+            pool: pool.clone(),
+            days: config.privacy.retention_days,
         };
         let backups = config
             .backup
@@ -128,6 +144,8 @@ impl Deps {
             budget,
             sweep,
             backups,
+            retention,
+            secret: config.privacy.secret,
             events,
         })
     }
@@ -139,8 +157,28 @@ pub fn register(runtime: Runtime, deps: &Deps) -> Runtime {
     let turn = deps.turn.clone();
     let runtime = index_document::register(runtime, &deps.knowledge);
     let runtime = session_sweep::register(runtime, &deps.sweep);
+    let runtime = retention_sweep::register(runtime, &deps.retention);
     let runtime = with_backups(runtime, deps.backups.as_ref());
     runtime.register(move |job: TurnProcess, context| turn_process(turn.clone(), job, context))
+}
+
+/// Registers who sees to wishes to be forgotten, here and wherever a handoff went.
+#[must_use]
+pub fn register_erasure(runtime: Runtime, deps: &Deps, people: &HandoffDeps) -> Runtime {
+    let bucket = deps.backups.as_ref().map(Backups::bucket);
+    let erase = EraseDeps {
+        pool: people.pool.clone(),
+        bus: people.bus.clone(),
+        secret: deps.secret.clone(),
+        slack: SlackClient::new(&people.config.slack, people.http.clone()),
+        crm: Crm::new(&people.config, people.http.clone()),
+        bucket: bucket.cloned(),
+        backup_days: deps
+            .backups
+            .as_ref()
+            .map_or(0, |backups| backups.config().retention_days),
+    };
+    privacy_erase::register(runtime, &erase)
 }
 
 /// Makes and verifies backups where there is a bucket. Where there is none that is said, so that nobody

@@ -18,4 +18,4 @@ pub mod privacy;
 pub mod standard_webhooks;
 pub mod turn;
 
-pub use deps::{Deps, WorkerConfig, register};
+pub use deps::{Deps, WorkerConfig, register, register_erasure};

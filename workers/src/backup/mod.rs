@@ -88,7 +88,8 @@ impl Backups {
         &self.restorer
     }
 
-    fn bucket(&self) -> &Bucket {
+    /// Where they are kept.
+    pub fn bucket(&self) -> &Bucket {
         self.restorer.bucket()
     }
 }
