@@ -70,6 +70,8 @@ pub struct Delivery {
     pub status: DeliveryStatus,
     /// The revision of the facts that the channel has told; 0: none.
     pub revision: i32,
+    /// Whether its provider ever took it, whatever becomes of what is to be told now.
+    pub was_delivered: bool,
     /// What its provider calls it.
     pub reference: Value,
     /// Where a person finds it.
@@ -166,7 +168,7 @@ async fn lock(conn: &mut PgConnection, key: &HandoffKey) -> sqlx::Result<()> {
 /// What each channel owes a handoff.
 pub async fn deliveries(conn: &mut PgConnection, key: &HandoffKey) -> sqlx::Result<Vec<Delivery>> {
     let rows = sqlx::query!(
-        r#"select channel, status, revision, reference, url,
+        r#"select channel, status, revision, delivered_at is not null as "was_delivered!", reference, url,
                   coalesce(reference -> 'asked', '{}') as "asked!: Json<Asked>"
            from handoff_deliveries where session_id = $1 and handoff_id = $2
            order by channel"#,
@@ -181,6 +183,7 @@ pub async fn deliveries(conn: &mut PgConnection, key: &HandoffKey) -> sqlx::Resu
                 channel: by_name(&row.channel)?,
                 status: by_name(&row.status)?,
                 revision: row.revision,
+                was_delivered: row.was_delivered,
                 reference: row.reference,
                 url: row.url,
                 asked: row.asked.0,

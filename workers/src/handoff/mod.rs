@@ -1,11 +1,16 @@
 //! The handoff: how a lead reaches people, whatever fails on the way (docs/decisions/0018).
 
 pub mod channel;
+pub mod circuit;
+pub mod deliver;
 mod deps;
 pub mod dossier;
+pub mod join;
+pub mod settle;
 
 pub use self::{
     channel::{Channel, Receipt, SendError},
+    deliver::deliver,
     deps::{HandoffDeps, register},
     dossier::{Dossier, Line, Promise, Reference, Speaker},
 };
