@@ -345,7 +345,8 @@ mod tests {
             prop_assert_eq!(saga.status, HandoffStatus::Delivered);
             prop_assert_eq!(find(&saga.deliveries, Channel::Crm).unwrap().revision, saga.revision);
             let update = find(&saga.deliveries, Channel::SlackUpdate).unwrap();
-            prop_assert!(update.asked.covers(Asked { facts: saga.revision, crm: saga.revision }));
+            let all = Asked { facts: saga.revision, crm: saga.revision };
+            prop_assert!(update.asked.covers(all));
             prop_assert_eq!(saga.emails, 0);
             prop_assert!(saga.crm_told < 5 && saga.updates <= 1);
         }
