@@ -2,6 +2,7 @@
 
 pub mod channel;
 pub mod circuit;
+pub mod crm;
 pub mod deliver;
 mod deps;
 pub mod dossier;
