@@ -104,10 +104,7 @@ fn assert_ours(mail: &[u8]) {
     assert_eq!(names, ours);
     let message = MessageParser::new().parse(mail).unwrap();
     let recipients = message.to().unwrap();
-    let recipients: Vec<_> = recipients
-        .mailboxes()
-        .filter_map(|it| it.address())
-        .collect();
+    let recipients: Vec<_> = recipients.iter().filter_map(|it| it.address()).collect();
     assert_eq!(recipients, [TO]);
     assert_eq!(message.message_id(), Some("h-1@company.example"));
     assert_eq!(message.attachment_count(), 0);
