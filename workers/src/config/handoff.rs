@@ -168,7 +168,8 @@ impl CrmConfig {
 }
 
 impl SmtpConfig {
-    fn read(settings: &mut Settings) -> Option<Self> {
+    /// Reads the variables of mail.
+    pub fn read(settings: &mut Settings) -> Option<Self> {
         let host = settings.required::<String>("SMTP_HOST", "the name of the mail server");
         let port =
             settings.with_default("SMTP_PORT", 587, "a port from 1 to 65535", |port| *port > 0);

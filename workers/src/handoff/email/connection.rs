@@ -338,4 +338,16 @@ mod tests {
             assert_eq!(password, SendError::healable(reason));
         }
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_is_waited_for_only_so_long_and_only_after_the_text_it_is_unknown() {
+        for step in ALL {
+            let began = Instant::now();
+            let silence = std::future::pending::<Result<(), SendError>>();
+            let failed = within(COMMAND_TIMEOUT, step, silence).await.unwrap_err();
+            assert_eq!(began.elapsed(), COMMAND_TIMEOUT);
+            let is_unknown = matches!(failed, SendError::Unknown { .. });
+            assert_eq!(is_unknown, step == Step::Text, "{step:?}");
+        }
+    }
 }
