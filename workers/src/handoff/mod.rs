@@ -6,6 +6,7 @@ pub mod crm;
 pub mod deliver;
 mod deps;
 pub mod dossier;
+mod email;
 pub mod join;
 pub mod settle;
 
@@ -14,4 +15,5 @@ pub use self::{
     deliver::deliver,
     deps::{HandoffDeps, register},
     dossier::{Dossier, Line, Promise, Reference, Speaker},
+    email::Email,
 };
