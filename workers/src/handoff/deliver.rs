@@ -325,8 +325,10 @@ impl Ending {
         let (mut told, mut failure) = (None, None);
         match talked {
             Ok((outcome, receipt)) => {
-                // An attempt of which nobody heard may have told older facts than are known now.
-                let is_older = outcome == AttemptOutcome::Found && revision > 1;
+                // Slack is asked for the message alone: one of which nobody heard may tell older facts than
+                // are known now. A CRM is asked for this very revision.
+                let is_older =
+                    outcome == AttemptOutcome::Found && job.way == Way::Slack && revision > 1;
                 end.provider_id = receipt.provider_id;
                 told = Some(Told {
                     status: DeliveryStatus::Delivered,
