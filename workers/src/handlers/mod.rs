@@ -1,5 +1,7 @@
 //! One file per kind of job.
 
+pub mod handoff_crm;
+pub mod handoff_email;
 pub mod handoff_settle;
 pub mod index_document;
 pub mod session_sweep;
