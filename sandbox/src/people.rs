@@ -2,7 +2,13 @@
 
 use std::io;
 
-use crate::{hubspot::HubSpot, outside::OutsideWorld, receiver::Receiver, slack::Slack};
+use crate::{
+    hubspot::HubSpot,
+    outside::OutsideWorld,
+    receiver::Receiver,
+    slack::{BOT_TOKEN, Slack},
+    smtp::{self, Smtp},
+};
 
 /// The secret of the generic webhook, as Standard Webhooks writes it.
 pub const WEBHOOK_SECRET: &str = "whsec_c2FuZGJveC1zYW5kYm94LXNhbmRib3gtMTIzNA==";
@@ -18,6 +24,8 @@ pub struct People {
     pub hubspot: HubSpot,
     /// A receiver of webhooks.
     pub receiver: Receiver,
+    /// A mail server.
+    pub smtp: Smtp,
 }
 
 impl People {
@@ -27,13 +35,14 @@ impl People {
             slack: Slack::start(world.clone(), 0).await?,
             hubspot: HubSpot::start(world.clone(), 0).await?,
             receiver: Receiver::start(world.clone(), 0).await?,
+            smtp: Smtp::start(world.clone(), 0).await?,
         })
     }
 
     /// What a worker is told, with HubSpot as the CRM.
     pub fn environment(&self) -> Vec<(&'static str, String)> {
         vec![
-            ("SLACK_BOT_TOKEN", "xoxb-sandbox".to_owned()),
+            ("SLACK_BOT_TOKEN", BOT_TOKEN.to_owned()),
             ("SLACK_WEBHOOK_URL", format!("{}/webhook", self.slack.url())),
             ("SLACK_API_BASE_URL", format!("{}/api", self.slack.url())),
             ("SLACK_SIGNING_SECRET", SLACK_SIGNING_SECRET.to_owned()),
@@ -41,9 +50,9 @@ impl People {
             ("HUBSPOT_BASE_URL", self.hubspot.url()),
             ("HUBSPOT_ACCESS_TOKEN", "pat-sandbox".to_owned()),
             ("SMTP_HOST", "127.0.0.1".to_owned()),
-            ("SMTP_PORT", "2525".to_owned()),
-            ("SMTP_USERNAME", "assistant@company.example".to_owned()),
-            ("SMTP_PASSWORD", "sandbox".to_owned()),
+            ("SMTP_PORT", self.smtp.port().to_string()),
+            ("SMTP_USERNAME", smtp::USERNAME.to_owned()),
+            ("SMTP_PASSWORD", smtp::PASSWORD.to_owned()),
             ("SMTP_TLS", "none".to_owned()),
             ("FALLBACK_EMAIL_ADDRESS", "sales@company.example".to_owned()),
             ("BUSINESS_HOURS_TIMEZONE", "Europe/Berlin".to_owned()),
