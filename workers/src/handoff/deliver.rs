@@ -33,7 +33,7 @@ use super::{
 use crate::{commit::until_committed, turn::lease};
 
 /// How long a provider may take in all: less than the job may, so that what happened is written down.
-const PATIENCE: Duration = Duration::from_secs(35);
+const PATIENCE: Duration = Duration::from_secs(43);
 
 /// What a begin came to.
 enum Begin {
@@ -155,9 +155,7 @@ async fn begin(conn: &mut PgConnection, job: &Job) -> sqlx::Result<Begin> {
         Admission::Probe => true,
         Admission::Wait(wait) if !record.is_out_of_patience => return Ok(Begin::PutOff(wait)),
         // The e-mail waits for it.
-        Admission::Wait(_)
-            if record.status == HandoffStatus::Pending && job.way != Way::Email =>
-        {
+        Admission::Wait(_) if record.status == HandoffStatus::Pending && job.way != Way::Email => {
             return Ok(Begin::OutOfPatience);
         }
         // Nothing comes after this one: it takes its chances.
