@@ -124,13 +124,12 @@ impl SlackClient {
             Ok(None) => return Ok(Found::NotAsked(SlackError::no_channel())),
             Err(error) => return not_asked(error),
         };
-        let oldest = slack_time(since - CLOCKS_DIFFER);
-        let latest = until.map(|until| slack_time(until + CLOCKS_DIFFER));
-        self.search(&channel, is_it, async |cursor| {
-            self.history(&channel, &oldest, latest.as_deref(), cursor)
-                .await
-        })
-        .await
+        let source = Source::Channel {
+            channel,
+            oldest: slack_time(since - CLOCKS_DIFFER),
+            latest: until.map(|until| slack_time(until + CLOCKS_DIFFER)),
+        };
+        self.search(&source, is_it).await
     }
 
     /// The same for the replies to a message, and that message itself.
@@ -139,28 +138,24 @@ impl SlackClient {
         thread: &Place,
         is_it: impl Fn(&Seen) -> bool,
     ) -> Result<Found, SlackError> {
-        self.search(&thread.channel, is_it, async |cursor| {
-            self.replies(thread, cursor).await
-        })
-        .await
+        self.search(&Source::Thread(thread.clone()), is_it).await
     }
 
     async fn search(
         &self,
-        channel: &str,
+        source: &Source,
         is_it: impl Fn(&Seen) -> bool,
-        page: impl AsyncFn(Option<&str>) -> Result<Page, SlackError>,
     ) -> Result<Found, SlackError> {
         let mut found = Vec::new();
         let mut cursor: Option<String> = None;
         for _ in 0..MOST_PAGES {
-            let page = match page(cursor.as_deref()).await {
+            let page = match self.page(source, cursor.as_deref()).await {
                 Ok(page) => page,
                 Err(error) => return not_asked(error),
             };
             let ours = page.messages.into_iter().filter(|it| is_it(it));
             found.extend(ours.map(|message| Place {
-                channel: channel.to_owned(),
+                channel: source.channel().to_owned(),
                 ts: message.ts,
             }));
             match page.next {
@@ -169,6 +164,39 @@ impl SlackClient {
             }
         }
         Ok(Found::Places(found))
+    }
+
+    async fn page(&self, source: &Source, cursor: Option<&str>) -> Result<Page, SlackError> {
+        match source {
+            Source::Channel {
+                channel,
+                oldest,
+                latest,
+            } => {
+                self.history(channel, oldest, latest.as_deref(), cursor)
+                    .await
+            }
+            Source::Thread(thread) => self.replies(thread, cursor).await,
+        }
+    }
+}
+
+/// Where messages are looked for.
+enum Source {
+    Channel {
+        channel: String,
+        oldest: String,
+        latest: Option<String>,
+    },
+    Thread(Place),
+}
+
+impl Source {
+    fn channel(&self) -> &str {
+        match self {
+            Self::Channel { channel, .. } => channel,
+            Self::Thread(thread) => &thread.channel,
+        }
     }
 }
 
