@@ -165,6 +165,7 @@ impl Leads {
                                       deferred_until = deferred_until - make_interval(secs => $1)",
             "update provider_circuits set open_until = open_until - make_interval(secs => $1)",
             "update handoff_records set created_at = created_at - make_interval(secs => $1)",
+            "update handoff_deliveries set created_at = created_at - make_interval(secs => $1)",
             "update handoff_attempts set started_at = started_at - make_interval(secs => $1),
                                          ended_at = ended_at - make_interval(secs => $1)",
         ] {

@@ -11,6 +11,7 @@
 
 use std::time::Duration;
 
+use futures::FutureExt;
 use jobs::{Ended, HandlerResult, JobContext, JobError, Outcome, Retry};
 use sqlx::PgConnection;
 use store::{
@@ -86,6 +87,10 @@ pub async fn deliver<C: Channel>(
         provider: channel.provider(),
         is_last: context.attempt >= context.max_attempts,
     };
+    // Once it is sent it is too late: what became of it is written down.
+    if context.cancelled().now_or_never().is_some() {
+        return Ok(Outcome::Cancelled);
+    }
     let begun = until_committed("the begin of a delivery", || {
         let (pool, job) = (deps.pool.clone(), job.clone());
         async move {
