@@ -19,6 +19,7 @@ use secrecy::SecretString;
 use store::{knowledge::KnowledgeTable, settings::Settings};
 use url::Url;
 
+pub(crate) use self::handoff::mail_address;
 pub use self::{
     backup::{AgeIdentity, AgeRecipient, BackupConfig, BucketConfig, RestoreConfig, ToolsConfig},
     conversation::ConversationConfig,

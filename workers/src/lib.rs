@@ -6,6 +6,7 @@
 pub mod backup;
 pub mod budget;
 pub mod clients;
+mod commit;
 pub mod config;
 pub mod conversation;
 mod deps;

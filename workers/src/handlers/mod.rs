@@ -2,6 +2,11 @@
 
 pub mod backup_run;
 pub mod backup_verify;
+pub mod handoff_crm;
+pub mod handoff_email;
+pub mod handoff_settle;
+pub mod handoff_slack;
+pub mod handoff_slack_update;
 pub mod index_document;
 pub mod privacy_erase;
 pub mod retention_sweep;

@@ -99,6 +99,7 @@ impl TurnWorld {
             notice: NoticeConfig::default(),
             session_ttl: Duration::from_hours(24),
             backup: None,
+            handoff_waits: vec![1, 3, 9],
         };
         let model = config.model.clone();
         let deps = Deps::build(config, &database, bus.clone()).unwrap();
