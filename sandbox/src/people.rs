@@ -6,7 +6,7 @@ use crate::{
     hubspot::HubSpot,
     outside::OutsideWorld,
     receiver::Receiver,
-    slack::Slack,
+    slack::{BOT_TOKEN, Slack},
     smtp::{self, Smtp},
 };
 
@@ -42,7 +42,7 @@ impl People {
     /// What a worker is told, with HubSpot as the CRM.
     pub fn environment(&self) -> Vec<(&'static str, String)> {
         vec![
-            ("SLACK_BOT_TOKEN", "xoxb-sandbox".to_owned()),
+            ("SLACK_BOT_TOKEN", BOT_TOKEN.to_owned()),
             ("SLACK_WEBHOOK_URL", format!("{}/webhook", self.slack.url())),
             ("SLACK_API_BASE_URL", format!("{}/api", self.slack.url())),
             ("SLACK_SIGNING_SECRET", SLACK_SIGNING_SECRET.to_owned()),

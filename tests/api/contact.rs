@@ -88,6 +88,7 @@ async fn what_the_form_says_stands_against_what_a_model_understood() {
             lead: &lead,
             summary: Some("Wants an audit"),
             consent: false,
+            promise: None,
         };
         let (id, _) = store::handoffs::open_or_update(&mut conn, &new)
             .await
