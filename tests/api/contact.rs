@@ -129,6 +129,11 @@ async fn a_reply_is_promised_in_the_visitors_language_and_the_promise_stands() {
         "{remind_at} {planned}"
     );
     assert_eq!(app.count(REMINDERS).await, 1);
+
+    // A reload of the page knows it, too.
+    let transcript = app.get("/chat/s1").send().await.unwrap();
+    let session = body_of(transcript, StatusCode::OK).await["session"].clone();
+    assert_eq!(session["promise"], first["promise"]);
 }
 
 #[tokio::test]

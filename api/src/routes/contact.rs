@@ -82,7 +82,7 @@ enum ContactStatus {
 
 /// When somebody will reply.
 #[derive(Debug, Serialize, ToSchema)]
-struct Promise {
+pub(super) struct Promise {
     /// What the visitor reads.
     text: String,
     /// The latest time, as RFC 3339.

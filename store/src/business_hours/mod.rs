@@ -212,12 +212,7 @@ impl Promise {
 
 impl From<&Promise> for ReplyPromise {
     fn from(promise: &Promise) -> Self {
-        Self {
-            text: promise.text.clone(),
-            by: promise
-                .by
-                .to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
-        }
+        Self::new(&promise.text, promise.by)
     }
 }
 
