@@ -5,6 +5,7 @@
 //! a value that must be there is missing. Secrets are [`SecretString`]s, which `Debug` hides.
 
 mod backup;
+mod business_hours;
 mod conversation;
 mod handoff;
 mod links;
