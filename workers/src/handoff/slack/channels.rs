@@ -90,14 +90,20 @@ impl SlackUpdate {
         }
     }
 
-    /// The second message.
+    /// The second message, unless an earlier update has posted it.
     async fn add(&self, dossier: &Dossier, to: &Destination) -> Result<Receipt, SendError> {
+        let before = dossier.reference(handoffs::Channel::SlackUpdate);
+        if before.is_some_and(|before| before.reference["part"] == LINK) {
+            return Err(SendError::NothingToSend {
+                reason: "the CRM's link was told in a second message",
+            });
+        }
         let message = link_message(dossier).ok_or(SendError::NothingToSend {
             reason: "the CRM gave no link, and the message can't be changed",
         })?;
         let (since, last) = (dossier.first_attempt_at, dossier.last_attempt);
         let posted = self.client.bring(to, &message, since, last).await?;
-        Ok(receipt(posted))
+        Ok(second(receipt(posted)))
     }
 }
 
@@ -115,10 +121,10 @@ impl Channel for SlackUpdate {
         if let Some(thread) = posted_at(dossier)
             && let Some(place) = self.client.find(&mark, Some(&thread), since).await?
         {
-            return Ok(Some(receipt(Posted::Bot(place))));
+            return Ok(Some(second(receipt(Posted::Bot(place)))));
         }
         let place = self.client.find(&mark, None, since).await?;
-        Ok(place.map(|place| receipt(Posted::Bot(place))))
+        Ok(place.map(|place| second(receipt(Posted::Bot(place)))))
     }
 
     async fn send(&self, dossier: &Dossier) -> Result<Receipt, SendError> {
@@ -169,4 +175,10 @@ fn receipt(posted: Posted) -> Receipt {
             url: None,
         },
     }
+}
+
+/// Remembers that it was a second message: it is posted once.
+fn second(mut receipt: Receipt) -> Receipt {
+    receipt.reference["part"] = json!(LINK);
+    receipt
 }
