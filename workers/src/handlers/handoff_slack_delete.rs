@@ -23,7 +23,8 @@ pub fn register(runtime: Runtime, deps: &HandoffDeps) -> Runtime {
     })
 }
 
-async fn delete(slack: &SlackClient, job: &HandoffSlackDelete) -> HandlerResult {
+/// Deletes what is there.
+pub async fn delete(slack: &SlackClient, job: &HandoffSlackDelete) -> HandlerResult {
     let (mut deleted, mut left, mut not_looked) = (0, Vec::new(), None);
     for handoff in &job.handoffs {
         let first = place(&handoff.reference);
