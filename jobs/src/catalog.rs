@@ -21,7 +21,7 @@ use crate::{
 };
 pub use handoff::{
     HandoffCrm, HandoffEmail, HandoffRelay, HandoffRemind, HandoffSettle, HandoffSlack,
-    HandoffSlackUpdate,
+    HandoffSlackDelete, HandoffSlackUpdate, PostedHandoff,
 };
 pub use privacy::{PrivacyErase, RetentionSweep};
 
@@ -86,6 +86,7 @@ catalog!(
     HandoffSettle,
     HandoffRemind,
     HandoffRelay,
+    HandoffSlackDelete,
     KnowledgeIndexDocument,
     SessionSweep,
     RetentionSweep,
