@@ -25,3 +25,4 @@ pub mod trace;
 pub mod transcript;
 pub mod turn_control;
 pub mod turns;
+pub mod webhooks;
