@@ -56,7 +56,8 @@ pub async fn close_by_visitor(conn: &mut PgConnection, session_id: &SessionId) -
     sqlx::query!(
         "update sessions
          set status = 'closed', termination_type = 'visitor_closed', closed_at = now(),
-             last_activity_at = now()
+             last_activity_at = now(),
+             agent = null, agent_id = null, agent_since = null, agent_typing_until = null
          where session_id = $1 and status = 'open'",
         session_id.as_str(),
     )
