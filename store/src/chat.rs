@@ -101,7 +101,7 @@ pub async fn state(
 }
 
 /// A message and the turn that will answer it.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct NewTurn<'a> {
     /// The session and the turn's number: the session's `last_turn` + 1.
     pub key: &'a TurnKey,

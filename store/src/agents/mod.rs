@@ -12,7 +12,7 @@ use sqlx::{PgConnection, postgres::types::PgInterval};
 
 pub use self::{
     inbound::{Thread, name_of, once, remember_name, rename, thread, thread_of},
-    relayed::{Relayed, Words, relay, say, take_turn, withdraw},
+    relayed::{Relayed, Words, relay, say, unfinished, withdraw},
 };
 use crate::ids::SessionId;
 

@@ -147,7 +147,7 @@ pub struct Relayed {
 
 /// The session's turns that the assistant has not finished, the newest first: in this order nobody ends
 /// one of them and makes another one the next to run.
-pub async fn take_turn(
+pub async fn unfinished(
     conn: &mut PgConnection,
     session_id: &SessionId,
 ) -> sqlx::Result<Vec<Relayed>> {
