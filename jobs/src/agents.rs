@@ -53,7 +53,10 @@ pub async fn take_over(
     after: &mut Wake,
 ) -> Result<Takeover, QueueError> {
     let session_id = cause.session_id;
-    let Some(found) = agents::find(conn, session_id).await?.filter(|it| !it.closed) else {
+    let Some(found) = agents::find(conn, session_id)
+        .await?
+        .filter(|it| !it.closed)
+    else {
         return Ok(Takeover::Closed);
     };
     if found.agent.is_some_and(|speaks| speaks.id == agent.id) {
@@ -114,7 +117,14 @@ pub async fn say(
         before: Vec::new(),
         body,
     };
-    let said = add(conn, cause.session_id, message_id, after, words(&agent.name)).await?;
+    let said = add(
+        conn,
+        cause.session_id,
+        message_id,
+        after,
+        words(&agent.name),
+    )
+    .await?;
     after.sessions.insert(cause.session_id.clone());
     Ok(said)
 }
@@ -133,7 +143,9 @@ async fn add(
     after: &mut Wake,
     said: Said<'_>,
 ) -> Result<Option<TurnKey>, QueueError> {
-    let last = agents::find(conn, session_id).await?.map(|found| found.last_turn);
+    let last = agents::find(conn, session_id)
+        .await?
+        .map(|found| found.last_turn);
     let Some(turn) = last.and_then(|last| last.checked_add(1)) else {
         return Ok(None);
     };

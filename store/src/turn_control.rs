@@ -9,9 +9,7 @@ use crate::{
     events,
     ids::{MessageId, SessionId, TurnKey},
     phrases::{Language, Phrase},
-    protocol::{
-        AgentData, AgentStatus, Chunk, ContactFormData, ContactReason, ResetData, True,
-    },
+    protocol::{AgentData, AgentStatus, Chunk, ContactFormData, ContactReason, ResetData, True},
 };
 
 /// A turn as somebody who wants to stop it finds it.

@@ -90,11 +90,7 @@ pub async fn name_of(conn: &mut PgConnection, user_id: &str) -> sqlx::Result<Opt
 }
 
 /// Remembers what a user of Slack is called.
-pub async fn remember_name(
-    conn: &mut PgConnection,
-    user_id: &str,
-    name: &str,
-) -> sqlx::Result<()> {
+pub async fn remember_name(conn: &mut PgConnection, user_id: &str, name: &str) -> sqlx::Result<()> {
     sqlx::query!(
         "insert into slack_people as known (user_id, name) values ($1, $2)
          on conflict on constraint slack_people_pkey do update

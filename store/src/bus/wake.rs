@@ -42,10 +42,8 @@ impl Wake {
         self.cancelled_jobs.extend(&other.cancelled_jobs);
         self.turns.extend(other.turns.iter().cloned());
         self.sessions.extend(other.sessions.iter().cloned());
-        let keys = self.queues.len()
-            + self.cancelled_jobs.len()
-            + self.turns.len()
-            + self.sessions.len();
+        let keys =
+            self.queues.len() + self.cancelled_jobs.len() + self.turns.len() + self.sessions.len();
         if keys > MAX_KEYS {
             *self = Self {
                 rescan: true,
