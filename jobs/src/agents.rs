@@ -108,7 +108,7 @@ pub async fn say(
     after: &mut Wake,
 ) -> Result<Option<TurnKey>, QueueError> {
     if take_over(conn, cause, agent, after).await? == Takeover::Closed {
-        show(conn, cause, Some(Notice::Closed), after).await?;
+        tell_closed(conn, cause, after).await?;
         return Ok(None);
     }
     agents::types(conn, cause.session_id, &agent.id, std::time::Duration::ZERO).await?;
@@ -127,6 +127,15 @@ pub async fn say(
     .await?;
     after.sessions.insert(cause.session_id.clone());
     Ok(said)
+}
+
+/// Tells the thread that the conversation is over, and that nothing was said or taken over.
+pub async fn tell_closed(
+    conn: &mut PgConnection,
+    cause: Cause<'_>,
+    after: &mut Wake,
+) -> Result<(), QueueError> {
+    show(conn, cause, Some(Notice::Closed), after).await
 }
 
 struct Said<'a> {

@@ -53,11 +53,13 @@ pub enum Phrase {
     HandoffForm,
     /// The person who had taken over can't be reached; the assistant answers again.
     Unreachable,
+    /// Who speaks, while their name is not known.
+    Team,
 }
 
 impl Phrase {
     /// Every phrase.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::SessionLimit,
         Self::CostCap,
         Self::Failed,
@@ -66,6 +68,7 @@ impl Phrase {
         Self::StallOffer,
         Self::HandoffForm,
         Self::Unreachable,
+        Self::Team,
     ];
 
     /// The words.
@@ -167,6 +170,10 @@ impl Phrase {
             (Self::HandoffForm, German) => "Wie können wir Sie erreichen?",
             (Self::HandoffForm, Spanish) => "¿Cómo podemos ponernos en contacto con usted?",
             (Self::HandoffForm, French) => "Comment pouvons-nous vous joindre ?",
+            (Self::Team, English) => "Our team",
+            (Self::Team, German) => "Unser Team",
+            (Self::Team, Spanish) => "Nuestro equipo",
+            (Self::Team, French) => "Notre équipe",
             (Self::Unreachable, English) => {
                 "I'm sorry, my colleague can't be reached right now and may not have seen your last \
                  message. I am the assistant again: I'll help as far as I can."

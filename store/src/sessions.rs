@@ -142,6 +142,20 @@ pub async fn stream_targets(
     .await
 }
 
+/// The visitor's language, as BCP 47.
+pub async fn locale(
+    conn: &mut PgConnection,
+    session_id: &SessionId,
+) -> sqlx::Result<Option<String>> {
+    let locale = sqlx::query_scalar!(
+        "select locale from sessions where session_id = $1",
+        session_id.as_str(),
+    )
+    .fetch_optional(conn)
+    .await?;
+    Ok(locale.flatten())
+}
+
 /// What a client that follows a session can be given.
 #[derive(Debug)]
 pub struct FollowTarget {

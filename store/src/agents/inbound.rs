@@ -55,6 +55,28 @@ pub async fn thread(
         .transpose()
 }
 
+/// Remembers that a message is of a session's handoff.
+pub async fn know_thread(
+    conn: &mut PgConnection,
+    session_id: &SessionId,
+    handoff_id: &HandoffId,
+    channel: &str,
+    ts: &str,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "insert into slack_threads (channel, ts, session_id, handoff_id)
+         select $3, $4, session_id, $2 from sessions where session_id = $1
+         on conflict on constraint slack_threads_pkey do nothing",
+        session_id.as_str(),
+        handoff_id.as_str(),
+        channel,
+        ts,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
 /// The thread in which a session's people talk: of its first message, below which later ones are posted.
 /// `None`: Slack has no message of it, or only one that came by the webhook.
 pub async fn thread_of(
@@ -104,15 +126,28 @@ pub async fn remember_name(conn: &mut PgConnection, user_id: &str, name: &str) -
     Ok(())
 }
 
-/// Gives a person the name that was learned, wherever they speak. Returns where.
+/// Gives a person the name that was learned, wherever they speak, and what they have said there. Returns
+/// where.
 pub async fn rename(
     conn: &mut PgConnection,
     user_id: &str,
     name: &str,
 ) -> sqlx::Result<Vec<SessionId>> {
     let rows = sqlx::query_scalar!(
-        "update sessions set agent = $2
-         where status = 'open' and agent_id = $1 and agent <> $2 returning session_id",
+        "with speaks as (
+             select session_id, agent as old from sessions
+             where status = 'open' and agent_id = $1 and agent <> $2
+             order by session_id for no key update
+         ), said as (
+             update messages m set author = $2 from speaks
+             where m.session_id = speaks.session_id and m.author = speaks.old
+         ), taken as (
+             update handoff_records h set taken_by = $2 from speaks
+             where h.session_id = speaks.session_id and h.taken_by = speaks.old
+         )
+         update sessions s set agent = $2 from speaks
+         where s.session_id = speaks.session_id
+         returning s.session_id",
         user_id,
         name,
     )

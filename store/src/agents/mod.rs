@@ -11,7 +11,7 @@ use std::{fmt, time::Duration};
 use sqlx::{PgConnection, postgres::types::PgInterval};
 
 pub use self::{
-    inbound::{Thread, name_of, once, remember_name, rename, thread, thread_of},
+    inbound::{Thread, know_thread, name_of, once, remember_name, rename, thread, thread_of},
     relayed::{Relayed, Words, relay, say, unfinished, withdraw},
 };
 use crate::ids::SessionId;
