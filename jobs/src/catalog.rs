@@ -1,6 +1,7 @@
 //! Every kind of job: the one place that names them all.
 
 mod handoff;
+mod people;
 
 use std::time::Duration;
 
@@ -19,8 +20,10 @@ use crate::{
     outcome::Ended,
 };
 pub use handoff::{
-    HandoffCrm, HandoffEmail, HandoffRelay, HandoffRemind, HandoffSettle, HandoffSlack,
-    HandoffSlackUpdate,
+    HandoffCrm, HandoffEmail, HandoffRemind, HandoffSettle, HandoffSlack, HandoffSlackUpdate,
+};
+pub use people::{
+    AgentUnreachable, HandoffRelay, Notice, SlackFace, SlackNote, SlackOpenReply, SlackPerson,
 };
 
 macro_rules! catalog {
@@ -84,6 +87,11 @@ catalog!(
     HandoffSettle,
     HandoffRemind,
     HandoffRelay,
+    AgentUnreachable,
+    SlackFace,
+    SlackNote,
+    SlackOpenReply,
+    SlackPerson,
     KnowledgeIndexDocument,
     SessionSweep,
     QueuePrune
@@ -115,6 +123,12 @@ pub const QUEUE_RULES: &[QueueRules] = &[
     QueueRules {
         queue: HandoffSlack::QUEUE,
         slots: 16,
+        fleet: None,
+    },
+    // Short, and somebody waits.
+    QueueRules {
+        queue: SlackOpenReply::QUEUE,
+        slots: 8,
         fleet: None,
     },
     // Bound by the provider's limits, which all processes share.

@@ -29,6 +29,8 @@ pub struct SessionState {
     pub secret_hash: Option<Vec<u8>>,
     /// Whether it takes no more messages.
     pub closed: bool,
+    /// The person who speaks; `None`: the assistant.
+    pub agent: Option<String>,
     /// The newest turn's number.
     pub last_turn: i32,
     /// How many turns are queued or running.
@@ -58,7 +60,7 @@ pub async fn state(
     message_id: &MessageId,
 ) -> sqlx::Result<Option<SessionState>> {
     let row = sqlx::query!(
-        r#"select s.secret_hash, s.status = 'closed' as "closed!", s.last_turn,
+        r#"select s.secret_hash, s.status = 'closed' as "closed!", s.agent, s.last_turn,
                   (select count(*) from turns where session_id = $1 and finished_at is null)
                       as "unfinished_turns!",
                   m.body as "body?", t.turn as "turn?", t.attempt as "attempt?",
@@ -90,6 +92,7 @@ pub async fn state(
         SessionState {
             secret_hash: row.secret_hash,
             closed: row.closed,
+            agent: row.agent,
             last_turn: row.last_turn,
             unfinished_turns: row.unfinished_turns,
             id_taken_by,
@@ -98,7 +101,7 @@ pub async fn state(
 }
 
 /// A message and the turn that will answer it.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct NewTurn<'a> {
     /// The session and the turn's number: the session's `last_turn` + 1.
     pub key: &'a TurnKey,

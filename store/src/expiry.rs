@@ -80,6 +80,7 @@ pub async fn close_idle(
          )
          update sessions s
          set status = 'closed', closed_at = now(),
+             agent = null, agent_id = null, agent_since = null, agent_typing_until = null,
              termination_type = case
                  when exists (select 1 from handoff_records h where h.session_id = s.session_id) then 'handed_off'
                  when s.stall_offered_turn = s.last_turn then 'stalled'

@@ -3,6 +3,7 @@
 //! Everything else stands on this crate (`store ← jobs ← {api, workers} ← binary`). Nothing here
 //! knows HTTP, a provider, or how a job is run.
 
+pub mod agents;
 pub mod bus;
 pub mod chat;
 pub mod checkpoints;

@@ -67,6 +67,7 @@ impl App {
             widget_tokens: vec!["another-token".to_owned(), TOKEN.to_owned()],
             allowed_origins: AllowedOrigins::These(vec!["https://www.company.example".to_owned()]),
             session_ttl: SESSION_TTL,
+            slack_signing_secret: Some(SLACK_SIGNING_SECRET.into()),
         };
         change(&mut config);
         Self::serve(Arc::new(TestDatabase::create().await.unwrap()), config).await
@@ -82,6 +83,7 @@ impl App {
             widget_tokens: vec![TOKEN.to_owned()],
             allowed_origins: AllowedOrigins::These(vec![]),
             session_ttl: SESSION_TTL,
+            slack_signing_secret: Some(SLACK_SIGNING_SECRET.into()),
         };
         Self::serve(self.database.clone(), config).await
     }
@@ -100,6 +102,7 @@ impl App {
             bus.clone(),
             hub,
             Arc::new(SystemEntropy),
+            Arc::new(SystemClock),
         );
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();

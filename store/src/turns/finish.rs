@@ -90,8 +90,8 @@ impl FinishReason {
 /// is unfinished ends the turn as well. What the turn is billed for is what was recorded of all its
 /// attempts, and [`Finish::calls`]. What was reserved for its calls is free.
 ///
-/// Returns false when the lease was lost or the turn is not this attempt's any more: then the caller rolls
-/// back.
+/// Returns false when the lease was lost, the turn is not this attempt's any more, or a person speaks: then
+/// the caller rolls back.
 pub async fn finish(
     conn: &mut PgConnection,
     lease: JobLease,
@@ -134,6 +134,7 @@ pub async fn finish(
                    first_token_at = now() - make_interval(secs => $11), finished_at = now()
                from fence, billed b
                where session_id = $1 and turn = $2 and attempt = $3 and finished_at is null
+                 and not exists (select 1 from sessions where session_id = $1 and agent is not null)
                returning answer_id, b.input + b.output + b.cache_write + b.cache_read as tokens
            ), message as (
                insert into messages (session_id, message_id, turn, role, body, sources, status)

@@ -45,6 +45,14 @@ pub struct Begun {
     pub summary: Option<String>,
 }
 
+/// A row; like [`Begun`], it has no `Debug`.
+struct Row {
+    url: String,
+    attempt_id: i64,
+    secrets: Vec<String>,
+    told: Option<Json<Told>>,
+}
+
 #[derive(Deserialize)]
 struct Told {
     lead: Lead,
@@ -54,7 +62,8 @@ struct Told {
 /// Begins an attempt; none: the endpoint is disabled or gone, and nothing is owed to it.
 pub async fn begin_attempt(pool: &PgPool, new: &NewAttempt<'_>) -> sqlx::Result<Option<Begun>> {
     let (session_id, handoff_id) = new.handoff.unzip();
-    let row = sqlx::query!(
+    let row = sqlx::query_as!(
+        Row,
         r#"with endpoint as (
                select url from webhook_endpoints where endpoint_id = $1 and status = 'active'
            ), begun as (
