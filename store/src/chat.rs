@@ -121,10 +121,11 @@ pub struct NewTurn<'a> {
     pub job_id: i64,
 }
 
-/// Adds the message and its turn, in a session that is made if it does not exist.
-pub async fn add_turn(conn: &mut PgConnection, new: &NewTurn<'_>) -> sqlx::Result<()> {
-    sqlx::query!(
-        "with session as (
+/// Adds the message and its turn, in a session that is made if it does not exist. Returns whether an
+/// endpoint is to be told of a session that begins ([`crate::webhooks`]).
+pub async fn add_turn(conn: &mut PgConnection, new: &NewTurn<'_>) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"with session as (
              insert into sessions (session_id, secret_hash, page_url, locale, last_turn)
              values ($1, $2, $3, $4, $5)
              on conflict on constraint sessions_pkey do update
@@ -136,7 +137,8 @@ pub async fn add_turn(conn: &mut PgConnection, new: &NewTurn<'_>) -> sqlx::Resul
              values ($1, $6, $5, 'user', $7)
          )
          insert into turns (session_id, turn, message_id, answer_id, job_id)
-         values ($1, $5, $6, $8, $9)",
+         values ($1, $5, $6, $8, $9)
+         returning $5 = 1 and webhooks_wanted('session.started') as "wanted!""#,
         new.key.session_id.as_str(),
         new.secret_hash.map(SecretHash::as_bytes),
         new.page_url,
@@ -147,9 +149,8 @@ pub async fn add_turn(conn: &mut PgConnection, new: &NewTurn<'_>) -> sqlx::Resul
         new.answer_id.as_str(),
         new.job_id,
     )
-    .execute(conn)
-    .await?;
-    Ok(())
+    .fetch_one(conn)
+    .await
 }
 
 /// What a wish to have the last message answered again finds.

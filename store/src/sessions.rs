@@ -51,19 +51,24 @@ pub async fn owner(
     .await
 }
 
-/// Closes a session at the visitor's wish; a session that is closed stays as it was closed.
-pub async fn close_by_visitor(conn: &mut PgConnection, session_id: &SessionId) -> sqlx::Result<()> {
-    sqlx::query!(
-        "update sessions
+/// Closes a session at the visitor's wish; a session that is closed stays as it was closed. Returns
+/// whether it was closed by this call and an endpoint is to be told of it ([`crate::webhooks`]).
+pub async fn close_by_visitor(
+    conn: &mut PgConnection,
+    session_id: &SessionId,
+) -> sqlx::Result<bool> {
+    let wanted = sqlx::query_scalar!(
+        r#"update sessions
          set status = 'closed', termination_type = 'visitor_closed', closed_at = now(),
              last_activity_at = now(),
              agent = null, agent_id = null, agent_since = null, agent_typing_until = null
-         where session_id = $1 and status = 'open'",
+         where session_id = $1 and status = 'open'
+         returning webhooks_wanted('session.closed') as "wanted!""#,
         session_id.as_str(),
     )
-    .execute(conn)
+    .fetch_optional(conn)
     .await?;
-    Ok(())
+    Ok(wanted.unwrap_or_default())
 }
 
 /// Moves a session to the last stage: people take over. A closed session stays closed.

@@ -71,16 +71,23 @@ pub enum Unattended {
     TakenOver(String),
 }
 
+/// A turn that was ended just now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EndedTurn {
+    /// Whether an endpoint is to be told of it ([`crate::webhooks`]).
+    pub wanted: bool,
+}
+
 /// Ends a turn that no worker has in hand, or none is to have in hand any more: its stream begins and stops under an attempt of its own,
 /// so that frames of a worker that lost the turn are fenced off. What its attempts were billed for is
 /// the session's. A finished turn stays as it is.
 ///
-/// Returns whether the turn was ended by this call; then its clients are to be told after the commit.
+/// None: it was finished before. Otherwise its clients are to be told after the commit.
 pub async fn end_unattended(
     conn: &mut PgConnection,
     key: &TurnKey,
     how: Unattended,
-) -> sqlx::Result<bool> {
+) -> sqlx::Result<Option<EndedTurn>> {
     let status = match how {
         Unattended::Cancelled => "cancelled",
         Unattended::Failed => "failed",
@@ -111,7 +118,7 @@ pub async fn end_unattended(
                delete from spend_reservations
                where session_id = $1 and turn = $2 and exists (select 1 from ended)
            )
-           select e.attempt, e.answer_id, s.locale,
+           select e.attempt, e.answer_id, s.locale, webhooks_wanted('turn.completed') as "wanted!",
                   exists (select 1 from turn_events where session_id = $1 and turn = $2)
                       as "earlier_frames!"
            from ended e
@@ -123,7 +130,7 @@ pub async fn end_unattended(
     .fetch_optional(&mut *conn)
     .await?
     else {
-        return Ok(false);
+        return Ok(None);
     };
     let message_id: MessageId = turn
         .answer_id
@@ -173,5 +180,7 @@ pub async fn end_unattended(
         ]),
     }
     events::append(conn, &events::number(key, turn.attempt, 1, &chunks)).await?;
-    Ok(true)
+    Ok(Some(EndedTurn {
+        wanted: turn.wanted,
+    }))
 }

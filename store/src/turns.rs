@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use sqlx::{PgConnection, types::Json};
 
-pub use self::finish::{Ending, Finish, LimitReached, finish};
+pub use self::finish::{Ending, Finish, Finished, LimitReached, finish};
 use crate::{
     checkpoints::{ConversationState, JobLease, Steps},
     ids::{MessageId, TurnKey},

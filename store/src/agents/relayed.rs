@@ -9,7 +9,7 @@ use crate::{
     events,
     ids::{MessageId, SessionId, TurnKey},
     protocol::{AgentData, AgentStatus, Chunk, FinishReason, SessionData, True},
-    turn_control::{self, Unattended},
+    turn_control::{self, EndedTurn, Unattended},
 };
 
 /// The attempt of a turn that is born finished.
@@ -164,7 +164,11 @@ pub async fn unfinished(
 
 /// Ends a turn that the assistant has not finished: what was shown of it is withdrawn, and a person will
 /// answer. What its attempts were billed for is the session's.
-pub async fn withdraw(conn: &mut PgConnection, key: &TurnKey, agent: &Agent) -> sqlx::Result<bool> {
+pub async fn withdraw(
+    conn: &mut PgConnection,
+    key: &TurnKey,
+    agent: &Agent,
+) -> sqlx::Result<Option<EndedTurn>> {
     let how = Unattended::TakenOver(agent.name.clone());
     turn_control::end_unattended(conn, key, how).await
 }
