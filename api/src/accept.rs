@@ -5,12 +5,13 @@
 //! still so when it writes; two posts of one session never see each other half-way.
 
 use jobs::{
-    EnqueueOptions, JobKind, QueueError,
+    EnqueueOptions, JobKind, QueueError, agents,
     catalog::{SessionSweep, TurnProcess, session_serial_key},
     lock_serial_key,
 };
 use sqlx::PgConnection;
 use store::{
+    bus::Wake,
     chat::{self, JoinableTurn, NewTurn, SessionState, TakenBy},
     ids::{MessageId, TurnKey, new_message_id},
     trace::TraceContext,
@@ -89,6 +90,15 @@ pub(crate) async fn accept(
             }
             (accept.add(&mut transaction, turn, None).await?, stopping)
         }
+        Plan::Relay { turn, agent } => {
+            let mut after = Wake::default();
+            let accepted = accept
+                .relay(&mut transaction, turn, &agent, &mut after)
+                .await?;
+            transaction.commit().await?;
+            state.bus().publish(&after);
+            return Ok(accepted);
+        }
         Plan::Regenerate { turn, replaced } => {
             let accepted = accept.add(&mut transaction, turn, Some(&replaced)).await?;
             (accepted, Stopping::default())
@@ -120,6 +130,8 @@ enum Plan {
     Join(JoinableTurn),
     /// It begins this turn.
     Add { turn: i32, interrupt: bool },
+    /// It goes to the person of this name, who speaks.
+    Relay { turn: i32, agent: String },
     /// This turn answers the last message again, in place of this answer.
     Regenerate { turn: i32, replaced: String },
 }
@@ -155,10 +167,20 @@ async fn decide(
             return Ok(Plan::Join(*turn));
         }
         (Some(TakenBy::VisitorMessage { .. }), Wish::AnswerAgain(answer_id)) => {
-            return decide_again(conn, session, message, answer_id.as_ref()).await;
+            let plan = decide_again(conn, session, message, answer_id.as_ref()).await?;
+            return match plan {
+                Plan::Regenerate { .. } if session.agent.is_some() => refuse(Code::PersonSpeaks),
+                plan => Ok(plan),
+            };
         }
         // A message that never arrived and is to be "answered again" is a new one.
         (None, _) => {}
+    }
+    if let Some(agent) = &session.agent {
+        return Ok(Plan::Relay {
+            turn: next_turn(session)?,
+            agent: agent.clone(),
+        });
     }
     let busy = session.unfinished_turns > 0;
     match message.on_busy {
@@ -239,6 +261,46 @@ impl Accept {
         Ok(())
     }
 
+    /// Adds the turn, which is finished with that, and the job that takes the message to the person who
+    /// speaks.
+    async fn relay(
+        self,
+        conn: &mut PgConnection,
+        turn: i32,
+        agent: &str,
+        after: &mut Wake,
+    ) -> Result<Accepted, AcceptError> {
+        let key = TurnKey {
+            session_id: self.message.session_id.clone(),
+            turn,
+        };
+        let trace = Some(self.trace.to_string());
+        // The job's number is known when it is enqueued.
+        let new = self.new_turn(&key, 0);
+        agents::relay(conn, &new, agent, trace, after).await?;
+        Ok(self.accepted(JoinableTurn {
+            turn,
+            attempt: 1,
+            finished: true,
+        }))
+    }
+
+    fn new_turn<'a>(&'a self, key: &'a TurnKey, job_id: i64) -> NewTurn<'a> {
+        NewTurn {
+            key,
+            secret_hash: match &self.credentials {
+                Credentials::Secret(hash) => Some(hash),
+                Credentials::None | Credentials::IllFormed => None,
+            },
+            page_url: self.message.page_url.as_deref(),
+            locale: self.message.locale.as_deref(),
+            message_id: &self.message.id,
+            body: &self.message.text,
+            answer_id: &self.answer_id,
+            job_id,
+        }
+    }
+
     /// Adds the turn with its job, in the transaction that holds the lock of the session's serial key.
     async fn add(
         self,
@@ -256,19 +318,7 @@ impl Accept {
         };
         let enqueued = jobs::enqueue_locked(conn, &job, &options).await?;
         let key = job.key();
-        let new = NewTurn {
-            key: &key,
-            secret_hash: match &self.credentials {
-                Credentials::Secret(hash) => Some(hash),
-                Credentials::None | Credentials::IllFormed => None,
-            },
-            page_url: self.message.page_url.as_deref(),
-            locale: self.message.locale.as_deref(),
-            message_id: &self.message.id,
-            body: &self.message.text,
-            answer_id: &self.answer_id,
-            job_id: enqueued.id.0,
-        };
+        let new = self.new_turn(&key, enqueued.id.0);
         match replaced_answer_id {
             None => chat::add_turn(conn, &new).await?,
             Some(answer_id) => chat::add_regeneration(conn, &new, answer_id).await?,

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use secrecy::SecretString;
 use store::{expiry, handoffs, settings::Settings};
 use url::Url;
 
@@ -61,6 +62,9 @@ pub struct ApiConfig {
     pub session_ttl: Duration,
     /// `HANDOFF_RETRY_BACKOFF_SECONDS`, stored with the jobs of a handoff ([`handoffs::read_waits`]).
     pub handoff_waits: Vec<i32>,
+    /// `SLACK_SIGNING_SECRET`, a secret: what Slack signs its requests with. Without it nobody can speak from
+    /// Slack.
+    pub slack_signing_secret: Option<SecretString>,
 }
 
 const PORT_RULE: &str = "a port from 1 to 65535";
@@ -84,6 +88,9 @@ impl ApiConfig {
         let allowed_origins = allowed_origins(settings, development);
         let session_ttl = expiry::read_ttl(settings);
         let handoff_waits = handoffs::read_waits(settings);
+        let slack_signing_secret = settings
+            .get("SLACK_SIGNING_SECRET")
+            .map(|secret| SecretString::from(secret.to_owned()));
         Some(Self {
             environment,
             bind_address,
@@ -93,6 +100,7 @@ impl ApiConfig {
             allowed_origins: allowed_origins?,
             session_ttl,
             handoff_waits,
+            slack_signing_secret,
         })
     }
 }

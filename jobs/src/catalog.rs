@@ -1,6 +1,7 @@
 //! Every kind of job: the one place that names them all.
 
 mod handoff;
+mod people;
 mod privacy;
 
 use std::time::Duration;
@@ -20,8 +21,11 @@ use crate::{
     outcome::Ended,
 };
 pub use handoff::{
-    HandoffCrm, HandoffEmail, HandoffRelay, HandoffRemind, HandoffSettle, HandoffSlack,
-    HandoffSlackDelete, HandoffSlackUpdate, PostedHandoff,
+    HandoffCrm, HandoffEmail, HandoffRemind, HandoffSettle, HandoffSlack, HandoffSlackDelete,
+    HandoffSlackUpdate, PostedHandoff,
+};
+pub use people::{
+    AgentUnreachable, HandoffRelay, Notice, SlackFace, SlackNote, SlackOpenReply, SlackPerson,
 };
 pub use privacy::{PrivacyErase, RetentionSweep};
 
@@ -87,6 +91,11 @@ catalog!(
     HandoffRemind,
     HandoffRelay,
     HandoffSlackDelete,
+    AgentUnreachable,
+    SlackFace,
+    SlackNote,
+    SlackOpenReply,
+    SlackPerson,
     KnowledgeIndexDocument,
     SessionSweep,
     RetentionSweep,
@@ -122,6 +131,12 @@ pub const QUEUE_RULES: &[QueueRules] = &[
     QueueRules {
         queue: HandoffSlack::QUEUE,
         slots: 16,
+        fleet: None,
+    },
+    // Short, and somebody waits.
+    QueueRules {
+        queue: SlackOpenReply::QUEUE,
+        slots: 8,
         fleet: None,
     },
     // Bound by the provider's limits, which all processes share.

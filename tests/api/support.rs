@@ -68,6 +68,7 @@ impl App {
             allowed_origins: AllowedOrigins::These(vec!["https://www.company.example".to_owned()]),
             session_ttl: SESSION_TTL,
             handoff_waits: vec![1, 3, 9],
+            slack_signing_secret: Some(SLACK_SIGNING_SECRET.into()),
         };
         change(&mut config);
         Self::serve(Arc::new(TestDatabase::create().await.unwrap()), config).await
@@ -84,6 +85,7 @@ impl App {
             allowed_origins: AllowedOrigins::These(vec![]),
             session_ttl: SESSION_TTL,
             handoff_waits: vec![1, 3, 9],
+            slack_signing_secret: Some(SLACK_SIGNING_SECRET.into()),
         };
         Self::serve(self.database.clone(), config).await
     }
@@ -102,6 +104,7 @@ impl App {
             bus.clone(),
             hub,
             Arc::new(SystemEntropy),
+            Arc::new(SystemClock),
         );
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
