@@ -7,11 +7,12 @@ use api::{
     config::{AllowedOrigins, Environment},
 };
 use reqwest::{Client, RequestBuilder, Response, StatusCode, header};
-use sandbox::postgres::TestDatabase;
+use sandbox::{people::SLACK_SIGNING_SECRET, postgres::TestDatabase};
 use serde_json::{Value, json};
 use sqlx::{PgConnection, PgPool};
 use store::{
     bus::{Bus, Wake},
+    clock::SystemClock,
     events::{self, Cursor, NewEvent},
     ids::{SystemEntropy, TurnKey},
 };
