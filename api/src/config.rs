@@ -7,7 +7,7 @@ use std::{
 };
 
 use secrecy::SecretString;
-use store::{expiry, settings::Settings};
+use store::{expiry, handoffs, settings::Settings};
 use url::Url;
 
 /// Where the process runs.
@@ -63,6 +63,8 @@ pub struct ApiConfig {
     /// `SLACK_SIGNING_SECRET`, a secret: what Slack signs its requests with. Without it nobody can speak from
     /// Slack.
     pub slack_signing_secret: Option<SecretString>,
+    /// `HANDOFF_RETRY_BACKOFF_SECONDS`, stored with the jobs of a handoff ([`handoffs::read_waits`]).
+    pub handoff_waits: Vec<i32>,
 }
 
 const PORT_RULE: &str = "a port from 1 to 65535";
@@ -88,6 +90,7 @@ impl ApiConfig {
         let slack_signing_secret = settings
             .get("SLACK_SIGNING_SECRET")
             .map(|secret| SecretString::from(secret.to_owned()));
+        let handoff_waits = handoffs::read_waits(settings);
         Some(Self {
             environment,
             bind_address,
@@ -97,6 +100,7 @@ impl ApiConfig {
             allowed_origins: allowed_origins?,
             session_ttl,
             slack_signing_secret,
+            handoff_waits,
         })
     }
 }

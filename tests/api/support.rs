@@ -69,6 +69,7 @@ impl App {
             allowed_origins: AllowedOrigins::These(vec!["https://www.company.example".to_owned()]),
             session_ttl: SESSION_TTL,
             slack_signing_secret: Some(SLACK_SIGNING_SECRET.into()),
+            handoff_waits: vec![1, 3, 9],
         };
         change(&mut config);
         Self::serve(Arc::new(TestDatabase::create().await.unwrap()), config).await
@@ -85,6 +86,7 @@ impl App {
             allowed_origins: AllowedOrigins::These(vec![]),
             session_ttl: SESSION_TTL,
             slack_signing_secret: Some(SLACK_SIGNING_SECRET.into()),
+            handoff_waits: vec![1, 3, 9],
         };
         Self::serve(self.database.clone(), config).await
     }

@@ -4,7 +4,14 @@ use jobs::Runtime;
 use sqlx::PgPool;
 use store::{bus::Bus, db::Database, ids::SharedEntropy};
 
-use crate::{clients::http_client, config::HandoffConfig};
+use crate::{
+    clients::http_client,
+    config::HandoffConfig,
+    handlers::{
+        handoff_crm, handoff_email, handoff_remind, handoff_settle, handoff_slack,
+        handoff_slack_delete, handoff_slack_update,
+    },
+};
 
 /// What the handlers of the handoff work with. A clone shares it.
 #[derive(Debug, Clone)]
@@ -41,6 +48,12 @@ impl HandoffDeps {
 
 /// Registers every handler of the handoff.
 #[must_use]
-pub fn register(runtime: Runtime, _deps: &HandoffDeps) -> Runtime {
-    runtime
+pub fn register(runtime: Runtime, deps: &HandoffDeps) -> Runtime {
+    let runtime = handoff_slack::register(runtime, deps);
+    let runtime = handoff_crm::register(runtime, deps);
+    let runtime = handoff_slack_update::register(runtime, deps);
+    let runtime = handoff_email::register(runtime, deps);
+    let runtime = handoff_remind::register(runtime, deps);
+    let runtime = handoff_slack_delete::register(runtime, deps);
+    handoff_settle::register(runtime, deps)
 }
