@@ -7,7 +7,7 @@ use jobs::{Cancelled, JobId, QueueError};
 use sqlx::PgConnection;
 use store::{
     bus::{Bus, Wake},
-    ids::TurnKey,
+    ids::{SessionId, TurnKey},
     turn_control::{self, Unattended},
 };
 
@@ -45,6 +45,11 @@ impl Stopping {
         turn_control::end_unattended(conn, &key, Unattended::Cancelled).await?;
         self.after.turns.insert(key);
         Ok(Stopped::Ended)
+    }
+
+    /// Whoever follows the session is to look at it.
+    pub(crate) fn changed(&mut self, session_id: SessionId) {
+        self.after.sessions.insert(session_id);
     }
 
     /// Tells workers and clients. Call it after the commit.

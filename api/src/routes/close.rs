@@ -100,6 +100,7 @@ async fn close(
     }
     sessions::close_by_visitor(&mut transaction, &session_id).await?;
     transaction.commit().await?;
+    stopping.changed(session_id);
     stopping.announce(state.bus());
     Ok(())
 }

@@ -2,8 +2,10 @@
 
 pub mod backup_run;
 pub mod backup_verify;
+pub mod agent_unreachable;
 pub mod handoff_crm;
 pub mod handoff_email;
+pub mod handoff_relay;
 pub mod handoff_remind;
 pub mod handoff_settle;
 pub mod handoff_slack;
@@ -13,4 +15,8 @@ pub mod index_document;
 pub mod privacy_erase;
 pub mod retention_sweep;
 pub mod session_sweep;
+pub mod slack_face;
+pub mod slack_note;
+pub mod slack_open_reply;
+pub mod slack_person;
 pub mod turn_process;
