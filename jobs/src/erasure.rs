@@ -7,7 +7,7 @@ use store::{
     privacy::{self, Erased, Scope},
 };
 
-use crate::{JobId, catalog::session_serial_key, enqueue::lock_serial_key, withdraw::withdraw};
+use crate::{JobId, cancel::withdraw, catalog::session_serial_key, enqueue::lock_serial_key, sql};
 
 /// Ends the session's live jobs and deletes what it holds, in the caller's transaction. A worker that is
 /// just answering has lost its lease: whatever it still wants to write is refused. Publish `after` when
@@ -26,7 +26,11 @@ pub async fn erase_session(
             break;
         }
         for id in live {
-            withdraw(conn, JobId(id), after).await?;
+            // The session's lock is held: whoever takes one of these, too, has taken it first.
+            if let Some(key) = sql::serial_key_of(conn, id).await? {
+                lock_serial_key(conn, &key).await?;
+            }
+            withdraw(conn, JobId(id), async |_| Ok(()), after).await?;
         }
     }
     privacy::erase_session(conn, session_id, scope).await

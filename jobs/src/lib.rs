@@ -69,7 +69,6 @@ mod sql;
 mod starter;
 mod status;
 mod sweep;
-mod withdraw;
 
 pub use cancel::{Cancelled, cancel, withdraw};
 pub use catalog::enqueue_raw;
@@ -87,4 +86,3 @@ pub use rate::Rate;
 pub use runtime::{Concurrency, CoreTaskEnded, QueueConfig, Runtime};
 pub use status::{JobStatus, statuses};
 pub use sweep::{NextSweep, sweep_after};
-pub use withdraw::withdraw;
