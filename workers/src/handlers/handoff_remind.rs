@@ -92,7 +92,7 @@ pub async fn remind(
     slack
         .bring(&destination, &message, broken.created_at, attempt.is_last)
         .await
-        .map_err(failed)?;
+        .map_err(|error| failed(&error))?;
     Ok(Outcome::Done)
 }
 
@@ -117,13 +117,13 @@ async fn due(pool: &PgPool, key: &HandoffKey) -> sqlx::Result<Due> {
     }))
 }
 
-fn failed(error: SendError) -> JobError {
+fn failed(error: &SendError) -> JobError {
     let reason = error.to_string();
     let retry = match error {
         SendError::Healable {
             retry_after: Some(wait),
             ..
-        } => Retry::NotBefore(wait),
+        } => Retry::NotBefore(*wait),
         SendError::Healable { .. } | SendError::Unknown { .. } => Retry::AsPlanned,
         SendError::Final { .. } | SendError::NothingToSend { .. } => Retry::Never,
     };

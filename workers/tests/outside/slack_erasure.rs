@@ -26,7 +26,7 @@ fn job(dossier: &Dossier, receipt: &Receipt) -> HandoffSlackDelete {
             handoff_id: dossier.handoff_id.clone(),
             // The stand-in names messages by the real time.
             created_at: message_time(),
-            reference: receipt.reference.clone(),
+            references: vec![receipt.reference.clone()],
         }],
     }
 }
