@@ -2,6 +2,7 @@
 
 mod handoff;
 mod people;
+mod webhook;
 
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use crate::{
     enqueue::{EnqueueOptions, Enqueued, QueueError, enqueue_with},
     kind::JobKind,
     outcome::Ended,
+    webhooks,
 };
 pub use handoff::{
     HandoffCrm, HandoffEmail, HandoffRemind, HandoffSettle, HandoffSlack, HandoffSlackUpdate,
@@ -25,6 +27,7 @@ pub use handoff::{
 pub use people::{
     AgentUnreachable, HandoffRelay, Notice, SlackFace, SlackNote, SlackOpenReply, SlackPerson,
 };
+pub use webhook::{WebhookDeliver, WebhookRelease};
 
 macro_rules! catalog {
     ($($kind:ty),+ $(,)?) => {
@@ -92,6 +95,8 @@ catalog!(
     SlackNote,
     SlackOpenReply,
     SlackPerson,
+    WebhookDeliver,
+    WebhookRelease,
     KnowledgeIndexDocument,
     SessionSweep,
     QueuePrune
@@ -129,6 +134,12 @@ pub const QUEUE_RULES: &[QueueRules] = &[
     QueueRules {
         queue: SlackOpenReply::QUEUE,
         slots: 8,
+        fleet: None,
+    },
+    // One at a time for each endpoint, of which there are few; the others release.
+    QueueRules {
+        queue: WebhookDeliver::QUEUE,
+        slots: 24,
         fleet: None,
     },
     // Bound by the provider's limits, which all processes share.
@@ -192,7 +203,11 @@ impl JobKind for TurnProcess {
             Ended::Cancelled => Unattended::Cancelled,
         };
         let key = self.key();
-        if turn_control::end_unattended(conn, &key, how).await? {
+        let ended = turn_control::end_unattended(conn, &key, how).await?;
+        if webhooks::turn_ended(conn, &key, ended, after)
+            .await
+            .map_err(webhooks::database_error)?
+        {
             after.turns.insert(key);
         }
         Ok(())

@@ -4,3 +4,5 @@ pub mod handoff_settle;
 pub mod index_document;
 pub mod session_sweep;
 pub mod turn_process;
+pub mod webhook_deliver;
+pub mod webhook_release;
