@@ -60,11 +60,11 @@ pub struct ApiConfig {
     pub allowed_origins: AllowedOrigins,
     /// `SESSION_TTL_HOURS`: after how long without a message a session is closed ([`expiry::read_ttl`]).
     pub session_ttl: Duration,
-    /// `HANDOFF_RETRY_BACKOFF_SECONDS`, stored with the jobs of a handoff ([`handoffs::read_waits`]).
-    pub handoff_waits: Vec<i32>,
     /// `SLACK_SIGNING_SECRET`, a secret: what Slack signs its requests with. Without it nobody can speak from
     /// Slack.
     pub slack_signing_secret: Option<SecretString>,
+    /// `HANDOFF_RETRY_BACKOFF_SECONDS`, stored with the jobs of a handoff ([`handoffs::read_waits`]).
+    pub handoff_waits: Vec<i32>,
 }
 
 const PORT_RULE: &str = "a port from 1 to 65535";
@@ -87,10 +87,10 @@ impl ApiConfig {
         let widget_tokens = widget_tokens(settings);
         let allowed_origins = allowed_origins(settings, development);
         let session_ttl = expiry::read_ttl(settings);
-        let handoff_waits = handoffs::read_waits(settings);
         let slack_signing_secret = settings
             .get("SLACK_SIGNING_SECRET")
             .map(|secret| SecretString::from(secret.to_owned()));
+        let handoff_waits = handoffs::read_waits(settings);
         Some(Self {
             environment,
             bind_address,
@@ -99,8 +99,8 @@ impl ApiConfig {
             widget_tokens: widget_tokens?,
             allowed_origins: allowed_origins?,
             session_ttl,
-            handoff_waits,
             slack_signing_secret,
+            handoff_waits,
         })
     }
 }

@@ -175,6 +175,13 @@ impl Shared {
         self.changed.notify_one();
     }
 
+    /// What could not be read is read again.
+    fn put_back(&self, wants: &[Want], sessions: Vec<SessionId>) {
+        let mut clients = self.clients.lock();
+        clients.fanout.put_back(wants);
+        clients.followers.put_back(sessions);
+    }
+
     fn leave(&self, key: &TurnKey, id: fanout::ReaderId) {
         let mut clients = self.clients.lock();
         clients.fanout.leave(key, id);
@@ -266,10 +273,7 @@ impl HubReader {
                     (retry_wait, _) = RETRY_WAITS;
                 }
                 Err(error) => {
-                    let mut clients = self.shared.clients.lock();
-                    clients.fanout.put_back(&wants);
-                    clients.followers.put_back(sessions);
-                    drop(clients);
+                    self.shared.put_back(&wants, sessions);
                     metrics::counter!("growth_chat_hub_read_failures_total").increment(1);
                     tracing::warn!(
                         error = chain(&error),

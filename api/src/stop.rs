@@ -59,6 +59,11 @@ impl Stopping {
         webhooks::announce(conn, &closed, &mut self.after).await
     }
 
+    /// Whoever follows the session is to look at it.
+    pub(crate) fn changed(&mut self, session_id: SessionId) {
+        self.after.sessions.insert(session_id);
+    }
+
     /// Tells workers and clients. Call it after the commit.
     pub(crate) fn announce(self, bus: &Bus) {
         bus.publish(&self.after);

@@ -22,7 +22,8 @@ use crate::{
     webhooks,
 };
 pub use handoff::{
-    HandoffCrm, HandoffEmail, HandoffRemind, HandoffSettle, HandoffSlack, HandoffSlackUpdate,
+    HandoffCrm, HandoffEmail, HandoffRemind, HandoffSettle, HandoffSlack, HandoffSlackDelete,
+    HandoffSlackUpdate, PostedHandoff,
 };
 pub use people::{
     AgentUnreachable, HandoffRelay, Notice, SlackFace, SlackNote, SlackOpenReply, SlackPerson,
@@ -95,6 +96,7 @@ catalog!(
     SlackNote,
     SlackOpenReply,
     SlackPerson,
+    HandoffSlackDelete,
     WebhookDeliver,
     WebhookRelease,
     KnowledgeIndexDocument,

@@ -7,11 +7,12 @@ use api::{
     config::{AllowedOrigins, Environment},
 };
 use reqwest::{Client, RequestBuilder, Response, StatusCode, header};
-use sandbox::postgres::TestDatabase;
+use sandbox::{people::SLACK_SIGNING_SECRET, postgres::TestDatabase};
 use serde_json::{Value, json};
 use sqlx::{PgConnection, PgPool};
 use store::{
     bus::{Bus, Wake},
+    clock::SystemClock,
     events::{self, Cursor, NewEvent},
     ids::{SystemEntropy, TurnKey},
 };
@@ -68,6 +69,7 @@ impl App {
             allowed_origins: AllowedOrigins::These(vec!["https://www.company.example".to_owned()]),
             session_ttl: SESSION_TTL,
             slack_signing_secret: Some(SLACK_SIGNING_SECRET.into()),
+            handoff_waits: vec![1, 3, 9],
         };
         change(&mut config);
         Self::serve(Arc::new(TestDatabase::create().await.unwrap()), config).await
@@ -84,6 +86,7 @@ impl App {
             allowed_origins: AllowedOrigins::These(vec![]),
             session_ttl: SESSION_TTL,
             slack_signing_secret: Some(SLACK_SIGNING_SECRET.into()),
+            handoff_waits: vec![1, 3, 9],
         };
         Self::serve(self.database.clone(), config).await
     }

@@ -102,6 +102,7 @@ async fn close(
         stopping.closed(&mut transaction, &session_id).await?;
     }
     transaction.commit().await?;
+    stopping.changed(session_id);
     stopping.announce(state.bus());
     Ok(())
 }

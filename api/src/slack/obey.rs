@@ -153,6 +153,7 @@ async fn obey(
             let job = SlackOpenReply {
                 session_id: session_id.clone(),
                 handoff_id: asked.handoff_id.clone(),
+                by: user.to_owned(),
                 trigger_id: trigger_id.clone(),
             };
             jobs::enqueue(conn, &job).await?;

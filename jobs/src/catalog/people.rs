@@ -164,6 +164,8 @@ pub struct SlackOpenReply {
     pub session_id: SessionId,
     /// The handoff whose button was pressed.
     pub handoff_id: HandoffId,
+    /// Who pressed it: their user in Slack.
+    pub by: String,
     /// Slack's permission to open a form: it holds for three seconds.
     pub trigger_id: String,
 }

@@ -1,8 +1,12 @@
 //! What comes from Slack: which session it is about, who is who, and what was obeyed already.
 
+use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
-use crate::ids::{HandoffId, SessionId};
+use crate::{
+    handoffs::HandoffKey,
+    ids::{HandoffId, SessionId},
+};
 
 /// Notes that a request is obeyed, in the transaction that obeys it. Returns false when that was done
 /// before. Takes a few old rows along, so that the table holds about a day.
@@ -36,6 +40,8 @@ pub struct Thread {
     pub channel: String,
     /// Slack's name of the message.
     pub ts: String,
+    /// When it became known.
+    pub since: DateTime<Utc>,
 }
 
 /// Whose thread it is; `None`: no handoff's.
@@ -44,15 +50,16 @@ pub async fn thread(
     channel: &str,
     ts: &str,
 ) -> sqlx::Result<Option<Thread>> {
-    let row = sqlx::query!(
-        "select session_id, handoff_id, channel, ts from slack_threads where channel = $1 and ts = $2",
+    let row = sqlx::query_as!(
+        Row,
+        "select session_id, handoff_id, channel, ts, created_at from slack_threads
+         where channel = $1 and ts = $2",
         channel,
         ts,
     )
     .fetch_optional(conn)
     .await?;
-    row.map(|row| read(row.session_id, row.handoff_id, row.channel, row.ts))
-        .transpose()
+    row.map(Row::read).transpose()
 }
 
 /// Remembers that a message is of a session's handoff.
@@ -83,25 +90,69 @@ pub async fn thread_of(
     conn: &mut PgConnection,
     session_id: &SessionId,
 ) -> sqlx::Result<Option<Thread>> {
-    let row = sqlx::query!(
-        "select session_id, handoff_id, channel, ts from slack_threads where session_id = $1
-         order by created_at, ts limit 1",
+    let row = sqlx::query_as!(
+        Row,
+        "select session_id, handoff_id, channel, ts, created_at from slack_threads
+         where session_id = $1 order by created_at, ts limit 1",
         session_id.as_str(),
     )
     .fetch_optional(conn)
     .await?;
-    row.map(|row| read(row.session_id, row.handoff_id, row.channel, row.ts))
-        .transpose()
+    row.map(Row::read).transpose()
 }
 
-fn read(session: String, handoff: String, channel: String, ts: String) -> sqlx::Result<Thread> {
-    let bad = |bad| sqlx::Error::Decode(Box::new(bad));
-    Ok(Thread {
-        session_id: session.parse().map_err(bad)?,
-        handoff_id: handoff.parse().map_err(bad)?,
-        channel,
-        ts,
-    })
+/// The message of a handoff, whose buttons say how it stands.
+pub async fn thread_of_handoff(
+    conn: &mut PgConnection,
+    key: &HandoffKey,
+) -> sqlx::Result<Option<Thread>> {
+    let row = sqlx::query_as!(
+        Row,
+        "select session_id, handoff_id, channel, ts, created_at from slack_threads
+         where session_id = $1 and handoff_id = $2 order by created_at, ts limit 1",
+        key.session_id.as_str(),
+        key.handoff_id.as_str(),
+    )
+    .fetch_optional(conn)
+    .await?;
+    row.map(Row::read).transpose()
+}
+
+struct Row {
+    session_id: String,
+    handoff_id: String,
+    channel: String,
+    ts: String,
+    created_at: DateTime<Utc>,
+}
+
+impl Row {
+    fn read(self) -> sqlx::Result<Thread> {
+        let bad = |bad| sqlx::Error::Decode(Box::new(bad));
+        Ok(Thread {
+            session_id: self.session_id.parse().map_err(bad)?,
+            handoff_id: self.handoff_id.parse().map_err(bad)?,
+            channel: self.channel,
+            ts: self.ts,
+            since: self.created_at,
+        })
+    }
+}
+
+/// The session's newest handoff.
+pub async fn newest_handoff(
+    conn: &mut PgConnection,
+    session_id: &SessionId,
+) -> sqlx::Result<Option<HandoffId>> {
+    let id = sqlx::query_scalar!(
+        "select handoff_id from handoff_records where session_id = $1
+         order by created_at desc, handoff_id limit 1",
+        session_id.as_str(),
+    )
+    .fetch_optional(conn)
+    .await?;
+    id.map(|id| id.parse().map_err(|bad| sqlx::Error::Decode(Box::new(bad))))
+        .transpose()
 }
 
 /// What a user of Slack is called, if that was learned.

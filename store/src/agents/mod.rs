@@ -11,8 +11,14 @@ use std::{fmt, time::Duration};
 use sqlx::{PgConnection, postgres::types::PgInterval};
 
 pub use self::{
-    inbound::{Thread, know_thread, name_of, once, remember_name, rename, thread, thread_of},
-    relayed::{Relayed, Words, relay, say, unfinished, withdraw},
+    inbound::{
+        Thread, know_thread, name_of, newest_handoff, once, remember_name, rename, thread,
+        thread_of, thread_of_handoff,
+    },
+    relayed::{
+        Question, Relayed, Words, has_spoken, question, relay, say, unfinished, was_sent_to_agent,
+        withdraw,
+    },
 };
 use crate::ids::SessionId;
 

@@ -1,6 +1,7 @@
 //! Turns that no model answers: what a visitor wrote to a person, and what a person said. They are born
 //! finished, with all their frames, so that streams, cursors and transcript treat them as any other.
 
+use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 use super::Agent;
@@ -171,4 +172,51 @@ pub async fn withdraw(
 ) -> sqlx::Result<Option<EndedTurn>> {
     let how = Unattended::TakenOver(agent.name.clone());
     turn_control::end_unattended(conn, key, how).await
+}
+
+/// What a visitor asked in a turn. It has no `Debug`, because it holds their words.
+pub struct Question {
+    /// The words.
+    pub body: String,
+    /// When they came.
+    pub asked_at: DateTime<Utc>,
+}
+
+/// What the visitor asked in a turn; `None`: the turn is gone.
+pub async fn question(conn: &mut PgConnection, key: &TurnKey) -> sqlx::Result<Option<Question>> {
+    sqlx::query_as!(
+        Question,
+        "select m.body, t.created_at as asked_at
+         from turns t
+         join messages m on m.session_id = t.session_id and m.message_id = t.message_id
+         where t.session_id = $1 and t.turn = $2 and m.role = 'user'",
+        key.session_id.as_str(),
+        key.turn,
+    )
+    .fetch_optional(conn)
+    .await
+}
+
+/// Whether the person who speaks now is the one to whom the visitor's turn was relayed.
+pub async fn was_sent_to_agent(conn: &mut PgConnection, key: &TurnKey) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"select exists (
+               select 1 from sessions s
+               join turns t on t.session_id = s.session_id and t.turn = $2
+               where s.session_id = $1 and s.agent_since <= t.finished_at) as "is!""#,
+        key.session_id.as_str(),
+        key.turn,
+    )
+    .fetch_one(conn)
+    .await
+}
+
+/// Whether a person has said anything in a session.
+pub async fn has_spoken(conn: &mut PgConnection, session_id: &SessionId) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"select exists (select 1 from messages where session_id = $1 and author is not null) as "has!""#,
+        session_id.as_str(),
+    )
+    .fetch_one(conn)
+    .await
 }

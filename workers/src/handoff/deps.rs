@@ -4,7 +4,15 @@ use jobs::Runtime;
 use sqlx::PgPool;
 use store::{bus::Bus, db::Database, ids::SharedEntropy};
 
-use crate::{clients::http_client, config::HandoffConfig, handlers::handoff_settle};
+use crate::{
+    clients::http_client,
+    config::HandoffConfig,
+    handlers::{
+        agent_unreachable, handoff_crm, handoff_email, handoff_relay, handoff_remind,
+        handoff_settle, handoff_slack, handoff_slack_delete, handoff_slack_update, slack_face,
+        slack_note, slack_open_reply, slack_person,
+    },
+};
 
 /// What the handlers of the handoff work with. A clone shares it.
 #[derive(Debug, Clone)]
@@ -42,5 +50,17 @@ impl HandoffDeps {
 /// Registers every handler of the handoff.
 #[must_use]
 pub fn register(runtime: Runtime, deps: &HandoffDeps) -> Runtime {
+    let runtime = handoff_slack::register(runtime, deps);
+    let runtime = handoff_crm::register(runtime, deps);
+    let runtime = handoff_slack_update::register(runtime, deps);
+    let runtime = handoff_email::register(runtime, deps);
+    let runtime = handoff_remind::register(runtime, deps);
+    let runtime = handoff_slack_delete::register(runtime, deps);
+    let runtime = handoff_relay::register(runtime, deps);
+    let runtime = agent_unreachable::register(runtime, deps);
+    let runtime = slack_face::register(runtime, deps);
+    let runtime = slack_note::register(runtime, deps);
+    let runtime = slack_open_reply::register(runtime, deps);
+    let runtime = slack_person::register(runtime, deps);
     handoff_settle::register(runtime, deps)
 }

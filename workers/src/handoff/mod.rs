@@ -9,11 +9,12 @@ pub mod dossier;
 mod email;
 pub mod join;
 pub mod settle;
+pub mod slack;
 
 pub use self::{
     channel::{Channel, Receipt, SendError},
     deliver::deliver,
     deps::{HandoffDeps, register},
-    dossier::{Dossier, Line, Promise, Reference, Speaker},
+    dossier::{Dossier, Line, Occasion, Promise, Reference, Speaker},
     email::Email,
 };
