@@ -12,6 +12,7 @@ use store::{
     bus::Wake,
     handoffs::{self, Asked, Channel, DeliveryStatus, HandoffKey, HandoffStatus, NewHandoff},
     ids::{HandoffId, SessionId},
+    webhooks::Event,
 };
 
 use crate::{
@@ -19,6 +20,7 @@ use crate::{
     enqueue::{EnqueueOptions, Enqueued, QueueError, enqueue, enqueue_with},
     kind::JobKind,
     outcome::Ended,
+    webhooks::announce,
 };
 
 /// Opens a handoff with its deliveries and their jobs, or adds to the one that still takes facts. In the
@@ -31,7 +33,8 @@ pub async fn open(
     waits: &[i32],
     after: &mut Wake,
 ) -> Result<(HandoffId, HandoffStatus), QueueError> {
-    let (handoff_id, status) = handoffs::open_or_update(conn, new).await?;
+    let opened = handoffs::open_or_update(conn, new).await?;
+    let handoff_id = opened.handoff_id;
     let key = HandoffKey {
         session_id: new.session_id.clone(),
         handoff_id,
@@ -42,7 +45,11 @@ pub async fn open(
             deliver(conn, &key, channel, waits, None, after).await?;
         }
     }
-    Ok((key.handoff_id, status))
+    if key.handoff_id == new.handoff_id && opened.wanted {
+        let created = Event::HandoffCreated(key.session_id, key.handoff_id.clone());
+        announce(conn, &[created], after).await?;
+    }
+    Ok((key.handoff_id, opened.status))
 }
 
 /// Has a channel deliver a handoff, with a job of its own, unless one is live that does so. `asks`: what

@@ -3,6 +3,7 @@
 //! Everything else stands on this crate (`store ← jobs ← {api, workers} ← binary`). Nothing here
 //! knows HTTP, a provider, or how a job is run.
 
+pub mod agents;
 pub mod bus;
 pub mod chat;
 pub mod checkpoints;
@@ -25,3 +26,4 @@ pub mod trace;
 pub mod transcript;
 pub mod turn_control;
 pub mod turns;
+pub mod webhooks;
