@@ -10,6 +10,7 @@ use crate::commands::{
     backup::BackupArgs, check::CheckArgs, erase::EraseArgs, eval::EvalArgs, export::ExportArgs,
     extract::ExtractArgs, index::IndexArgs, jobs::JobsArgs, replay::ReplayArgs,
     restore::RestoreArgs, retention::RetentionArgs, search::SearchArgs, sessions::SessionsArgs,
+    webhooks::WebhooksArgs,
 };
 
 /// An embeddable AI website chat that never loses a message.
@@ -63,6 +64,8 @@ pub(crate) enum Command {
     Erase(EraseArgs),
     /// Print a copy of everything that is known of a person
     Export(ExportArgs),
+    /// Say who is told what happens: endpoints, their secrets, how deliveries go; needs the database only
+    Webhooks(WebhooksArgs),
     /// Print the API's OpenAPI document
     Openapi,
     /// Run the whole system on this machine, with no keys and no accounts
@@ -286,6 +289,33 @@ mod tests {
             "growth-chat sessions list --limit 0",
             "growth-chat sessions show",
             "growth-chat sessions show s/1",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn endpoints_of_webhooks_are_kept_by_sub_commands() {
+        for line in [
+            "growth-chat webhooks add https://x.example/hook",
+            "growth-chat webhooks add https://x.example --events turn.completed,session.closed --description x",
+            "growth-chat webhooks list --json",
+            "growth-chat webhooks show we_1",
+            "growth-chat webhooks rotate we_1 --keep 0s",
+            "growth-chat webhooks disable we_1",
+            "growth-chat webhooks enable we_1",
+            "growth-chat webhooks test we_1",
+            "growth-chat webhooks remove we_1",
+        ] {
+            assert!(matches!(parse(line), Ok(Command::Webhooks(_))), "{line}");
+        }
+        for line in [
+            "growth-chat webhooks",
+            "growth-chat webhooks add",
+            "growth-chat webhooks add no-url",
+            "growth-chat webhooks add https://x.example --events everything",
+            "growth-chat webhooks rotate we_1 --keep soon",
+            "growth-chat webhooks show",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }

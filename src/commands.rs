@@ -21,6 +21,7 @@ mod serve;
 pub(crate) mod sessions;
 mod terminal;
 mod tick;
+pub(crate) mod webhooks;
 mod worker;
 
 use std::process::ExitCode;
@@ -48,6 +49,7 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Retention(args) => retention::run(args).await,
         Command::Erase(args) => erase::run(args).await,
         Command::Export(args) => export::run(args).await,
+        Command::Webhooks(args) => webhooks::run(args).await,
         Command::Openapi => openapi::run(),
         #[cfg(feature = "sandbox")]
         Command::Dev(args) => Ok(dev::run(args).await),

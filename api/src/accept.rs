@@ -7,7 +7,7 @@
 use jobs::{
     EnqueueOptions, JobKind, QueueError, agents,
     catalog::{SessionSweep, TurnProcess, session_serial_key},
-    lock_serial_key,
+    lock_serial_key, webhooks,
 };
 use sqlx::PgConnection;
 use store::{
@@ -16,6 +16,7 @@ use store::{
     ids::{MessageId, TurnKey, new_message_id},
     trace::TraceContext,
     turn_control,
+    webhooks::Event,
 };
 
 use crate::{
@@ -81,6 +82,7 @@ pub(crate) async fn accept(
         answer_id: new_message_id(state.entropy().as_ref()),
         trace,
     };
+    let mut after = Wake::default();
     let (accepted, stopping) = match plan {
         Plan::Join(turn) => return Ok(accept.accepted(turn)),
         Plan::Add { turn, interrupt } => {
@@ -88,10 +90,10 @@ pub(crate) async fn accept(
             if interrupt {
                 accept.interrupt(&mut transaction, &mut stopping).await?;
             }
-            (accept.add(&mut transaction, turn, None).await?, stopping)
+            let add = accept.add(&mut transaction, turn, None, &mut after);
+            (add.await?, stopping)
         }
         Plan::Relay { turn, agent } => {
-            let mut after = Wake::default();
             let accepted = accept
                 .relay(&mut transaction, turn, &agent, &mut after)
                 .await?;
@@ -100,8 +102,8 @@ pub(crate) async fn accept(
             return Ok(accepted);
         }
         Plan::Regenerate { turn, replaced } => {
-            let accepted = accept.add(&mut transaction, turn, Some(&replaced)).await?;
-            (accepted, Stopping::default())
+            let add = accept.add(&mut transaction, turn, Some(&replaced), &mut after);
+            (add.await?, Stopping::default())
         }
     };
     // Of a new session only, and last: whoever adds the same sweep waits for the commit.
@@ -114,7 +116,8 @@ pub(crate) async fn accept(
     transaction.commit().await?;
     tracing::debug!(session_id = %accepted.key.session_id, turn = accepted.key.turn, "a message is accepted");
     stopping.announce(state.bus());
-    state.bus().jobs_ready(TurnProcess::QUEUE);
+    after.queues.insert(TurnProcess::QUEUE.to_owned());
+    state.bus().publish(&after);
     if let Some(sweep) = sweep {
         state.sweep_waits();
         if sweep.new {
@@ -307,6 +310,7 @@ impl Accept {
         conn: &mut PgConnection,
         turn: i32,
         replaced_answer_id: Option<&str>,
+        after: &mut Wake,
     ) -> Result<Accepted, AcceptError> {
         let job = TurnProcess {
             session_id: self.message.session_id.clone(),
@@ -320,7 +324,12 @@ impl Accept {
         let key = job.key();
         let new = self.new_turn(&key, enqueued.id.0);
         match replaced_answer_id {
-            None => chat::add_turn(conn, &new).await?,
+            None => {
+                if chat::add_turn(conn, &new).await? {
+                    let started = [Event::SessionStarted(key.session_id.clone())];
+                    webhooks::announce(conn, &started, after).await?;
+                }
+            }
             Some(answer_id) => chat::add_regeneration(conn, &new, answer_id).await?,
         }
         Ok(self.accepted(JoinableTurn {

@@ -20,6 +20,7 @@ use crate::{
     enqueue::{EnqueueOptions, QueueError, enqueue, enqueue_with},
     fence::JobId,
     kind::JobKind,
+    webhooks,
 };
 
 /// What became of a takeover.
@@ -65,8 +66,12 @@ pub async fn take_over(
     agents::join(conn, session_id, agent).await?;
     let unfinished = agents::unfinished(conn, session_id).await?;
     for turn in &unfinished {
-        let end = async |conn: &mut PgConnection| {
-            agents::withdraw(conn, &turn.key, agent).await?;
+        let mut told = Wake::default();
+        let mut end = async |conn: &mut PgConnection| {
+            let ended = agents::withdraw(conn, &turn.key, agent).await?;
+            webhooks::turn_ended(conn, &turn.key, ended, &mut told)
+                .await
+                .map_err(webhooks::database_error)?;
             Ok(())
         };
         match turn.job_id {
@@ -75,6 +80,7 @@ pub async fn take_over(
             }
             None => end(conn).await?,
         }
+        after.queues.append(&mut told.queues);
         after.turns.insert(turn.key.clone());
     }
     for turn in unfinished.into_iter().rev() {

@@ -3,6 +3,7 @@
 mod handoff;
 mod people;
 mod privacy;
+mod webhook;
 
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use crate::{
     enqueue::{EnqueueOptions, Enqueued, QueueError, enqueue_with},
     kind::JobKind,
     outcome::Ended,
+    webhooks,
 };
 pub use handoff::{
     HandoffCrm, HandoffEmail, HandoffRemind, HandoffSettle, HandoffSlack, HandoffSlackDelete,
@@ -28,6 +30,7 @@ pub use people::{
     AgentUnreachable, HandoffRelay, Notice, SlackFace, SlackNote, SlackOpenReply, SlackPerson,
 };
 pub use privacy::{PrivacyErase, RetentionSweep};
+pub use webhook::{WebhookDeliver, WebhookRelease};
 
 macro_rules! catalog {
     ($($kind:ty),+ $(,)?) => {
@@ -96,6 +99,8 @@ catalog!(
     SlackOpenReply,
     SlackPerson,
     HandoffSlackDelete,
+    WebhookDeliver,
+    WebhookRelease,
     KnowledgeIndexDocument,
     SessionSweep,
     RetentionSweep,
@@ -137,6 +142,12 @@ pub const QUEUE_RULES: &[QueueRules] = &[
     QueueRules {
         queue: SlackOpenReply::QUEUE,
         slots: 8,
+        fleet: None,
+    },
+    // One at a time for each endpoint, of which there are few; the others release.
+    QueueRules {
+        queue: WebhookDeliver::QUEUE,
+        slots: 24,
         fleet: None,
     },
     // Bound by the provider's limits, which all processes share.
@@ -206,7 +217,11 @@ impl JobKind for TurnProcess {
             Ended::Cancelled => Unattended::Cancelled,
         };
         let key = self.key();
-        if turn_control::end_unattended(conn, &key, how).await? {
+        let ended = turn_control::end_unattended(conn, &key, how).await?;
+        if webhooks::turn_ended(conn, &key, ended, after)
+            .await
+            .map_err(webhooks::database_error)?
+        {
             after.turns.insert(key);
         }
         Ok(())

@@ -69,6 +69,7 @@ mod sql;
 mod starter;
 mod status;
 mod sweep;
+pub mod webhooks;
 
 pub use cancel::{Cancelled, cancel, withdraw};
 pub use catalog::enqueue_raw;

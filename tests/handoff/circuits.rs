@@ -63,7 +63,7 @@ async fn nobody_waits_longer_than_ten_minutes_for_a_provider_that_is_away() {
             (leads.count(open).await == 2).then_some(())
         })
         .await;
-    leads.move_back(600.0).await;
+    leads.let_ten_minutes_pass().await;
     leads.until_quiet().await;
     let mailed = "select count(*) from handoff_records where status = 'mailed'";
     assert_eq!(leads.count(mailed).await, i64::try_from(MANY).unwrap());

@@ -121,11 +121,11 @@ fn an_erasure_in_slack_is_stored_as_it_always_was() {
         handoffs: vec![PostedHandoff {
             handoff_id: "h-1".parse().unwrap(),
             created_at: "2026-11-21T09:00:00Z".parse().unwrap(),
-            reference: json!({"channel": "C1", "ts": "1.2"}),
+            references: vec![json!({"channel": "C1", "ts": "1.2"})],
         }],
     };
     let payload = json!({ "session_id": "s-1", "handoffs": [{ "handoff_id": "h-1",
-        "created_at": "2026-11-21T09:00:00Z", "reference": {"channel": "C1", "ts": "1.2"} }] });
+        "created_at": "2026-11-21T09:00:00Z", "references": [{"channel": "C1", "ts": "1.2"}] }] });
     let stored = stored(&job);
     assert_eq!(stored["kind"], "handoff.slack_delete");
     assert_eq!(stored["queue"], "handoff");

@@ -18,5 +18,6 @@ pub mod prices;
 pub mod privacy;
 pub mod standard_webhooks;
 pub mod turn;
+pub mod webhooks;
 
 pub use deps::{Deps, WorkerConfig, register, register_erasure};

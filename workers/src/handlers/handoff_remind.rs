@@ -92,7 +92,7 @@ pub async fn remind(
     slack
         .bring(&destination, &message, broken.created_at, attempt.is_last)
         .await
-        .map_err(failed)?;
+        .map_err(|error| failed(&error))?;
     Ok(Outcome::Done)
 }
 
@@ -118,13 +118,13 @@ async fn due(pool: &PgPool, key: &HandoffKey) -> sqlx::Result<Due> {
 }
 
 /// A message that was not brought, as the queue records it.
-pub(super) fn failed(error: SendError) -> JobError {
+pub(super) fn failed(error: &SendError) -> JobError {
     let reason = error.to_string();
     let retry = match error {
         SendError::Healable {
             retry_after: Some(wait),
             ..
-        } => Retry::NotBefore(wait),
+        } => Retry::NotBefore(*wait),
         SendError::Healable { .. } | SendError::Unknown { .. } => Retry::AsPlanned,
         SendError::Final { .. } | SendError::NothingToSend { .. } => Retry::Never,
     };

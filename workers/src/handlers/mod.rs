@@ -20,3 +20,5 @@ pub mod slack_note;
 pub mod slack_open_reply;
 pub mod slack_person;
 pub mod turn_process;
+pub mod webhook_deliver;
+pub mod webhook_release;

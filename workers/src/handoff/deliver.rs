@@ -56,6 +56,7 @@ struct Attempt {
     dossier: Dossier,
     look_first: bool,
     is_probe: bool,
+    is_out_of_patience: bool,
 }
 
 /// Everything that a transaction of a delivery needs. Owned: it runs in a task of its own.
@@ -183,6 +184,7 @@ async fn begin(conn: &mut PgConnection, job: &Job) -> sqlx::Result<Begin> {
         dossier,
         look_first: attempt.look_first,
         is_probe,
+        is_out_of_patience: record.is_out_of_patience,
     })))
 }
 
@@ -268,6 +270,8 @@ struct Ending {
     finding: Option<Finding>,
     /// What the queue is told of a failure.
     failure: Option<(Retry, String)>,
+    /// Whether a failure that may heal costs the job no attempt: it was made for all the others.
+    is_free: bool,
 }
 
 impl Ending {
@@ -330,6 +334,7 @@ impl Ending {
             told,
             finding,
             failure,
+            is_free: attempt.is_probe && !attempt.is_out_of_patience,
         }
     }
 
@@ -362,6 +367,10 @@ impl Ending {
             "an attempt to deliver a handoff ended");
         match self.failure {
             None => Ok(Outcome::Committed),
+            // It finds the circuit as it left it.
+            Some((Retry::AsPlanned | Retry::NotBefore(_), _)) if self.is_free => {
+                Ok(Outcome::Snooze(spread(&*deps.entropy)))
+            }
             Some((retry, reason)) => Err(JobError { retry, reason }),
         }
     }
