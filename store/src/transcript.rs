@@ -61,7 +61,7 @@ pub struct Transcript {
 }
 
 /// A handoff as the visitor may know it.
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 struct NewestHandoff {
     status: String,
     text: Option<String>,
