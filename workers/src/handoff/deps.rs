@@ -7,7 +7,10 @@ use store::{bus::Bus, business_hours, db::Database, ids::SharedEntropy};
 use crate::{
     clients::http_client,
     config::HandoffConfig,
-    handlers::{handoff_crm, handoff_email, handoff_settle, handoff_slack, handoff_slack_update},
+    handlers::{
+        handoff_crm, handoff_email, handoff_remind, handoff_settle, handoff_slack,
+        handoff_slack_delete, handoff_slack_update,
+    },
 };
 
 /// What the handlers of the handoff work with. A clone shares it.
@@ -56,5 +59,7 @@ pub fn register(runtime: Runtime, deps: &HandoffDeps) -> Runtime {
     let runtime = handoff_crm::register(runtime, deps);
     let runtime = handoff_slack_update::register(runtime, deps);
     let runtime = handoff_email::register(runtime, deps);
+    let runtime = handoff_remind::register(runtime, deps);
+    let runtime = handoff_slack_delete::register(runtime, deps);
     handoff_settle::register(runtime, deps)
 }
