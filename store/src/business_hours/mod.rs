@@ -36,7 +36,7 @@ const LONGEST_GAP: u64 = 2 * 24 * 60;
 /// People are reminded of a promise when a quarter of its time is left, but so long before it at least …
 const LEAST_NOTICE: Duration = Duration::from_mins(5);
 /// … and so long at most.
-const MOST_NOTICE: Duration = Duration::from_mins(60);
+const MOST_NOTICE: Duration = Duration::from_hours(1);
 
 /// The hours in which people work.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
