@@ -15,5 +15,6 @@ mod journeys;
 mod knowledge;
 mod lifecycle;
 mod ops;
+mod people;
 mod schema;
 mod support;
