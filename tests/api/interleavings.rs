@@ -4,7 +4,10 @@
 //! The worker's part is played with the statements that the worker runs, so that five hundred sessions
 //! take seconds. `tests/people` does the same with processes, less often.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
 
 use futures::{StreamExt, stream};
 use jobs::{Ended, Fence, JobId};
@@ -27,8 +30,11 @@ use super::{
 
 const RUNS: u64 = 500;
 const AT_ONCE: usize = 12;
-/// The two sides begin within so many microseconds of each other, which is what the statements of one take.
-const SPREAD: u64 = 12_000;
+/// How far chance moves either side, in microseconds.
+const SPREAD: u64 = 8_000;
+/// By how much the person begins later after a run in which they came first, and sooner after the others:
+/// so that both arrive at about the same moment, however slow the machine is.
+const STEP: u64 = 1_000;
 
 /// What a run came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,15 +48,31 @@ async fn the_assistant_never_speaks_after_a_takeover_in_five_hundred_interleavin
     let app = App::start().await;
     people_are_known(&app.pool).await;
     let seed = rand::random::<u64>();
+    let head_start = AtomicU64::new(10_000);
     let runs = stream::iter(0..RUNS).map(|run| {
-        let app = &app;
-        async move { one(app, run, StdRng::seed_from_u64(seed ^ run)).await }
+        let (app, head_start) = (&app, &head_start);
+        async move {
+            let after = Duration::from_micros(head_start.load(Relaxed));
+            let came = one(app, run, after, StdRng::seed_from_u64(seed ^ run)).await;
+            let next = |now: u64| match came {
+                Came::AnswerFirst => now.saturating_sub(STEP),
+                Came::TakeoverFirst => now + STEP,
+            };
+            head_start.update(Relaxed, Relaxed, next);
+            came
+        }
     });
     let came: Vec<Came> = runs.buffer_unordered(AT_ONCE).collect().await;
-    let answers = came.iter().filter(|came| **came == Came::AnswerFirst).count();
+    let answers = came
+        .iter()
+        .filter(|came| **came == Came::AnswerFirst)
+        .count();
     // Both orders were tried, or nothing was.
-    let tried = 10..usize::try_from(RUNS).unwrap() - 10;
-    assert!(tried.contains(&answers), "seed {seed}: {answers} answers came first");
+    let tried = 50..usize::try_from(RUNS).unwrap() - 50;
+    assert!(
+        tried.contains(&answers),
+        "seed {seed}: {answers} answers came first"
+    );
     // Whatever came first: no job, no unfinished turn and no stream without an end are left.
     for nothing in [
         "select count(*) from queue.jobs where kind = 'turn.process'",
@@ -80,7 +102,7 @@ async fn people_are_known(pool: &PgPool) {
 }
 
 /// A session whose answer is under way while somebody takes over and the visitor goes on writing.
-async fn one(app: &App, run: u64, mut chance: StdRng) -> Came {
+async fn one(app: &App, run: u64, head_start: Duration, mut chance: StdRng) -> Came {
     let session = format!("s{run}");
     app.accept(&session, "m1", "Hello").await;
     sqlx::query(
@@ -97,7 +119,8 @@ async fn one(app: &App, run: u64, mut chance: StdRng) -> Came {
         .await
         .unwrap();
     let mut pause = || Duration::from_micros(chance.random_range(0..SPREAD));
-    let (before_begin, before_end, before_takeover, before_message) = (pause(), pause(), pause(), pause());
+    let (before_begin, before_end, before_takeover, before_message) =
+        (pause(), pause(), pause(), pause());
     let by_button = run % 2 == 0;
 
     let worker = async {
@@ -105,7 +128,7 @@ async fn one(app: &App, run: u64, mut chance: StdRng) -> Came {
         answer(&app.pool, &session, before_end / 2).await
     };
     let person = async {
-        tokio::time::sleep(before_takeover).await;
+        tokio::time::sleep(head_start + before_takeover).await;
         if by_button {
             press(app, &session, "take_over", ADA).await;
         } else {
@@ -174,7 +197,9 @@ async fn answer(pool: &PgPool, session: &str, meanwhile: Duration) -> bool {
     let lease_of = || JobLease { job_id: id, lease };
     let begun = {
         let mut tx = pool.begin().await.unwrap();
-        let begun = turns::begin_attempt(&mut tx, lease_of(), &key, 4).await.unwrap();
+        let begun = turns::begin_attempt(&mut tx, lease_of(), &key, 4)
+            .await
+            .unwrap();
         tx.commit().await.unwrap();
         begun
     };
@@ -189,9 +214,12 @@ async fn answer(pool: &PgPool, session: &str, meanwhile: Duration) -> bool {
         json: json.to_owned(),
     };
     let mut conn = pool.acquire().await.unwrap();
-    events::append(&mut conn, &[frame(1, r#"{"type":"start","messageId":"x"}"#)])
-        .await
-        .unwrap();
+    events::append(
+        &mut conn,
+        &[frame(1, r#"{"type":"start","messageId":"x"}"#)],
+    )
+    .await
+    .unwrap();
     drop(conn);
     tokio::time::sleep(meanwhile).await;
 
@@ -211,13 +239,19 @@ async fn answer(pool: &PgPool, session: &str, meanwhile: Duration) -> bool {
     };
     let mut after = Wake::default();
     let mut tx = pool.begin().await.unwrap();
-    jobs::lock_serial_key(&mut tx, &format!("session:{session}")).await.unwrap();
+    jobs::lock_serial_key(&mut tx, &format!("session:{session}"))
+        .await
+        .unwrap();
     let fence = Fence {
         id: JobId(id),
         lease,
     };
-    let written = turns::finish(&mut tx, lease_of(), &key, &finish).await.unwrap()
-        && jobs::end(&mut tx, fence, Ended::Done, &mut after).await.unwrap();
+    let written = turns::finish(&mut tx, lease_of(), &key, &finish)
+        .await
+        .unwrap()
+        && jobs::end(&mut tx, fence, Ended::Done, &mut after)
+            .await
+            .unwrap();
     if written {
         tx.commit().await.unwrap();
     } else {

@@ -14,7 +14,7 @@ use crate::support::{TestSystem, frames::End};
 #[tokio::test]
 async fn a_person_and_a_visitor_speak_with_each_other_and_the_assistant_goes_on() {
     let system = TestSystem::new().await;
-    system.anthropic.queue(Reply::text("Good day."));
+    system.anthropic.push(Reply::text("Good day."));
     // Slack speaks to one process, and the visitor is at the other.
     let (for_slack, api) = (system.api().await, system.api().await);
     let _worker = system.worker().await;
@@ -30,12 +30,20 @@ async fn a_person_and_a_visitor_speak_with_each_other_and_the_assistant_goes_on(
     until_news(&mut frames, "joined", ANNA.display_name).await;
 
     // What the visitor writes is in the thread, whole and inert.
-    let (_, end) = api.ask("s1", "m2", "Are you <!channel> *real*?").await.rest().await;
+    let (_, end) = api
+        .ask("s1", "m2", "Are you <!channel> *real*?")
+        .await
+        .rest()
+        .await;
     assert_eq!(end, End::Clean);
     let relayed = slack
         .wait_for(PATIENCE, |messages| {
-            let in_thread = messages.iter().filter(|it| it.thread_ts.as_deref() == Some(&message.ts));
-            in_thread.cloned().find(|it| it.everything().contains("real"))
+            let in_thread = messages
+                .iter()
+                .filter(|it| it.thread_ts.as_deref() == Some(&message.ts));
+            in_thread
+                .cloned()
+                .find(|it| it.everything().contains("real"))
         })
         .await
         .expect("the message is in the thread");
@@ -45,9 +53,15 @@ async fn a_person_and_a_visitor_speak_with_each_other_and_the_assistant_goes_on(
     // A note stays among people; a marked reply does not.
     let mut frames = follow(&api, "s1", 2).await;
     until_news(&mut frames, "joined", ANNA.display_name).await;
-    let note = slack.reply_in_thread(&message.ts, "a big fish", BEN).await.unwrap();
+    let note = slack
+        .reply_in_thread(&message.ts, "a big fish", BEN)
+        .await
+        .unwrap();
     assert!(note.is_ok());
-    let reply = slack.reply_in_thread(&message.ts, "Reply: Quite & so", ANNA).await.unwrap();
+    let reply = slack
+        .reply_in_thread(&message.ts, "Reply: Quite & so", ANNA)
+        .await
+        .unwrap();
     assert!(reply.is_ok());
     let (played, end) = frames.rest().await;
     assert_eq!((text(&played), end), ("Quite & so".to_owned(), End::Clean));
@@ -57,16 +71,22 @@ async fn a_person_and_a_visitor_speak_with_each_other_and_the_assistant_goes_on(
     until_news(&mut frames, "joined", ANNA.display_name).await;
     press(&slack, &message, "reply", ANNA).await;
     until_news(&mut frames, "typing", ANNA.display_name).await;
-    let view = slack.wait_for_view(PATIENCE).await.expect("the form is opened");
+    let view = slack
+        .wait_for_view(PATIENCE)
+        .await
+        .expect("the form is opened");
     let words = [("reply", "text", "By the form")];
     assert!(slack.submit_view(&view.id, &words).await.unwrap().is_ok());
     let (played, _) = frames.rest().await;
     assert_eq!(text(&played), "By the form");
 
     press(&slack, &message, "hand_back", ANNA).await;
-    system.anthropic.queue(Reply::text("I am back."));
+    system.anthropic.push(Reply::text("I am back."));
     let (answered, end) = api.ask("s1", "m3", "And now?").await.rest().await;
-    assert_eq!((text(&answered), end), ("I am back.".to_owned(), End::Clean));
+    assert_eq!(
+        (text(&answered), end),
+        ("I am back.".to_owned(), End::Clean)
+    );
     let by = |author: &str, text: &str| (author.to_owned(), text.to_owned());
     assert_eq!(
         said(&api, "s1").await,
@@ -82,10 +102,16 @@ async fn a_person_and_a_visitor_speak_with_each_other_and_the_assistant_goes_on(
     );
     // The model was asked twice, and was told whose words the others were.
     let asked = system.world.received_by(Service::Anthropic);
-    let answers: Vec<_> = asked.iter().filter(|it| it.body.get("tools").is_some()).collect();
+    let answers: Vec<_> = asked
+        .iter()
+        .filter(|it| it.body.get("tools").is_some())
+        .collect();
     assert_eq!(answers.len(), 2);
     let told = answers[1].body["messages"].to_string();
-    assert!(told.contains("Written by a colleague of yours, \\\"Anna Example\\\""), "{told}");
+    assert!(
+        told.contains("Written by a colleague of yours, \\\"Anna Example\\\""),
+        "{told}"
+    );
     assert!(!told.contains("a big fish"));
     // The message says how it stands.
     until("the message offers to take over again", async || {

@@ -53,7 +53,11 @@ pub(super) async fn hand_off(slack: &Workspace, api: &ApiProcess, session: &str)
         .wait_for(PATIENCE, |messages| {
             let of_session = |message: &&PostedMessage| {
                 let button_of = message.button("take_over");
-                button_of.is_some_and(|it| it["value"].as_str().is_some_and(|it| it.starts_with(&button)))
+                button_of.is_some_and(|it| {
+                    it["value"]
+                        .as_str()
+                        .is_some_and(|it| it.starts_with(&button))
+                })
             };
             messages.iter().find(of_session).cloned()
         })
@@ -75,7 +79,12 @@ pub(super) async fn thread_is_known(pool: &PgPool, message: &PostedMessage) {
 }
 
 /// Somebody presses a button of a message, once it is there.
-pub(super) async fn press(slack: &Workspace, message: &PostedMessage, action: &str, user: SlackUser) {
+pub(super) async fn press(
+    slack: &Workspace,
+    message: &PostedMessage,
+    action: &str,
+    user: SlackUser,
+) {
     let (ts, wanted) = (message.ts.clone(), action.to_owned());
     slack
         .wait_for(PATIENCE, |messages| {
@@ -110,7 +119,9 @@ pub(super) async fn until_news(frames: &mut Frames, status: &str, name: &str) {
 /// The text of a turn that was played to its end.
 pub(super) fn text(frames: &[Frame]) -> String {
     let deltas = frames.iter().filter(|frame| frame.kind() == "text-delta");
-    deltas.map(|frame| frame.json["delta"].as_str().unwrap()).collect()
+    deltas
+        .map(|frame| frame.json["delta"].as_str().unwrap())
+        .collect()
 }
 
 /// Author and text of each message.
@@ -120,7 +131,10 @@ pub(super) async fn said(api: &ApiProcess, session: &str) -> Vec<(String, String
     let pair = |message: &Value| {
         let parts = message["parts"].as_array().unwrap().iter();
         let text = parts.filter_map(|part| part["text"].as_str()).collect();
-        (message["metadata"]["author"].as_str().unwrap().to_owned(), text)
+        (
+            message["metadata"]["author"].as_str().unwrap().to_owned(),
+            text,
+        )
     };
     messages.iter().map(pair).collect()
 }
@@ -140,7 +154,10 @@ pub(super) async fn take_over(api: &ApiProcess, session: &str, number: usize) ->
     let request = client()
         .post(api.url("/slack/interactions"))
         .header("x-slack-request-timestamp", at)
-        .header("x-slack-signature", signature(SLACK_SIGNING_SECRET, at, &body))
+        .header(
+            "x-slack-signature",
+            signature(SLACK_SIGNING_SECRET, at, &body),
+        )
         .body(body);
     request.send().await.unwrap().status()
 }

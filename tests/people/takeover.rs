@@ -5,7 +5,7 @@ use std::time::Duration;
 use rand::RngExt;
 use reqwest::StatusCode;
 use sandbox::{
-    anthropic::Reply,
+    anthropic::{Pace, Reply},
     outside::{Outcome, Service},
     slack::ANNA,
 };
@@ -17,19 +17,28 @@ use crate::support::{
     process::{shown_text, until_text},
 };
 
-const WORDS: &str = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen";
+const WORDS: &str =
+    "one two three four five six seven eight nine ten eleven twelve thirteen fourteen";
+
+/// A word each so many milliseconds.
+fn paced(milliseconds: u64) -> Pace {
+    Pace {
+        between_tokens: Duration::from_millis(milliseconds),
+        ..Pace::default()
+    }
+}
 
 #[tokio::test]
 async fn an_answer_that_is_being_streamed_is_withdrawn_and_its_model_is_left() {
     let system = TestSystem::new().await;
-    system.anthropic.queue(Reply::text("Good day."));
+    system.anthropic.push(Reply::text("Good day."));
     let api = system.api().await;
     let _worker = system.worker().await;
     let slack = workspace(&system, &api);
     api.ask("s1", "m1", "Hello").await.rest().await;
     let message = hand_off(&slack, &api, "s1").await;
 
-    system.anthropic.queue(Reply::text(WORDS).chunk_delay(Duration::from_millis(200)));
+    system.anthropic.push(Reply::text(WORDS).paced(paced(200)));
     let mut stream = api.ask("s1", "m2", "Tell me everything").await;
     let mut frames = until_text(&mut stream).await;
     press(&slack, &message, "take_over", ANNA).await;
@@ -38,16 +47,27 @@ async fn an_answer_that_is_being_streamed_is_withdrawn_and_its_model_is_left() {
     assert_eq!(end, End::Clean);
     assert_eq!(shown_text(&frames), "");
     let last = frames.last().unwrap();
-    assert_eq!((last.kind(), last.json["reason"].as_str()), ("abort", Some("taken_over")));
+    assert_eq!(
+        (last.kind(), last.json["reason"].as_str()),
+        ("abort", Some("taken_over"))
+    );
     // The worker lets go of the model, and nothing of the answer is anywhere.
     until("the model is hung up on", async || {
         let asked = system.received(Service::Anthropic, "Tell me everything");
-        asked.iter().any(|it| it.outcome == Outcome::ClientHungUp).then_some(())
+        asked
+            .iter()
+            .any(|it| it.outcome == Outcome::ClientHungUp)
+            .then_some(())
     })
     .await;
     let said = said(&api, "s1").await;
     assert_eq!(said.len(), 3, "{said:?}");
-    assert!(said.iter().filter(|(author, _)| author == "assistant").count() == 1);
+    assert!(
+        said.iter()
+            .filter(|(author, _)| author == "assistant")
+            .count()
+            == 1
+    );
 }
 
 #[tokio::test]
@@ -61,7 +81,7 @@ async fn takeovers_at_any_moment_of_real_answers_leave_either_an_answer_or_none(
         let (for_slack, api, pool, system) = (&for_slack, &api, &pool, &system);
         async move {
             let session = format!("s{number}");
-            system.anthropic.queue(Reply::text(WORDS).chunk_delay(Duration::from_millis(15)));
+            system.anthropic.push(Reply::text(WORDS).paced(paced(15)));
             let wait = Duration::from_millis(rand::rng().random_range(0..400));
             let stream = api.ask(&session, "m1", "Tell me everything").await;
             sqlx::query(
@@ -78,7 +98,11 @@ async fn takeovers_at_any_moment_of_real_answers_leave_either_an_answer_or_none(
             let spoken = "select count(*) from messages
                           where session_id = $1 and role = 'assistant' and author is null";
             let count = async || -> i64 {
-                sqlx::query_scalar(spoken).bind(&session).fetch_one(pool).await.unwrap()
+                sqlx::query_scalar(spoken)
+                    .bind(&session)
+                    .fetch_one(pool)
+                    .await
+                    .unwrap()
             };
             let at_takeover = count().await;
             let mut stream = stream;

@@ -14,7 +14,7 @@ use crate::support::{TestSystem, frames::End};
 #[tokio::test]
 async fn a_visitor_whose_person_can_not_be_reached_is_told_and_answered_by_the_assistant() {
     let system = TestSystem::new().await;
-    system.anthropic.queue(Reply::text("Good day."));
+    system.anthropic.push(Reply::text("Good day."));
     let api = system.serve().await;
     let slack = workspace(&system, &api);
     let pool = system.pool().await;
@@ -46,11 +46,19 @@ async fn a_visitor_whose_person_can_not_be_reached_is_told_and_answered_by_the_a
     let mut frames = follow(&api, "s1", 2).await;
     let (rest, end) = frames.rest().await;
     assert_eq!(end, End::Clean);
-    let told = rest.iter().find(|frame| frame.kind() == "text-delta").unwrap();
-    assert!(told.json["delta"].as_str().unwrap().contains("can't be reached"));
+    let told = rest
+        .iter()
+        .find(|frame| frame.kind() == "text-delta")
+        .unwrap();
+    assert!(
+        told.json["delta"]
+            .as_str()
+            .unwrap()
+            .contains("can't be reached")
+    );
     let transcript = api.transcript("s1").await;
     assert!(transcript["session"]["agent"].is_null());
-    system.anthropic.queue(Reply::text("I am here."));
+    system.anthropic.push(Reply::text("I am here."));
     api.ask("s1", "m3", "Anybody?").await.rest().await;
     assert_eq!(said(&api, "s1").await.last().unwrap().1, "I am here.");
 
@@ -62,7 +70,10 @@ async fn a_visitor_whose_person_can_not_be_reached_is_told_and_answered_by_the_a
         .unwrap();
     slack
         .wait_for(PATIENCE, |messages| {
-            messages.iter().any(|it| it.everything().contains("could not be brought here")).then_some(())
+            messages
+                .iter()
+                .any(|it| it.everything().contains("could not be brought here"))
+                .then_some(())
         })
         .await
         .expect("the thread is told");
@@ -71,23 +82,34 @@ async fn a_visitor_whose_person_can_not_be_reached_is_told_and_answered_by_the_a
 #[tokio::test]
 async fn what_was_taken_without_an_answer_is_not_said_twice() {
     let system = TestSystem::new().await;
-    system.anthropic.queue(Reply::text("Good day."));
+    system.anthropic.push(Reply::text("Good day."));
     let api = system.serve().await;
     let slack = workspace(&system, &api);
     api.ask("s1", "m1", "Hello").await.rest().await;
     let message = hand_off(&slack, &api, "s1").await;
     thread_is_known(&system.pool().await, &message).await;
-    let replied = slack.reply_in_thread(&message.ts, "!reply I am Ben", BEN).await.unwrap();
+    let replied = slack
+        .reply_in_thread(&message.ts, "!reply I am Ben", BEN)
+        .await
+        .unwrap();
     assert!(replied.is_ok());
     // The notice of the takeover has to be there first: it takes what the switch has for the next one.
     slack
         .wait_for(PATIENCE, |messages| {
-            messages.iter().any(|it| it.everything().contains("speaks with the visitor now")).then_some(())
+            messages
+                .iter()
+                .any(|it| it.everything().contains("speaks with the visitor now"))
+                .then_some(())
         })
         .await
         .expect("the thread is told");
-    slack.switch_of("chat.postMessage").once(Trouble::TakeAndCut);
-    api.ask("s1", "m2", "An unrepeatable question").await.rest().await;
+    slack
+        .switch_of("chat.postMessage")
+        .once(Trouble::TakeAndCut);
+    api.ask("s1", "m2", "An unrepeatable question")
+        .await
+        .rest()
+        .await;
     let pool = system.pool().await;
     until("the message is brought", async || {
         let done: i64 = sqlx::query_scalar(
@@ -100,6 +122,8 @@ async fn what_was_taken_without_an_answer_is_not_said_twice() {
     })
     .await;
     let thread = slack.thread(&message.ts);
-    let copies = thread.iter().filter(|it| it.everything().contains("unrepeatable"));
+    let copies = thread
+        .iter()
+        .filter(|it| it.everything().contains("unrepeatable"));
     assert_eq!(copies.count(), 1);
 }
