@@ -17,5 +17,6 @@ mod knowledge;
 mod lifecycle;
 mod ops;
 mod privacy;
+mod people;
 mod schema;
 mod support;
