@@ -161,7 +161,7 @@ impl EraseDeps {
             .erase(
                 &about.session_id,
                 &about.handoff_id,
-                first.as_ref(),
+                first.as_slice(),
                 about.since,
             )
             .await?;
