@@ -16,7 +16,7 @@ mod journeys;
 mod knowledge;
 mod lifecycle;
 mod ops;
-mod privacy;
 mod people;
+mod privacy;
 mod schema;
 mod support;

@@ -2,6 +2,7 @@
 //! the command line.
 
 mod add;
+mod drained;
 mod failures;
 mod known;
 mod tail;
@@ -16,6 +17,7 @@ use store::bus::Wake;
 use self::known::{check_kind, check_queue};
 pub use self::{
     add::{Added, add},
+    drained::{failed_since, is_drained, now},
     failures::{JobFailure, failures},
     tail::{Look, Tail, TailFilter, Transition},
 };

@@ -7,15 +7,13 @@
 use std::{process::ExitCode, time::Duration};
 
 use anyhow::Context;
-use chrono::{DateTime, Utc};
-use jobs::{QueueConfig, Runtime};
+use jobs::operator;
 use sqlx::PgPool;
 use store::{bus::Bus, settings::Settings};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
-use workers::{Deps, WorkerConfig};
 
-use super::worker::prepare;
+use super::worker::{Work, WorkConfig, prepare};
 use crate::{
     environment,
     lifecycle::StopSignals,
@@ -31,9 +29,8 @@ const LOOK: Duration = Duration::from_millis(250);
 pub(crate) async fn run() -> anyhow::Result<ExitCode> {
     let mut settings: Settings = environment::settings();
     let process = ProcessConfig::read(&mut settings);
-    let queue = QueueConfig::read(&mut settings);
-    let worker = WorkerConfig::read(&mut settings);
-    let ((process, queue), worker) = settings.finish(process.zip(queue).zip(worker))?;
+    let work = WorkConfig::read(&mut settings);
+    let (process, work) = settings.finish(process.zip(work))?;
     process.log.start()?;
     let database = process.database.open()?;
     let shutdown = CancellationToken::new();
@@ -47,18 +44,19 @@ pub(crate) async fn run() -> anyhow::Result<ExitCode> {
     let bus = Bus::new(fresh_name());
     let (carrier, of, until) = (bus.clone(), database.clone(), shutdown.clone());
     let carrying = tokio::spawn(async move { carrier.run(&of, until).await });
-    let deps = Deps::build(worker, &database, bus.clone())
-        .context("the client of the providers could not be made")?;
+    let queues = work.queues().to_vec();
+    let Work {
+        mut runtime,
+        deps,
+        people,
+    } = work.assemble(&database, &bus)?;
     let recording = CancellationToken::new();
     let (events, until) = (deps.events.clone(), recording.clone());
     let recorder = tokio::spawn(async move { events.run(until).await });
-    prepare(deps.knowledge.clone(), deps.sweep.clone()).await?;
+    prepare(people, deps).await?;
 
     let pool = database.pool().clone();
-    let begun = now(&pool).await?;
-    let queues = queue.queues.clone();
-    let mut runtime = Runtime::new(database, bus, queue).with_pruning();
-    runtime = workers::register(runtime, &deps);
+    let begun = operator::now(&pool).await?;
     runtime
         .fire_due()
         .await
@@ -72,7 +70,7 @@ pub(crate) async fn run() -> anyhow::Result<ExitCode> {
     working.await.context("the queue's task panicked")??;
     recording.cancel();
     let _ = recorder.await;
-    let failed = failed_since(&pool, begun).await;
+    let failed = operator::failed_since(&pool, begun).await;
     shutdown.cancel();
     let _ = carrying.await;
     drained.unwrap_or(Ok(()))?;
@@ -87,48 +85,8 @@ pub(crate) async fn run() -> anyhow::Result<ExitCode> {
 
 /// Returns when nothing is left to do soon. Empty `queues` are all.
 async fn until_drained(pool: &PgPool, queues: &[String]) -> anyhow::Result<()> {
-    loop {
-        let left = sqlx::query_scalar!(
-            r#"select exists (
-                   select from queue.jobs j
-                   where (cardinality($1::text[]) = 0 or j.queue = any ($1))
-                     and (j.state = 'running'
-                          or j.queue not in (select queue from queue.paused)
-                             and (j.state = 'ready'
-                                  or j.state = 'scheduled' and j.run_at < now() + $2::float8 * interval '1 s'
-                                     and jsonb_array_length(coalesce(j.errors, '[]')) > 0)
-                          or j.state = 'scheduled' and j.run_at <= now()
-                             and j.queue not in (select queue from queue.paused))) as "left!""#,
-            queues,
-            PATIENCE.as_secs_f64(),
-        )
-        .fetch_one(pool)
-        .await
-        .context("the queue could not be looked at")?;
-        if !left {
-            return Ok(());
-        }
+    while !operator::is_drained(pool, queues, PATIENCE).await? {
         sleep(LOOK).await;
     }
-}
-
-async fn now(pool: &PgPool) -> anyhow::Result<DateTime<Utc>> {
-    sqlx::query_scalar!(r#"select clock_timestamp() as "now!""#)
-        .fetch_one(pool)
-        .await
-        .context("the database's clock could not be read")
-}
-
-/// Jobs that died, or that have failed and wait for another attempt.
-async fn failed_since(pool: &PgPool, begun: DateTime<Utc>) -> anyhow::Result<i64> {
-    sqlx::query_scalar!(
-        r#"select (select count(*) from queue.history where outcome = 'dead' and finished_at >= $1)
-                + (select count(*) from queue.jobs
-                   where jsonb_path_exists(errors, '$[*]')
-                     and (errors -> -1 ->> 'at')::timestamptz >= $1) as "failed!""#,
-        begun
-    )
-    .fetch_one(pool)
-    .await
-    .context("the queue could not be looked at")
+    Ok(())
 }

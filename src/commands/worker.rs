@@ -6,8 +6,9 @@ use anyhow::Context;
 use api::config::metrics_address;
 use jobs::{QueueConfig, Runtime};
 use store::{
+    bus::Bus,
     clock::SystemClock,
-    db::{is_temporary, reconnect_waits},
+    db::{Database, is_temporary, reconnect_waits},
     ids::SystemEntropy,
     knowledge::KnowledgeError,
     settings::Settings,
@@ -16,9 +17,7 @@ use tokio::time::sleep;
 use workers::{
     Deps, WorkerConfig,
     config::{HandoffConfig, OutgoingConfig},
-    handlers::session_sweep::SweepDeps,
     handoff::{self, HandoffDeps},
-    knowledge::KnowledgeDeps,
     webhooks::{self, WebhookDeps},
 };
 
@@ -72,37 +71,56 @@ impl WorkConfig {
         })
     }
 
+    /// The queues that are worked on; none: all.
+    pub(super) fn queues(&self) -> &[String] {
+        &self.queue.queues
+    }
+
     /// Runs jobs in `process`.
     pub(super) fn start(self, process: &mut Process) -> anyhow::Result<()> {
-        let database = process.database().clone();
-        let bus = process.bus().clone();
-        let deps = Deps::build(self.worker, &database, bus.clone())
+        let work = self.assemble(process.database(), process.bus())?;
+        work.deps.budget.watch_by(process.spend());
+        process.write_events(work.deps.events.clone());
+        process.run_jobs(work.runtime, prepare(work.people, work.deps));
+        Ok(())
+    }
+
+    /// Puts every handler together with what it works with.
+    pub(super) fn assemble(self, database: &Database, bus: &Bus) -> anyhow::Result<Work> {
+        let deps = Deps::build(self.worker, database, bus.clone())
             .context("the client of the providers could not be made")?;
         let entropy = Arc::new(SystemEntropy);
-        let people = HandoffDeps::build(self.handoff, &database, bus.clone(), entropy)
+        let people = HandoffDeps::build(self.handoff, database, bus.clone(), entropy)
             .context("the client of the handoff could not be made")?;
-        deps.budget.watch_by(process.spend());
         let clock = Arc::new(SystemClock);
-        let told = WebhookDeps::build(self.outgoing, &database, bus.clone(), clock)
+        let told = WebhookDeps::build(self.outgoing, database, bus.clone(), clock)
             .context("the client of the webhooks could not be made")?;
-        let runtime = Runtime::new(database, bus, self.queue).with_pruning();
+        let runtime = Runtime::new(database.clone(), bus.clone(), self.queue).with_pruning();
         let runtime = workers::register(runtime, &deps);
         let runtime = handoff::register(runtime, &people);
         let runtime = workers::register_erasure(runtime, &deps, &people);
         let runtime = webhooks::register(runtime, &told);
-        process.write_events(deps.events);
-        process.run_jobs(runtime, prepare(people, deps.knowledge, deps.sweep));
-        Ok(())
+        Ok(Work {
+            runtime,
+            deps,
+            people,
+        })
     }
+}
+
+/// Every handler, ready to run.
+pub(super) struct Work {
+    pub(super) runtime: Runtime,
+    pub(super) deps: Deps,
+    pub(super) people: HandoffDeps,
 }
 
 /// Tells of the business hours, prepares the knowledge base, and has the sessions be looked after that are
 /// open. A knowledge base that does not fit the configuration fails: no job could be done.
-pub(super) async fn prepare(
-    people: HandoffDeps,
-    knowledge: KnowledgeDeps,
-    sweep: SweepDeps,
-) -> anyhow::Result<()> {
+pub(super) async fn prepare(people: HandoffDeps, deps: Deps) -> anyhow::Result<()> {
+    let Deps {
+        knowledge, sweep, ..
+    } = deps;
     once_there(|| async {
         people.tell_hours().await?;
         Ok(())

@@ -1,8 +1,8 @@
 //! One file per kind of job.
 
+pub mod agent_unreachable;
 pub mod backup_run;
 pub mod backup_verify;
-pub mod agent_unreachable;
 pub mod handoff_crm;
 pub mod handoff_email;
 pub mod handoff_relay;

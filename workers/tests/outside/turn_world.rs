@@ -25,7 +25,7 @@ use workers::{
     budget::Budget,
     config::{
         ConversationConfig, EmbeddingsConfig, KnowledgeConfig, LinkHosts, ModelConfig,
-        NoticeConfig, SpendConfig,
+        NoticeConfig, PrivacyConfig, SpendConfig,
     },
     handlers::index_document::index_document,
     knowledge::ingest::stage_paths,
@@ -99,6 +99,10 @@ impl TurnWorld {
             notice: NoticeConfig::default(),
             session_ttl: Duration::from_hours(24),
             backup: None,
+            privacy: PrivacyConfig {
+                retention_days: 90,
+                secret: None,
+            },
             handoff_waits: vec![1, 3, 9],
         };
         let model = config.model.clone();
