@@ -22,6 +22,7 @@ mod ports;
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::Arc,
     time::Duration,
 };
 
@@ -118,7 +119,7 @@ struct System {
     family: Family,
     _anthropic: Anthropic,
     _openai: OpenAi,
-    _people: People,
+    _people: Arc<People>,
     world: WorldPage,
     database: Database,
     /// The command that indexes more documents into this system.
@@ -149,7 +150,8 @@ impl System {
         let openai = openai.context("the stand-in for OpenAI did not start")?;
         let people = People::start(&outside).await;
         let people = people.context("the stand-ins for Slack, CRM and mail did not start")?;
-        let world = WorldPage::start(outside, ports.world).await;
+        let people = Arc::new(people);
+        let world = WorldPage::start(outside, Arc::clone(&people), ports.world).await;
         let world = world.context("the outside-world page did not start")?;
 
         let environment = environment(&database.url, &anthropic, &openai, &people, args.verbose);
