@@ -12,10 +12,15 @@ use axum::{
 use serde::Deserialize;
 
 use super::{Shown, switches};
+use crate::slack::{ANNA, AppAnswer, InboundError, SlackUser, USERS};
 
 pub(super) fn routes() -> Router<Shown> {
     Router::new()
         .route("/switch", post(switch))
+        .route("/slack/press", post(press))
+        .route("/slack/reply", post(reply))
+        .route("/slack/submit", post(submit))
+        .route("/slack/close", post(close))
         .route_layer(middleware::from_fn(from_this_page_only))
 }
 
@@ -71,6 +76,96 @@ async fn switch(
     let trouble = trouble.map_err(|_| Refused::because("There is no such trouble."))?;
     service.switch.set(trouble);
     Ok(done(&shown))
+}
+
+/// A button of a message.
+#[derive(Debug, Deserialize)]
+struct Press {
+    ts: String,
+    action_id: String,
+    person: Option<String>,
+}
+
+async fn press(State(shown): State<Shown>, Form(form): Form<Press>) -> Result<Redirect, Refused> {
+    let slack = shown.people.slack.workspace();
+    let user = user(form.person.as_deref());
+    let answer = slack.press(&form.ts, &form.action_id, user).await?;
+    accepted(&shown, &answer)
+}
+
+/// A reply in the thread of a message.
+#[derive(Debug, Deserialize)]
+struct Reply {
+    ts: String,
+    text: String,
+    person: Option<String>,
+}
+
+async fn reply(State(shown): State<Shown>, Form(form): Form<Reply>) -> Result<Redirect, Refused> {
+    let slack = shown.people.slack.workspace();
+    let user = user(form.person.as_deref());
+    let answer = slack.reply_in_thread(&form.ts, &form.text, user).await?;
+    accepted(&shown, &answer)
+}
+
+/// A modal; its fields are named `block/action`.
+async fn submit(
+    State(shown): State<Shown>,
+    Form(form): Form<Vec<(String, String)>>,
+) -> Result<Redirect, Refused> {
+    let view = form.iter().find(|(name, _)| name == "view");
+    let (_, view) = view.ok_or_else(|| Refused::because("Which modal?"))?;
+    let values: Vec<(&str, &str, &str)> = form
+        .iter()
+        .filter_map(|(name, value)| {
+            let (block, action) = name.split_once('/')?;
+            Some((block, action, value.as_str()))
+        })
+        .collect();
+    let slack = shown.people.slack.workspace();
+    let answer = slack.submit_view(view, &values).await?;
+    accepted(&shown, &answer)
+}
+
+#[derive(Debug, Deserialize)]
+struct Close {
+    view: String,
+}
+
+async fn close(State(shown): State<Shown>, Form(form): Form<Close>) -> Result<Redirect, Refused> {
+    let slack = shown.people.slack.workspace();
+    match slack.close_view(&form.view).await? {
+        Some(answer) => accepted(&shown, &answer),
+        None => Ok(done(&shown)),
+    }
+}
+
+/// The person who acts; the first one, if the form does not say.
+fn user(id: Option<&str>) -> SlackUser {
+    let named = USERS.into_iter().find(|user| Some(user.id) == id);
+    named.unwrap_or(ANNA)
+}
+
+/// What Slack shows when the app does not take something.
+fn accepted(shown: &Shown, answer: &AppAnswer) -> Result<Redirect, Refused> {
+    shown.world.touch();
+    if answer.is_ok() {
+        return Ok(done(shown));
+    }
+    let because = answer.status.map_or_else(
+        || "it did not answer within three seconds".to_owned(),
+        |status| format!("it answered {status}"),
+    );
+    Err(Refused(
+        StatusCode::BAD_GATEWAY,
+        format!("growth-chat did not take it: {because}."),
+    ))
+}
+
+impl From<InboundError> for Refused {
+    fn from(error: InboundError) -> Self {
+        Self::because(error.to_string())
+    }
 }
 
 /// Back to the page, and other windows see it.

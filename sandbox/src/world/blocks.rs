@@ -5,17 +5,8 @@ use serde_json::Value;
 
 use super::{html::Html, mrkdwn, rich_text};
 
-/// Where a button's form leads, and what it says of its message.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Buttons<'a> {
-    /// The message's channel.
-    pub(super) channel: &'a str,
-    /// The message's `ts`.
-    pub(super) ts: &'a str,
-}
-
-/// Renders blocks. Buttons of a modal, which has no message, are not forms: `buttons` is none.
-pub(super) fn render(html: &mut Html, blocks: &Value, buttons: Option<Buttons<'_>>) {
+/// Renders blocks. Their buttons are those of a message; a modal has none: it is `None` there.
+pub(super) fn render(html: &mut Html, blocks: &Value, message_ts: Option<&str>) {
     for block in array(blocks) {
         match text_of(block, "type") {
             "header" => {
@@ -23,7 +14,7 @@ pub(super) fn render(html: &mut Html, blocks: &Value, buttons: Option<Buttons<'_
                 text(html, &block["text"]);
                 html.raw("</h3>");
             }
-            "section" => section(html, block, buttons),
+            "section" => section(html, block, message_ts),
             "context" => {
                 html.raw("<p class=\"context\">");
                 for element in array(&block["elements"]) {
@@ -42,7 +33,7 @@ pub(super) fn render(html: &mut Html, blocks: &Value, buttons: Option<Buttons<'_
             "actions" => {
                 html.raw("<div class=\"actions\">");
                 for element in array(&block["elements"]) {
-                    button(html, element, text_of(block, "block_id"), buttons);
+                    button(html, element, message_ts);
                 }
                 html.raw("</div>");
             }
@@ -66,7 +57,7 @@ pub(super) fn text<'a>(html: &'a mut Html, object: &Value) -> &'a mut Html {
     html
 }
 
-fn section(html: &mut Html, block: &Value, buttons: Option<Buttons<'_>>) {
+fn section(html: &mut Html, block: &Value, message_ts: Option<&str>) {
     html.raw("<div class=\"section\">");
     if block["text"].is_object() {
         html.raw("<div>");
@@ -82,17 +73,12 @@ fn section(html: &mut Html, block: &Value, buttons: Option<Buttons<'_>>) {
         html.raw("</div>");
     }
     if block["accessory"].is_object() {
-        button(
-            html,
-            &block["accessory"],
-            text_of(block, "block_id"),
-            buttons,
-        );
+        button(html, &block["accessory"], message_ts);
     }
     html.raw("</div>");
 }
 
-fn button(html: &mut Html, element: &Value, block_id: &str, buttons: Option<Buttons<'_>>) {
+fn button(html: &mut Html, element: &Value, message_ts: Option<&str>) {
     let label = text_of(&element["text"], "text");
     let style = match text_of(element, "style") {
         "primary" => "button primary",
@@ -109,7 +95,7 @@ fn button(html: &mut Html, element: &Value, block_id: &str, buttons: Option<Butt
             .raw("</a>");
         return;
     }
-    let Some(Buttons { channel, ts }) = buttons else {
+    let Some(ts) = message_ts else {
         html.raw("<span")
             .attribute("class", style)
             .raw(">")
@@ -118,9 +104,7 @@ fn button(html: &mut Html, element: &Value, block_id: &str, buttons: Option<Butt
         return;
     };
     html.raw("<form method=\"post\" action=\"/slack/press\">")
-        .hidden("channel", channel)
         .hidden("ts", ts)
-        .hidden("block_id", block_id)
         .hidden("action_id", text_of(element, "action_id"))
         .raw("<button")
         .attribute("class", style);
@@ -182,11 +166,7 @@ mod tests {
 
     fn rendered(blocks: &Value) -> String {
         let mut html = Html::default();
-        let message = Buttons {
-            channel: "C1",
-            ts: "1.2",
-        };
-        render(&mut html, blocks, Some(message));
+        render(&mut html, blocks, Some("1.2"));
         html.into_string()
     }
 
@@ -205,14 +185,13 @@ mod tests {
         assert_eq!(
             html,
             "<div class=\"actions\"><form method=\"post\" action=\"/slack/press\">\
-             <input type=\"hidden\" name=\"channel\" value=\"C1\"><input type=\"hidden\" name=\"ts\" value=\"1.2\">\
-             <input type=\"hidden\" name=\"block_id\" value=\"b1\">\
+             <input type=\"hidden\" name=\"ts\" value=\"1.2\">\
              <input type=\"hidden\" name=\"action_id\" value=\"take_over\">\
              <button class=\"button primary\">Take over &lt;now&gt;</button></form>\
              <a target=\"_blank\" rel=\"noreferrer noopener\" class=\"button\" href=\"https://crm.example/1\">CRM</a>\
              <form method=\"post\" action=\"/slack/press\">\
-             <input type=\"hidden\" name=\"channel\" value=\"C1\"><input type=\"hidden\" name=\"ts\" value=\"1.2\">\
-             <input type=\"hidden\" name=\"block_id\" value=\"b1\"><input type=\"hidden\" name=\"action_id\" value=\"x\">\
+             <input type=\"hidden\" name=\"ts\" value=\"1.2\">\
+             <input type=\"hidden\" name=\"action_id\" value=\"x\">\
              <button class=\"button\">Bad</button></form></div>"
         );
     }

@@ -1,6 +1,6 @@
 //! Every request that a stand-in received, newest first.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::{
     Json,
@@ -113,7 +113,7 @@ fn one(html: &mut Html, exchange: &Exchange) {
         .raw("</span><code>")
         .text(&exchange.request_line)
         .raw("</code><span class=\"ago\">")
-        .text(ago(exchange.received))
+        .text(how_long_ago(exchange.received.elapsed()))
         .raw("</span><span")
         .attribute("class", class)
         .raw(">")
@@ -149,8 +149,8 @@ fn beginning(text: &str) -> &str {
 }
 
 /// How long ago, for people.
-pub(super) fn ago(at: Instant) -> String {
-    match at.elapsed().as_secs() {
+pub(super) fn how_long_ago(since: Duration) -> String {
+    match since.as_secs() {
         seconds @ 0..=119 => format!("{seconds} s ago"),
         seconds @ 120..=7_199 => format!("{} min ago", seconds / 60),
         seconds => format!("{} h ago", seconds / 3_600),

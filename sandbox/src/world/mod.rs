@@ -13,6 +13,7 @@ mod log;
 mod mrkdwn;
 mod page;
 mod rich_text;
+mod slack;
 mod switches;
 
 use std::{io, sync::Arc};

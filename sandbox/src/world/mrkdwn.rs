@@ -2,7 +2,7 @@
 //! Slack wants it shows here as it was written; one that was not shows what it would have done.
 //! <https://docs.slack.dev/messaging/formatting-message-text>
 
-use super::html::Html;
+use super::{html::Html, slack};
 
 /// How deep formats may nest; deeper ones stay text.
 const DEPTH: usize = 4;
@@ -109,7 +109,10 @@ fn reference(html: &mut Html, inner: &str) {
         None => (inner, None),
     };
     match target.chars().next() {
-        Some('@') => mention(html, "@", label.unwrap_or(&target[1..])),
+        Some('@') => {
+            let name = label.unwrap_or_else(|| slack::display_name(&target[1..]));
+            mention(html, "@", name);
+        }
         Some('#') => mention(html, "#", label.unwrap_or(&target[1..])),
         Some('!') if target.starts_with("!date") => {
             html.text(unescaped(label.unwrap_or(target)));

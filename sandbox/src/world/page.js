@@ -5,10 +5,10 @@
 const NAME = 'outside world: person';
 document.documentElement.classList.add('with-script');
 
-const person = () => document.querySelector('input[name=person]');
+const person = () => document.querySelector('select[name=person]');
 if (person() && localStorage.getItem(NAME)) person().value = localStorage.getItem(NAME);
-document.addEventListener('input', (event) => {
-  if (event.target.matches('input[name=person]')) localStorage.setItem(NAME, event.target.value);
+document.addEventListener('change', (event) => {
+  if (event.target.matches('select[name=person]')) localStorage.setItem(NAME, event.target.value);
 });
 
 // ---- the page as it is now ----
@@ -98,9 +98,7 @@ document.addEventListener('submit', async (event) => {
   try {
     const response = await fetch(form.action, { method: 'POST', body, redirect: 'manual' });
     if (response.type === 'opaqueredirect' || response.ok) {
-      for (const field of form.querySelectorAll('textarea, input[type=text]')) {
-        if (field.name !== 'person') field.value = '';
-      }
+      for (const field of form.querySelectorAll('textarea, input[type=text]')) field.value = '';
     } else toast(await response.text());
   } catch {
     toast('This page can’t be reached any more.');

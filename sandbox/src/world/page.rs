@@ -1,6 +1,6 @@
 //! The page as a whole.
 
-use super::{Shown, html::Html, log, switches};
+use super::{Shown, html::Html, log, slack, switches};
 
 /// Renders it.
 pub(super) fn render(shown: &Shown, filter: &log::Filter) -> String {
@@ -13,6 +13,9 @@ pub(super) fn render(shown: &Shown, filter: &log::Filter) -> String {
     );
     switches::render(&mut html, &shown.people);
     html.raw("</header><main id=\"page\">");
+    slack::render(&mut html, &shown.people.slack);
+    html.raw("<div class=\"side\">");
+    html.raw("</div>");
     log::render(&mut html, &shown.world, filter);
     html.raw("</main><div id=\"toast\" role=\"status\" hidden></div></body></html>");
     html.into_string()
