@@ -197,6 +197,13 @@ impl System {
                 Role::new("worker-2", "worker", &worker),
             ])
             .await?;
+        // What people do in Slack reaches the API from now on, on the port that it keeps.
+        if let Some(address) = family.address("api").and_then(|api| api.http) {
+            people
+                .slack
+                .workspace()
+                .connect(&format!("http://{address}"));
+        }
         Ok(Self {
             family,
             _anthropic: anthropic,

@@ -99,7 +99,10 @@ document.addEventListener('submit', async (event) => {
     const response = await fetch(form.action, { method: 'POST', body, redirect: 'manual' });
     if (response.type === 'opaqueredirect' || response.ok) {
       for (const field of form.querySelectorAll('textarea, input[type=text]')) field.value = '';
-    } else toast(await response.text());
+    } else {
+      if (form.matches('[data-switch]')) form.reset();
+      toast(await response.text());
+    }
   } catch {
     toast('This page can’t be reached any more.');
   } finally {

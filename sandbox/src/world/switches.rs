@@ -30,6 +30,12 @@ pub(super) fn all(people: &People) -> Vec<Breakable<'_>> {
             switch: people.slack.switch(),
         },
         Breakable {
+            name: "slack_webhook",
+            title: "Slack’s webhook",
+            refusal: Some(("no_service", "was removed")),
+            switch: people.slack.webhook_switch(),
+        },
+        Breakable {
             name: "crm",
             title: "HubSpot",
             refusal: None,
