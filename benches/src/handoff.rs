@@ -80,7 +80,7 @@ pub(crate) async fn measure(bench: &Bench, report: &mut Report) -> anyhow::Resul
     worker.stop(PATIENCE).await?;
 
     leave_details(&load, &visitors).await?;
-    system.people.slack.set_post_rate(SLACK);
+    system.people.slack.workspace().set_rate(SLACK);
     let switches = [system.people.slack.switch(), system.people.hubspot.switch()];
     for switch in switches {
         switch.set(Some(Trouble::Status(503)));
@@ -129,7 +129,7 @@ pub(crate) async fn measure(bench: &Bench, report: &mut Report) -> anyhow::Resul
 
 #[expect(clippy::cast_precision_loss, reason = "some thousands")]
 fn tell(report: &mut Report, system: &System, count: usize, delivered: i64, drained: Duration) {
-    let too_fast = system.people.slack.too_fast();
+    let too_fast = system.people.slack.workspace().too_fast();
     let seconds = drained.as_secs_f64();
     report.at_most(
         "messages that came too fast for Slack",
