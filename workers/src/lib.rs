@@ -13,6 +13,7 @@ pub mod handlers;
 pub mod handoff;
 pub mod knowledge;
 pub mod prices;
+pub mod standard_webhooks;
 pub mod turn;
 
 pub use deps::{Deps, WorkerConfig, register};

@@ -1,10 +1,11 @@
 //! How a handoff reaches people: Slack, a CRM, mail, and the hours in which somebody answers.
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use store::{handoffs::is_email, settings::Settings};
 use url::Url;
 
 use super::base_url;
+use crate::standard_webhooks::WebhookSecret;
 
 /// Slack.
 #[derive(Debug, Clone)]
@@ -36,7 +37,7 @@ pub enum CrmConfig {
         /// `CRM_WEBHOOK_URL`: the operator's own, so it may be private.
         url: Url,
         /// `CRM_WEBHOOK_SECRET`, a secret: `whsec_` and base64 (Standard Webhooks).
-        secret: SecretString,
+        secret: WebhookSecret,
     },
 }
 
@@ -152,10 +153,16 @@ impl CrmConfig {
                 {
                     settings.problem("CRM_WEBHOOK_URL", format!("is not valid: {rule}"));
                 }
-                let secret = settings.secret(
-                    "CRM_WEBHOOK_SECRET",
-                    "whsec_ and base64, as Standard Webhooks have it (CRM_PROVIDER=webhook)",
-                );
+                let rule = "whsec_ and the base64 of 24 to 64 bytes, as Standard Webhooks has it \
+                            (CRM_PROVIDER=webhook)";
+                let secret = settings.secret("CRM_WEBHOOK_SECRET", rule);
+                let secret = secret.and_then(|secret| {
+                    let parsed = WebhookSecret::parse(secret.expose_secret()).ok();
+                    if parsed.is_none() {
+                        settings.problem("CRM_WEBHOOK_SECRET", format!("is not valid: {rule}"));
+                    }
+                    parsed
+                });
                 Some(Self::Webhook {
                     url: url?,
                     secret: secret?,

@@ -1,6 +1,7 @@
 //! The handoff: how a lead reaches people, whatever fails on the way (docs/decisions/0018).
 
 pub mod channel;
+pub mod crm;
 mod deps;
 pub mod dossier;
 
