@@ -15,6 +15,7 @@ pub mod receiver;
 mod serve;
 pub mod site;
 pub mod slack;
+pub mod smtp;
 pub mod switch;
 pub mod watchdog;
 mod words;

@@ -17,6 +17,7 @@ use secrecy::SecretString;
 use store::{knowledge::KnowledgeTable, settings::Settings};
 use url::Url;
 
+pub(crate) use self::handoff::mail_address;
 pub use self::{
     conversation::ConversationConfig,
     handoff::{CrmConfig, HandoffConfig, SlackConfig, SmtpConfig, SmtpTls},

@@ -10,6 +10,7 @@ mod blocks;
 mod html;
 mod live;
 mod log;
+mod mail;
 mod mrkdwn;
 mod page;
 mod rich_text;

@@ -1,6 +1,6 @@
 //! The page as a whole.
 
-use super::{Shown, html::Html, log, slack, switches};
+use super::{Shown, html::Html, log, mail, slack, switches};
 
 /// Renders it.
 pub(super) fn render(shown: &Shown, filter: &log::Filter) -> String {
@@ -15,6 +15,7 @@ pub(super) fn render(shown: &Shown, filter: &log::Filter) -> String {
     html.raw("</header><main id=\"page\">");
     slack::render(&mut html, &shown.people.slack);
     html.raw("<div class=\"side\">");
+    mail::render(&mut html, &shown.people.smtp);
     html.raw("</div>");
     log::render(&mut html, &shown.world, filter);
     html.raw("</main><div id=\"toast\" role=\"status\" hidden></div></body></html>");

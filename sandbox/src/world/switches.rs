@@ -14,11 +14,22 @@ pub(super) struct Breakable<'a> {
     pub(super) name: &'static str,
     /// What people call it.
     pub(super) title: &'static str,
-    /// The code with which it refuses in its own way, and what that is called.
+    /// The statuses with which it fails, and how a person calls them.
+    statuses: &'static [(u16, &'static str)],
+    /// The code with which it refuses in its own way, and how a person calls that.
     refusal: Option<(&'static str, &'static str)>,
     /// How it fails.
     pub(super) switch: &'a Switch,
 }
+
+/// How services of the web fail.
+const STATUSES: &[(u16, &str)] = &[
+    (500, "answers 500"),
+    (503, "answers 503"),
+    (401, "answers 401"),
+];
+/// How a mail server fails.
+const REPLIES: &[(u16, &str)] = &[(451, "wants it later (451)"), (554, "refuses it (554)")];
 
 /// All of them, in the order of the page.
 pub(super) fn all(people: &People) -> Vec<Breakable<'_>> {
@@ -26,26 +37,37 @@ pub(super) fn all(people: &People) -> Vec<Breakable<'_>> {
         Breakable {
             name: "slack",
             title: "Slack",
+            statuses: STATUSES,
             refusal: Some(("channel_not_found", "has no such channel")),
             switch: people.slack.switch(),
         },
         Breakable {
             name: "slack_webhook",
             title: "Slack’s webhook",
+            statuses: STATUSES,
             refusal: Some(("no_service", "was removed")),
             switch: people.slack.webhook_switch(),
         },
         Breakable {
             name: "crm",
             title: "HubSpot",
+            statuses: STATUSES,
             refusal: None,
             switch: people.hubspot.switch(),
         },
         Breakable {
             name: "webhook",
             title: "Webhooks",
+            statuses: STATUSES,
             refusal: None,
             switch: people.receiver.switch(),
+        },
+        Breakable {
+            name: "mail",
+            title: "Mail",
+            statuses: REPLIES,
+            refusal: Some(("550 5.1.1 no such mailbox", "knows no such mailbox (550)")),
+            switch: people.smtp.switch(),
         },
     ]
 }
@@ -53,12 +75,11 @@ pub(super) fn all(people: &People) -> Vec<Breakable<'_>> {
 impl Breakable<'_> {
     /// What it may meet, and how a person calls that.
     pub(super) fn troubles(&self) -> Vec<(Trouble, &'static str)> {
-        let mut troubles = vec![
-            (Trouble::Status(500), "answers 500"),
-            (Trouble::Status(503), "answers 503"),
-            (Trouble::Status(401), "answers 401"),
-            (Trouble::SlowDown(5), "asks to wait 5 s (429)"),
-        ];
+        let statuses = self.statuses.iter();
+        let mut troubles: Vec<_> = statuses
+            .map(|(status, words)| (Trouble::Status(*status), *words))
+            .collect();
+        troubles.push((Trouble::SlowDown(5), "asks to wait 5 s"));
         if let Some((code, words)) = self.refusal {
             troubles.push((Trouble::Refuse(code.to_owned()), words));
         }

@@ -17,6 +17,8 @@ mod knowledge_base;
 #[cfg(test)]
 mod searching;
 #[cfg(test)]
+mod smtp;
+#[cfg(test)]
 mod spending;
 #[cfg(test)]
 mod staging;
