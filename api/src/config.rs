@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use store::{expiry, settings::Settings};
+use store::{expiry, handoffs, settings::Settings};
 use url::Url;
 
 /// Where the process runs.
@@ -59,6 +59,8 @@ pub struct ApiConfig {
     pub allowed_origins: AllowedOrigins,
     /// `SESSION_TTL_HOURS`: after how long without a message a session is closed ([`expiry::read_ttl`]).
     pub session_ttl: Duration,
+    /// `HANDOFF_RETRY_BACKOFF_SECONDS`, stored with the jobs of a handoff ([`handoffs::read_waits`]).
+    pub handoff_waits: Vec<i32>,
 }
 
 const PORT_RULE: &str = "a port from 1 to 65535";
@@ -81,6 +83,7 @@ impl ApiConfig {
         let widget_tokens = widget_tokens(settings);
         let allowed_origins = allowed_origins(settings, development);
         let session_ttl = expiry::read_ttl(settings);
+        let handoff_waits = handoffs::read_waits(settings);
         Some(Self {
             environment,
             bind_address,
@@ -89,6 +92,7 @@ impl ApiConfig {
             widget_tokens: widget_tokens?,
             allowed_origins: allowed_origins?,
             session_ttl,
+            handoff_waits,
         })
     }
 }

@@ -6,6 +6,7 @@
 pub mod anthropic;
 pub mod generated;
 pub mod hubspot;
+mod mishap;
 pub mod openai;
 pub mod outside;
 pub mod people;

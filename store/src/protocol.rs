@@ -233,6 +233,19 @@ pub enum HandoffStatus {
     Dead,
 }
 
+impl HandoffStatus {
+    /// The name in the database and in metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Delivered => "delivered",
+            Self::Degraded => "degraded",
+            Self::Mailed => "mailed",
+            Self::Dead => "dead",
+        }
+    }
+}
+
 /// When somebody will reply.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplyPromise {

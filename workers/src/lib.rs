@@ -5,6 +5,7 @@
 
 pub mod budget;
 pub mod clients;
+mod commit;
 pub mod config;
 pub mod conversation;
 mod deps;

@@ -8,7 +8,8 @@ use axum::{
 use jobs::{QueueError, catalog::session_serial_key, lock_serial_key};
 use serde::{Deserialize, Serialize};
 use store::{
-    handoffs::{self, HandoffStatus, Lead, NewHandoff, Trigger, is_email, is_phone},
+    bus::Wake,
+    handoffs::{HandoffStatus, Lead, NewHandoff, Trigger, is_email, is_phone},
     ids::{HandoffId, SessionId, new_handoff_id},
     protocol::ReplyPromise,
     sessions,
@@ -114,7 +115,7 @@ enum ContactError {
     NotFound,
     #[error("the database failed")]
     Database(#[from] sqlx::Error),
-    #[error("the session could not be locked")]
+    #[error("the handoff's jobs could not be enqueued")]
     Queue(#[from] QueueError),
 }
 
@@ -192,8 +193,11 @@ async fn take(
         summary: None,
         consent: true,
     };
-    let made = handoffs::open_or_update(&mut transaction, &new).await?;
+    let mut after = Wake::default();
+    let waits = &state.config().handoff_waits;
+    let made = jobs::handoffs::open(&mut transaction, &new, waits, &mut after).await?;
     transaction.commit().await?;
+    state.bus().publish(&after);
     Ok(made)
 }
 

@@ -25,6 +25,11 @@ const WAITS: &[i32] = &[1, 3, 9];
 const TIMEOUT: Duration = Duration::from_secs(45);
 /// Slack takes about one message a second in a channel (<https://docs.slack.dev/apis/web-api/rate-limits>).
 const SLACK_POST: Rate = Rate::one_each(Duration::from_secs(1));
+/// Private apps of HubSpot may make 100 calls in 10 s; a delivery makes three, and one more to look first.
+const CRM: Rate = Rate {
+    every: Duration::from_millis(500),
+    burst: 5,
+};
 /// `chat.update` is a method of tier 3: 50 a minute.
 const SLACK_CHANGE: Rate = Rate::one_each(Duration::from_millis(1_200));
 /// What shares the rate of messages.
@@ -81,7 +86,7 @@ delivery!(
 );
 delivery!(
     /// Makes the lead's record in the CRM.
-    HandoffCrm, "handoff.crm", Channel::Crm, WAITS, UniqueFor::Live, None::<(Rate, &str)>
+    HandoffCrm, "handoff.crm", Channel::Crm, WAITS, UniqueFor::Live, Some((CRM, "crm"))
 );
 delivery!(
     /// Adds the CRM's record, and what was learned since, to the message in Slack.
@@ -113,9 +118,8 @@ impl JobKind for HandoffSettle {
     const RETRY_WAITS: &'static [i32] = &[1, 3, 9];
     const TIMEOUT: Duration = Duration::from_secs(30);
 
-    fn serial_key(&self) -> Option<String> {
-        Some(format!("handoff:{}", self.handoff_id))
-    }
+    // It has no serial key although it is serial. It is enqueued where jobs end, with their rows locked, and
+    // the lock of a serial key comes before all rows (docs/decisions/0006). Its handler locks the handoff.
 }
 
 /// Reminds people in Slack of a promise that is about to be broken: once for ever.

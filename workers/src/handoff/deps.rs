@@ -4,7 +4,7 @@ use jobs::Runtime;
 use sqlx::PgPool;
 use store::{bus::Bus, db::Database, ids::SharedEntropy};
 
-use crate::{clients::http_client, config::HandoffConfig};
+use crate::{clients::http_client, config::HandoffConfig, handlers::handoff_settle};
 
 /// What the handlers of the handoff work with. A clone shares it.
 #[derive(Debug, Clone)]
@@ -41,6 +41,6 @@ impl HandoffDeps {
 
 /// Registers every handler of the handoff.
 #[must_use]
-pub fn register(runtime: Runtime, _deps: &HandoffDeps) -> Runtime {
-    runtime
+pub fn register(runtime: Runtime, deps: &HandoffDeps) -> Runtime {
+    handoff_settle::register(runtime, deps)
 }

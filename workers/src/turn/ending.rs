@@ -1,16 +1,16 @@
 //! The end of a turn: the answer, the bill, the conversation's state, a handoff, the last frames and
 //! the job's end, in one transaction.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use jobs::{Ended, Fence, HandlerResult, JobError, Outcome, catalog::session_serial_key};
-use sqlx::{PgPool, error::DatabaseError};
+use jobs::{
+    Ended, Fence, HandlerResult, JobError, Outcome, QueueError, catalog::session_serial_key,
+};
+use sqlx::PgPool;
 use store::{
     bus::{Bus, Wake},
-    db::is_temporary,
-    db::reconnect_waits,
     events,
-    handoffs::{self, NewHandoff},
+    handoffs::NewHandoff,
     ids::{HandoffId, TurnKey},
     phrases::Phrase,
     protocol::{ContactReason, LimitData},
@@ -18,7 +18,6 @@ use store::{
     turns::{self, Ending, Finish, LimitReached},
 };
 use tokio::time::Instant;
-use tracing::Instrument;
 
 use super::{
     answer::{Answer, Consequences},
@@ -27,7 +26,10 @@ use super::{
     progress::Progress,
     steps,
 };
-use crate::conversation::{Handoff, Stage, TurnEnd};
+use crate::{
+    commit::until_committed,
+    conversation::{Handoff, Stage, TurnEnd},
+};
 
 /// What is to be committed.
 struct End {
@@ -36,6 +38,8 @@ struct End {
     ended: Ended,
     finish: Finish,
     handoff: Option<(HandoffId, Handoff)>,
+    /// `HANDOFF_RETRY_BACKOFF_SECONDS`.
+    waits: Vec<i32>,
     first_token: Option<Instant>,
 }
 
@@ -86,6 +90,7 @@ impl Attempt<'_> {
             ended,
             finish,
             handoff,
+            waits: self.deps.handoff_waits.clone(),
             first_token: progress.first_token,
         };
         commit(&self.deps.pool, &self.deps.bus, end).await?;
@@ -132,34 +137,16 @@ impl Attempt<'_> {
 }
 
 /// Commits the end, and tells everybody. A database that is away is waited for, because the answer was
-/// paid for; the dispatcher drops the handler when the job is not this worker's any more.
+/// paid for.
 async fn commit(pool: &PgPool, bus: &Bus, end: End) -> Result<(), JobError> {
     let end = Arc::new(end);
-    let mut waits = reconnect_waits();
-    loop {
-        // A task of its own: a transaction must not be abandoned half-way with its handler.
-        let once = once(pool.clone(), Arc::clone(&end)).in_current_span();
-        let committed = match tokio::spawn(once).await {
-            Ok(committed) => committed,
-            Err(stopped) => match stopped.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                Err(_) => return Err(JobError::retry("the process ends")),
-            },
-        };
-        match committed {
-            Ok(Some(after)) => {
-                bus.publish(&after);
-                return Ok(());
-            }
-            Ok(None) => return Err(lease_lost()),
-            Err(error) if is_transient(&error) => {
-                let failure = JobError::from(error);
-                tracing::warn!(error = %failure, "a turn's end could not be committed yet");
-                let wait = waits.next().unwrap_or(Duration::from_secs(5));
-                tokio::time::sleep(wait).await;
-            }
-            Err(error) => return Err(error.into()),
+    let once = || once(pool.clone(), Arc::clone(&end));
+    match until_committed("a turn's end", once).await? {
+        Some(after) => {
+            bus.publish(&after);
+            Ok(())
         }
+        None => Err(lease_lost()),
     }
 }
 
@@ -188,7 +175,12 @@ async fn once(pool: PgPool, end: Arc<End>) -> sqlx::Result<Option<Wake>> {
             summary: summary.map(|summary| summary.text.as_str()),
             consent: false,
         };
-        handoffs::open_or_update(&mut transaction, &new).await?;
+        jobs::handoffs::open(&mut transaction, &new, &end.waits, &mut after)
+            .await
+            .map_err(|error| match error {
+                QueueError::Database(error) => error,
+                other => sqlx::Error::Encode(Box::new(other)),
+            })?;
     }
     if !finish.calls.is_empty() {
         spend::record(&mut transaction, &end.key, finish.attempt, &finish.calls).await?;
@@ -196,10 +188,4 @@ async fn once(pool: PgPool, end: Arc<End>) -> sqlx::Result<Option<Wake>> {
     transaction.commit().await?;
     after.turns.insert(end.key.clone());
     Ok(Some(after))
-}
-
-/// Whether the database may take the same later: it is away, or it undid a conflict.
-fn is_transient(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(DatabaseError::code);
-    is_temporary(error) || code.is_some_and(|code| code.starts_with("40"))
 }

@@ -5,11 +5,17 @@ mod anthropic;
 #[cfg(test)]
 mod conversation;
 #[cfg(test)]
+mod crm_webhook;
+#[cfg(test)]
+mod dossiers;
+#[cfg(test)]
 mod embeddings;
 #[cfg(test)]
 mod fallback;
 #[cfg(test)]
 mod full_text;
+#[cfg(test)]
+mod hubspot;
 #[cfg(test)]
 mod indexing;
 #[cfg(test)]
