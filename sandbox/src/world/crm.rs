@@ -6,8 +6,7 @@ use crate::hubspot::{Contact, HubSpot, Note};
 /// Contacts on a page at most.
 const SHOWN: usize = 20;
 /// What a note is shown with: HubSpot shows its markup.
-const NOTE_STYLE: &str =
-    "<!doctype html><style>body{font:14px/1.45 system-ui,sans-serif;margin:12px;color:#1d1c1d}\
+const NOTE_STYLE: &str = "<!doctype html><style>body{font:14px/1.45 system-ui,sans-serif;margin:12px;color:#1d1c1d}\
      p,ul{margin:0 0 8px}</style>";
 
 /// Renders them, the newest first.

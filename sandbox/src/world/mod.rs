@@ -7,6 +7,7 @@
 
 mod actions;
 mod blocks;
+mod crm;
 mod html;
 mod live;
 mod log;
@@ -16,6 +17,7 @@ mod page;
 mod rich_text;
 mod slack;
 mod switches;
+mod webhooks;
 
 use std::{io, sync::Arc};
 

@@ -1,6 +1,6 @@
 //! The page as a whole.
 
-use super::{Shown, html::Html, log, mail, slack, switches};
+use super::{Shown, crm, html::Html, log, mail, slack, switches, webhooks};
 
 /// Renders it.
 pub(super) fn render(shown: &Shown, filter: &log::Filter) -> String {
@@ -15,7 +15,9 @@ pub(super) fn render(shown: &Shown, filter: &log::Filter) -> String {
     html.raw("</header><main id=\"page\">");
     slack::render(&mut html, &shown.people.slack);
     html.raw("<div class=\"side\">");
+    crm::render(&mut html, &shown.people.hubspot);
     mail::render(&mut html, &shown.people.smtp);
+    webhooks::render(&mut html, &shown.people.receiver);
     html.raw("</div>");
     log::render(&mut html, &shown.world, filter);
     html.raw("</main><div id=\"toast\" role=\"status\" hidden></div></body></html>");

@@ -21,9 +21,7 @@ pub use self::attempts::{
 pub use self::circuits::{Circuit, circuit, keep_circuit};
 pub use self::delivery::{AttemptOutcome, Channel, DeliveryStatus};
 pub use self::key::HandoffKey;
-pub use self::record::{
-    Asked, Delivery, PATIENCE_WITH_CIRCUITS, Record, Said, deliveries, read,
-};
+pub use self::record::{Asked, Delivery, PATIENCE_WITH_CIRCUITS, Record, Said, deliveries, read};
 pub use self::settling::{give_up_lost, has_deliveries, seal, settle};
 pub use self::waits::read_waits;
 use crate::ids::{HandoffId, SessionId};

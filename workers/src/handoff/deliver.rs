@@ -155,9 +155,7 @@ async fn begin(conn: &mut PgConnection, job: &Job) -> sqlx::Result<Begin> {
         Admission::Probe => true,
         Admission::Wait(wait) if !record.is_out_of_patience => return Ok(Begin::PutOff(wait)),
         // The e-mail waits for it.
-        Admission::Wait(_)
-            if record.status == HandoffStatus::Pending && job.way != Way::Email =>
-        {
+        Admission::Wait(_) if record.status == HandoffStatus::Pending && job.way != Way::Email => {
             return Ok(Begin::OutOfPatience);
         }
         // Nothing comes after this one: it takes its chances.

@@ -72,8 +72,7 @@ pub fn decide(deliveries: &[Delivery], revision: i32) -> Decision {
 pub fn update(deliveries: &[Delivery], revision: i32) -> Option<Asked> {
     let slack = find(deliveries, Channel::Slack)
         .filter(|slack| slack.status == DeliveryStatus::Delivered)?;
-    let crm =
-        find(deliveries, Channel::Crm).filter(|crm| crm.status == DeliveryStatus::Delivered);
+    let crm = find(deliveries, Channel::Crm).filter(|crm| crm.status == DeliveryStatus::Delivered);
     let needed = Asked {
         facts: revision,
         crm: crm.map_or(0, |crm| crm.revision),
@@ -185,7 +184,10 @@ mod tests {
             (Delivered, Skipped),
             (Dead, Skipped),
         ] {
-            assert_eq!(decide(&handoff(slack, crm, None), 2), Decision::TellCrmAgain);
+            assert_eq!(
+                decide(&handoff(slack, crm, None), 2),
+                Decision::TellCrmAgain
+            );
         }
         // What failed is not repeated for it.
         assert_eq!(
@@ -199,7 +201,10 @@ mod tests {
         let needed = |deliveries: &[Delivery], revision| {
             update(deliveries, revision).map(|asked| (asked.facts, asked.crm))
         };
-        assert_eq!(needed(&handoff(Delivered, Delivered, None), 1), Some((1, 1)));
+        assert_eq!(
+            needed(&handoff(Delivered, Delivered, None), 1),
+            Some((1, 1))
+        );
         assert_eq!(needed(&handoff(Delivered, Skipped, None), 1), None);
         assert_eq!(needed(&handoff(Delivered, Dead, None), 1), None);
         assert_eq!(needed(&handoff(Delivered, Dead, None), 2), Some((2, 0)));
