@@ -75,12 +75,13 @@ function become(old, next) {
 
 /** What stands for `wanted` already, from `child` on: the same key, or the same kind in the same place. */
 function counterpart(child, wanted) {
-  const key = wanted.dataset?.key;
+  const keyOf = (node) => node.dataset?.key || node.id;
+  const key = keyOf(wanted);
   if (key) {
-    for (let node = child; node; node = node.nextSibling) if (node.dataset?.key === key) return node;
+    for (let node = child; node; node = node.nextSibling) if (keyOf(node) === key) return node;
     return null;
   }
-  const fits = child && child.nodeName === wanted.nodeName && !child.dataset?.key;
+  const fits = child && child.nodeName === wanted.nodeName && !keyOf(child);
   return fits ? child : null;
 }
 
@@ -96,7 +97,7 @@ document.addEventListener('submit', async (event) => {
   const buttons = [...form.querySelectorAll('button')];
   for (const button of buttons) button.disabled = true;
   try {
-    const response = await fetch(form.action, { method: 'POST', body, redirect: 'manual' });
+    const response = await fetch(event.submitter?.getAttribute('formaction') ?? form.action, { method: 'POST', body, redirect: 'manual' });
     if (response.type === 'opaqueredirect' || response.ok) {
       for (const field of form.querySelectorAll('textarea, input[type=text]')) field.value = '';
     } else {

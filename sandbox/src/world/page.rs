@@ -14,7 +14,7 @@ pub(super) fn render(shown: &Shown, filter: &log::Filter) -> String {
     switches::render(&mut html, &shown.people);
     html.raw("</header><main id=\"page\">");
     slack::render(&mut html, &shown.people.slack);
-    html.raw("<div class=\"side\">");
+    html.raw("<div class=\"side\" id=\"side\">");
     crm::render(&mut html, &shown.people.hubspot);
     mail::render(&mut html, &shown.people.smtp);
     webhooks::render(&mut html, &shown.people.receiver);

@@ -151,7 +151,7 @@ fn modal(html: &mut Html, open: &OpenView) {
     let view = &open.view;
     html.raw("<div class=\"modal\"")
         .attribute("data-key", format_args!("view-{}", open.id))
-        .raw(" role=\"dialog\" aria-modal=\"true\"><div class=\"view\"><form method=\"post\" action=\"/slack/submit\">")
+        .raw(" role=\"dialog\" aria-modal=\"true\"><form class=\"view\" method=\"post\" action=\"/slack/submit\">")
         .hidden("view", &open.id)
         .raw("<header><h3>");
     blocks::text(html, &view["title"])
@@ -159,13 +159,12 @@ fn modal(html: &mut Html, open: &OpenView) {
         .text(display_name(&open.user))
         .raw("</span></header>");
     blocks::render(html, &view["blocks"], None);
+    // The first one is what the Enter key presses.
     html.raw("<div class=\"buttons\"><button class=\"button primary\">")
         .text(label(&view["submit"], "Submit"))
-        .raw("</button></div></form><form method=\"post\" action=\"/slack/close\">")
-        .hidden("view", &open.id)
-        .raw("<button class=\"button\">")
+        .raw("</button><button class=\"button\" formaction=\"/slack/close\" formnovalidate>")
         .text(label(&view["close"], "Cancel"))
-        .raw("</button></form></div></div>");
+        .raw("</button></div></form></div>");
 }
 
 fn label<'a>(text: &'a Value, otherwise: &'static str) -> &'a str {
