@@ -10,6 +10,7 @@ mod deploy;
 mod documents;
 mod evaluation;
 mod faults;
+mod handoff;
 mod jobs;
 mod journeys;
 mod knowledge;

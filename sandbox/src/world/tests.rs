@@ -202,3 +202,27 @@ async fn an_app_that_refuses_is_told_of() {
     people.slack.workspace().connect(&refusing.url());
     assert_eq!(act(&page, "/slack/reply", &reply).await, 502);
 }
+
+#[tokio::test]
+async fn what_the_crm_holds_is_escaped_and_its_notes_are_caged() {
+    let (_world, people, page) = served().await;
+    let name = "<img src=x onerror=alert(1)>";
+    let properties = [("firstname", name), ("company", "\"><script>")];
+    let contact = people
+        .hubspot
+        .add_contact("ada@visitor.example", &properties);
+    let note = "<p>Note</p><script>alert(1)</script>";
+    people.hubspot.add_note(contact.unwrap().id, note).unwrap();
+    let html = text(&page, "/").await;
+    assert!(
+        !html.contains("<img") && !html.contains("<script>"),
+        "{html}"
+    );
+    let caged = "<iframe sandbox title=\"The note\" srcdoc=\"";
+    let (_, note) = html.split_once(caged).expect("the note has a frame");
+    let (note, _) = note.split_once('"').unwrap();
+    assert!(
+        note.contains("&lt;p&gt;Note&lt;/p&gt;&lt;script&gt;"),
+        "{note}"
+    );
+}
