@@ -67,6 +67,7 @@ impl App {
             widget_tokens: vec!["another-token".to_owned(), TOKEN.to_owned()],
             allowed_origins: AllowedOrigins::These(vec!["https://www.company.example".to_owned()]),
             session_ttl: SESSION_TTL,
+            handoff_waits: vec![1, 3, 9],
         };
         change(&mut config);
         Self::serve(Arc::new(TestDatabase::create().await.unwrap()), config).await
@@ -82,6 +83,7 @@ impl App {
             widget_tokens: vec![TOKEN.to_owned()],
             allowed_origins: AllowedOrigins::These(vec![]),
             session_ttl: SESSION_TTL,
+            handoff_waits: vec![1, 3, 9],
         };
         Self::serve(self.database.clone(), config).await
     }

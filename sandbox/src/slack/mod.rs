@@ -28,18 +28,19 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use self::{
-    inbound::Inbound,
-    methods::{Arguments, Refused},
-    workspace::State,
-};
 pub use self::{
+    blocks::check_message as check_blocks,
     inbound::{AppAnswer, InboundError, signature},
     rate::PostRate,
     workspace::{
         ANNA, APP_ID, BEN, BOT_ID, BOT_USER_ID, CHANNEL_ID, CHANNEL_NAME, OpenView, PostedMessage,
         SlackUser, TEAM_ID, USERS, Via,
     },
+};
+use self::{
+    inbound::Inbound,
+    methods::{Arguments, Refused},
+    workspace::State,
 };
 use crate::{
     outside::{Outcome, OutsideWorld, Recording, Service},

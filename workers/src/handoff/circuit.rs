@@ -27,7 +27,7 @@ pub const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 /// The longest that a provider's `Retry-After` is taken at its word.
 pub const LONGEST_RETRY_AFTER: Duration = Duration::from_hours(1);
 /// For so long a probe is waited for. It takes as long as an attempt may, at worst ([`super::deliver`]).
-pub const PROBE: Duration = Duration::from_secs(40);
+pub const PROBE: Duration = Duration::from_secs(50);
 /// Whoever waits looks again after this at the latest: a probe most often takes a second.
 pub const LOOK_AGAIN: Duration = Duration::from_secs(15);
 /// Over so long those that wait are spread, by chance.

@@ -33,7 +33,7 @@ use super::{
 use crate::{commit::until_committed, turn::lease};
 
 /// How long a provider may take in all: less than the job may, so that what happened is written down.
-const PATIENCE: Duration = Duration::from_secs(35);
+const PATIENCE: Duration = Duration::from_secs(43);
 
 /// What a begin came to.
 enum Begin {

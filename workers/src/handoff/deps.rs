@@ -4,7 +4,11 @@ use jobs::Runtime;
 use sqlx::PgPool;
 use store::{bus::Bus, db::Database, ids::SharedEntropy};
 
-use crate::{clients::http_client, config::HandoffConfig, handlers::handoff_settle};
+use crate::{
+    clients::http_client,
+    config::HandoffConfig,
+    handlers::{handoff_crm, handoff_email, handoff_settle, handoff_slack, handoff_slack_update},
+};
 
 /// What the handlers of the handoff work with. A clone shares it.
 #[derive(Debug, Clone)]
@@ -42,5 +46,9 @@ impl HandoffDeps {
 /// Registers every handler of the handoff.
 #[must_use]
 pub fn register(runtime: Runtime, deps: &HandoffDeps) -> Runtime {
+    let runtime = handoff_slack::register(runtime, deps);
+    let runtime = handoff_crm::register(runtime, deps);
+    let runtime = handoff_slack_update::register(runtime, deps);
+    let runtime = handoff_email::register(runtime, deps);
     handoff_settle::register(runtime, deps)
 }

@@ -9,6 +9,7 @@ pub mod dossier;
 mod email;
 pub mod join;
 pub mod settle;
+pub mod slack;
 
 pub use self::{
     channel::{Channel, Receipt, SendError},
