@@ -36,7 +36,7 @@ const DISGUISES: [char; 12] = [
 async fn hostile_details_arrive_inert_in_slack_and_in_hubspot() {
     let system = TestSystem::new().await;
     let (api, _worker) = (system.api().await, system.worker().await);
-    let visitors = leave_hostile_details(&system, &api).await;
+    let visitors = leave_hostile_details(&system, &api, "").await;
     until_settled(&system, "delivered", visitors).await;
 
     let slack = &system.people.slack;
@@ -92,7 +92,7 @@ async fn hostile_details_arrive_inert_at_a_webhook() {
         system.set(name, value);
     }
     let (api, _worker) = (system.api().await, system.worker().await);
-    let visitors = leave_hostile_details(&system, &api).await;
+    let visitors = leave_hostile_details(&system, &api, "=").await;
     until_settled(&system, "delivered", visitors).await;
 
     let receiver = &system.people.receiver;
@@ -100,9 +100,10 @@ async fn hostile_details_arrive_inert_at_a_webhook() {
     let taken = receiver.taken_at("/crm");
     assert_eq!(taken.len(), visitors);
     for delivery in taken {
-        for_each_text(&delivery.body, &mut |text| {
-            assert_inert_value("webhook", text)
-        });
+        let told = &delivery.body["data"];
+        for part in ["lead", "summary", "transcript", "page_url"] {
+            for_each_text(&told[part], &mut |text| assert_inert_value(part, text));
+        }
     }
 }
 
@@ -117,7 +118,7 @@ async fn hostile_details_arrive_inert_in_a_mail() {
         .set(Some(refusal("no_service")));
     people.hubspot.switch().set(Some(Trouble::Status(401)));
     let (api, _worker) = (system.api().await, system.worker().await);
-    let visitors = leave_hostile_details(&system, &api).await;
+    let visitors = leave_hostile_details(&system, &api, "=").await;
     until_settled(&system, "mailed", visitors).await;
 
     let mails = people.smtp.mails();
@@ -133,7 +134,7 @@ async fn a_name_of_ten_thousand_letters_is_refused_in_the_form_and_cut_from_the_
     let long = "Ada ".repeat(2_500);
     let handoff = Content::ToolUse {
         name: "request_handoff".to_owned(),
-        input: json!({"reason": "qualified_lead", "name": long, "need": long,
+        input: json!({"reason": "explicit_wish", "name": long, "need": long,
             "email": "ada@visitor.example"}),
     };
     let words = Content::Text {
@@ -172,30 +173,31 @@ fn refusal(code: &str) -> Trouble {
     Trouble::Refuse(code.to_owned())
 }
 
-/// Each hostile text stands in every field of somebody; says how many they are.
-async fn leave_hostile_details(system: &TestSystem, api: &ApiProcess) -> usize {
+/// Each hostile text is somebody's name or company, and stands in what they write; says how many they are.
+async fn leave_hostile_details(system: &TestSystem, api: &ApiProcess, email_begins: &str) -> usize {
     system
         .anthropic
         .on("Hello", Reply::text("<!channel> Good day."));
-    for (number, text) in HOSTILE.iter().enumerate() {
+    let (names, companies) = HOSTILE.split_at(HOSTILE.len() / 2);
+    for (number, (name, company)) in names.iter().zip(companies).enumerate() {
         let session = format!("s{number}");
+        let written = format!("{name}\n{company}\n{INJECTION}");
         let message = json!({
-            "session_id": session, "message_id": "m1", "message": format!("{text}\n{INJECTION}"),
+            "session_id": session, "message_id": "m1", "message": written,
             "page_url": "https://www.company.example/?<script>alert(1)</script>|x>",
         });
         let answered = api.post("/chat").json(&message).send().await.unwrap();
         assert_eq!(answered.status(), StatusCode::OK);
         answered.bytes().await.unwrap();
+        let email = format!("{email_begins}s{number}@visitor.example");
         let details = json!({
-            "name": text, "company": HOSTILE[(number + 1) % HOSTILE.len()],
-            "email": format!("={number}+cmd|x@visitor.example"),
-            "message": format!("{text}\n{INJECTION}"), "consent": true,
+            "name": name, "company": company, "email": email, "message": written, "consent": true,
         });
         let path = format!("/chat/{session}/contact");
         let taken = api.post(&path).json(&details).send().await.unwrap();
-        assert_eq!(taken.status(), StatusCode::ACCEPTED, "{text}");
+        assert_eq!(taken.status(), StatusCode::ACCEPTED, "{name}");
     }
-    HOSTILE.len()
+    names.len()
 }
 
 /// Waits until so many handoffs have come to this end.
