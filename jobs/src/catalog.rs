@@ -20,7 +20,7 @@ use crate::{
 };
 pub use handoff::{
     HandoffCrm, HandoffEmail, HandoffRelay, HandoffRemind, HandoffSettle, HandoffSlack,
-    HandoffSlackUpdate,
+    HandoffSlackDelete, HandoffSlackUpdate, PostedHandoff,
 };
 
 macro_rules! catalog {
@@ -84,6 +84,7 @@ catalog!(
     HandoffSettle,
     HandoffRemind,
     HandoffRelay,
+    HandoffSlackDelete,
     KnowledgeIndexDocument,
     SessionSweep,
     QueuePrune

@@ -56,6 +56,14 @@ async fn nobody_waits_longer_than_ten_minutes_for_a_provider_that_is_away() {
     leads.trouble(Some(Trouble::Status(503)));
     open_many(&leads).await;
     let _worker = leads.system.worker().await;
+    leads
+        .until("both are left alone", async || {
+            leads.let_time_pass().await;
+            let open = "select count(*) from ops.circuits where state <> 'closed'";
+            (leads.count(open).await == 2).then_some(())
+        })
+        .await;
+    leads.let_ten_minutes_pass().await;
     leads.until_quiet().await;
     let mailed = "select count(*) from handoff_records where status = 'mailed'";
     assert_eq!(leads.count(mailed).await, i64::try_from(MANY).unwrap());

@@ -4,6 +4,8 @@
 //! there is no code in the product for it. All handoffs of a round stand at the point when the worker dies,
 //! and another worker takes over.
 
+use std::sync::atomic::{AtomicI64, Ordering};
+
 use futures::future::join_all;
 use sandbox::{
     outside::{Outcome, Service},
@@ -148,9 +150,15 @@ struct Killings {
     leads: Leads,
     crm: CrmKind,
     name: String,
+    /// The first job of the round.
+    first_job: AtomicI64,
 }
 
 impl Killings {
+    fn first_job(&self) -> i64 {
+        self.first_job.load(Ordering::SeqCst)
+    }
+
     fn service(&self, way: Way) -> Service {
         match (way, self.crm) {
             (Way::Slack, _) => Service::Slack,
@@ -209,7 +217,9 @@ impl Killings {
     async fn let_turns_come(&self) {
         for statement in [
             "update queue.buckets set full_at = now(), deferred_until = now()",
-            "update queue.jobs set run_at = clock_timestamp() where state = 'scheduled' and queue = 'handoff'",
+            "update queue.jobs set run_at = clock_timestamp()
+             where id = any(array(select id from queue.jobs where state = 'scheduled' and queue = 'handoff'
+                                  order by id for update skip locked))",
         ] {
             sqlx::query(statement)
                 .execute(&self.leads.pool)
@@ -219,23 +229,25 @@ impl Killings {
         self.leads.wake().await;
     }
 
-    /// Waits until every handoff has so many attempts on each way that ended.
+    /// Waits until every handoff has so many failed attempts on each way, and none is under way.
     async fn until_tried(&self, attempts: i64) {
         self.leads
             .until("the attempts have failed", async || {
-                let tried: i64 = sqlx::query_scalar(
-                    "select count(*) from (
-                         select from handoff_attempts join handoff_records r using (session_id, handoff_id)
-                         where r.status = 'pending' and channel in ('slack', 'crm') and outcome is not null
-                         group by handoff_id, channel having count(*) = $1) tried",
+                let (tried, waiting, busy): (i64, i64, i64) = sqlx::query_as(
+                    "select (select count(*) from (
+                                 select from handoff_attempts
+                                 where channel in ('slack', 'crm') and outcome is not null and job_id >= $2
+                                 group by handoff_id, channel having count(*) >= $1) tried),
+                            (select count(*) from queue.jobs where queue = 'handoff' and state = 'scheduled'),
+                            (select count(*) from queue.jobs where queue = 'handoff' and state <> 'scheduled')",
                 )
                 .bind(attempts)
+                .bind(self.first_job())
                 .fetch_one(&self.leads.pool)
                 .await
                 .unwrap();
-                let waits = "select count(*) from queue.jobs where queue = 'handoff' and state <> 'scheduled'";
                 let all = tried == i64::try_from(2 * AT_ONCE).unwrap();
-                if all && self.leads.count(waits).await == 0 {
+                if all && waiting > 0 && busy == 0 {
                     return Some(());
                 }
                 if !all {
@@ -298,6 +310,9 @@ impl Killings {
             .execute(&leads.pool)
             .await
             .unwrap();
+        let last = "select coalesce(max(id), 0) from (select id from queue.history union all select id from queue.jobs) job";
+        let first = leads.count(last).await + 1;
+        self.first_job.store(first, Ordering::SeqCst);
         let mut worker = leads.system.worker().await;
         let lock = match point {
             Point::BeforeCommit(way) => Some(self.lock_ends(way).await),
@@ -415,6 +430,7 @@ async fn killings(crm: CrmKind, system: usize) -> usize {
         leads,
         crm,
         name: format!("{crm:?}{system}"),
+        first_job: AtomicI64::new(0),
     };
     let mut runs = 0;
     for round in 0..ROUNDS {

@@ -74,7 +74,8 @@ async fn assert_four_attempts_and_one_mail(leads: &Leads, id: &HandoffId, began:
         mail_ids: 1,
     };
     assert_eq!(outside, nothing_but_a_mail);
-    assert_eq!(leads.count("select count(*) from queue.jobs").await, 0);
+    let live = "select count(*) from queue.jobs where queue = 'handoff'";
+    assert_eq!(leads.count(live).await, 0);
 }
 
 async fn with_a_kill_in_wait(wait: Option<usize>) {

@@ -135,36 +135,46 @@ impl Leads {
             .unwrap();
     }
 
-    /// Lets the time pass until the next job is due, if nothing can be done before. All times move back
-    /// together, so that what lies between them stays as it is.
+    /// Lets the time pass until the next job is due, if nothing can be done before.
     pub(super) async fn let_time_pass(&self) {
-        let passed: Option<f64> = sqlx::query_scalar(
-            "select greatest(extract(epoch from min(run_at) - clock_timestamp()), 0)::float8
-             from queue.jobs
-             where queue = 'handoff'
-             having bool_and(state = 'scheduled')",
-        )
-        .fetch_optional(&self.pool)
-        .await
-        .unwrap()
-        .flatten();
-        if let Some(passed) = passed {
-            self.move_back(passed).await;
-        }
+        self.pass("greatest(extract(epoch from min(run_at) - clock_timestamp()), 0)::float8")
+            .await;
         self.wake().await;
     }
 
-    /// Moves all times back by so many seconds. What is due then is due now: a claimer does not look for
-    /// what was due before it looked last.
-    pub(super) async fn move_back(&self, seconds: f64) {
+    /// Lets ten minutes pass as soon as nothing is under way, and more than ten.
+    pub(super) async fn let_ten_minutes_pass(&self) {
+        self.until("nothing is under way", async || {
+            self.pass("610::float8").await.then_some(())
+        })
+        .await;
+    }
+
+    /// Moves all times back together, so that what lies between them stays as it is, if every job waits.
+    /// What is due then is due now: a claimer does not look for what was due before it looked last.
+    async fn pass(&self, seconds: &'static str) -> bool {
         let mut transaction = self.pool.begin().await.unwrap();
+        // No job is claimed meanwhile, so that nothing else moves.
+        let look = format!(
+            "with jobs as (select state, run_at from queue.jobs where queue = 'handoff' order by id for update)
+             select {seconds} from jobs having bool_and(state = 'scheduled')"
+        );
+        let seconds: Option<f64> = sqlx::query_scalar(sqlx::AssertSqlSafe(look))
+            .fetch_optional(&mut *transaction)
+            .await
+            .unwrap()
+            .flatten();
+        let Some(seconds) = seconds else {
+            return false;
+        };
         for statement in [
             "update queue.jobs set run_at = greatest(run_at - make_interval(secs => $1), clock_timestamp())
-             where queue = 'handoff' and state = 'scheduled'",
+             where queue = 'handoff'",
             "update queue.buckets set full_at = full_at - make_interval(secs => $1),
                                       deferred_until = deferred_until - make_interval(secs => $1)",
             "update provider_circuits set open_until = open_until - make_interval(secs => $1)",
             "update handoff_records set created_at = created_at - make_interval(secs => $1)",
+            "update handoff_deliveries set created_at = created_at - make_interval(secs => $1)",
             "update handoff_attempts set started_at = started_at - make_interval(secs => $1),
                                          ended_at = ended_at - make_interval(secs => $1)",
         ] {
@@ -175,6 +185,7 @@ impl Leads {
                 .unwrap();
         }
         transaction.commit().await.unwrap();
+        true
     }
 
     /// What a lost worker held can be taken over.

@@ -2,12 +2,15 @@
 
 use jobs::Runtime;
 use sqlx::PgPool;
-use store::{bus::Bus, db::Database, ids::SharedEntropy};
+use store::{bus::Bus, business_hours, db::Database, ids::SharedEntropy};
 
 use crate::{
     clients::http_client,
     config::HandoffConfig,
-    handlers::{handoff_crm, handoff_email, handoff_settle, handoff_slack, handoff_slack_update},
+    handlers::{
+        handoff_crm, handoff_email, handoff_remind, handoff_settle, handoff_slack,
+        handoff_slack_delete, handoff_slack_update,
+    },
 };
 
 /// What the handlers of the handoff work with. A clone shares it.
@@ -41,6 +44,12 @@ impl HandoffDeps {
             config,
         })
     }
+
+    /// Keeps the business hours in the database, where a promise is made from them.
+    pub async fn tell_hours(&self) -> sqlx::Result<()> {
+        let mut conn = self.pool.acquire().await?;
+        business_hours::save(&mut conn, &self.config.hours).await
+    }
 }
 
 /// Registers every handler of the handoff.
@@ -50,5 +59,7 @@ pub fn register(runtime: Runtime, deps: &HandoffDeps) -> Runtime {
     let runtime = handoff_crm::register(runtime, deps);
     let runtime = handoff_slack_update::register(runtime, deps);
     let runtime = handoff_email::register(runtime, deps);
+    let runtime = handoff_remind::register(runtime, deps);
+    let runtime = handoff_slack_delete::register(runtime, deps);
     handoff_settle::register(runtime, deps)
 }

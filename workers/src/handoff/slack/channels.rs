@@ -37,9 +37,12 @@ pub struct SlackMessage {
 impl SlackMessage {
     /// The channel that `SLACK_CHANNEL` names.
     pub fn new(config: &HandoffConfig, http: reqwest::Client) -> Self {
-        Self {
-            client: SlackClient::new(&config.slack, http),
-        }
+        Self::with_client(SlackClient::new(&config.slack, http))
+    }
+
+    /// The same by a client that is there.
+    pub fn with_client(client: SlackClient) -> Self {
+        Self { client }
     }
 }
 
@@ -85,19 +88,28 @@ pub struct SlackUpdate {
 impl SlackUpdate {
     /// For the messages of [`SlackMessage`].
     pub fn new(config: &HandoffConfig, http: reqwest::Client) -> Self {
-        Self {
-            client: SlackClient::new(&config.slack, http),
-        }
+        Self::with_client(SlackClient::new(&config.slack, http))
     }
 
-    /// The second message.
+    /// The same by a client that is there.
+    pub fn with_client(client: SlackClient) -> Self {
+        Self { client }
+    }
+
+    /// The second message, unless an earlier update has posted it.
     async fn add(&self, dossier: &Dossier, to: &Destination) -> Result<Receipt, SendError> {
+        let before = dossier.reference(handoffs::Channel::SlackUpdate);
+        if before.is_some_and(|before| before.reference["part"] == LINK) {
+            return Err(SendError::NothingToSend {
+                reason: "the CRM's link was told in a second message",
+            });
+        }
         let message = link_message(dossier).ok_or(SendError::NothingToSend {
             reason: "the CRM gave no link, and the message can't be changed",
         })?;
         let (since, last) = (dossier.first_attempt_at, dossier.last_attempt);
         let posted = self.client.bring(to, &message, since, last).await?;
-        Ok(receipt(posted))
+        Ok(second(receipt(posted)))
     }
 }
 
@@ -115,10 +127,10 @@ impl Channel for SlackUpdate {
         if let Some(thread) = posted_at(dossier)
             && let Some(place) = self.client.find(&mark, Some(&thread), since).await?
         {
-            return Ok(Some(receipt(Posted::Bot(place))));
+            return Ok(Some(second(receipt(Posted::Bot(place)))));
         }
         let place = self.client.find(&mark, None, since).await?;
-        Ok(place.map(|place| receipt(Posted::Bot(place))))
+        Ok(place.map(|place| second(receipt(Posted::Bot(place)))))
     }
 
     async fn send(&self, dossier: &Dossier) -> Result<Receipt, SendError> {
@@ -169,4 +181,10 @@ fn receipt(posted: Posted) -> Receipt {
             url: None,
         },
     }
+}
+
+/// Remembers that it was a second message: it is posted once.
+fn second(mut receipt: Receipt) -> Receipt {
+    receipt.reference["part"] = json!(LINK);
+    receipt
 }
