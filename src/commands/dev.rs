@@ -73,7 +73,7 @@ pub(crate) struct DevArgs {
     /// Port of the private Postgres [default: 5433, or the next free one]
     #[arg(long)]
     database_port: Option<u16>,
-    /// Port of the page that shows what the outside world received [default: 8090, or the next free one]
+    /// Port of the outside-world page: Slack, CRM, mails, webhooks, and what was received [default: 8090, or the next free one]
     #[arg(long)]
     world_port: Option<u16>,
     /// Milliseconds between two words of an answer
@@ -249,6 +249,9 @@ impl System {
             "  Try            curl -N {site}/chat -H 'X-Widget-Token: {WIDGET_TOKEN}' \
              -H 'Content-Type: application/json' \
              -d '{{\"message\":\"What does a discovery sprint cost?\",\"message_id\":\"try-1\"}}'"
+        );
+        println!(
+            "  Talk to people ask the chat for a person, and be that person on the outside-world page"
         );
         println!("  Add documents  {}", self.index);
         println!();
