@@ -130,7 +130,9 @@ async fn hostile_details_arrive_inert_in_a_mail() {
 
 #[tokio::test]
 async fn a_name_of_ten_thousand_letters_is_refused_in_the_form_and_cut_from_the_model() {
-    let system = TestSystem::new().await;
+    let mut system = TestSystem::new().await;
+    // The model may say that much.
+    system.set("LLM_MAX_OUTPUT_TOKENS", "8192");
     let long = "Ada ".repeat(2_500);
     let handoff = Content::ToolUse {
         name: "request_handoff".to_owned(),
