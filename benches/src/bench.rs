@@ -22,6 +22,8 @@ pub(crate) struct Scale {
     pub(crate) steady_seconds: u64,
     /// How long the statements of idle processes are counted in a run.
     pub(crate) idle_window: Duration,
+    /// Handoffs that became due during an outage.
+    pub(crate) handoffs: usize,
     /// Finished jobs in a grown history.
     pub(crate) history_rows: i64,
     /// Chunks that are searched.
@@ -44,6 +46,7 @@ impl Scale {
         latency_jobs: 300,
         steady_seconds: 10,
         idle_window: Duration::from_mins(1),
+        handoffs: 1_000,
         history_rows: 10_000_000,
         searched_chunks: 100_000,
         questions: 500,
@@ -58,6 +61,7 @@ impl Scale {
         latency_jobs: 20,
         steady_seconds: 1,
         idle_window: Duration::from_secs(3),
+        handoffs: 20,
         history_rows: 20_000,
         searched_chunks: 3_000,
         questions: 50,

@@ -14,6 +14,7 @@ mod contender;
 mod drivers;
 mod footprint;
 mod growth;
+mod handoff;
 mod idle;
 mod indexing;
 mod measure;
@@ -84,6 +85,9 @@ const BENCHMARKS: &[(&str, Benchmark)] = &[
     }),
     ("growth", |bench, report| {
         growth::measure(bench, report).boxed_local()
+    }),
+    ("handoff", |bench, report| {
+        handoff::measure(bench, report).boxed_local()
     }),
 ];
 

@@ -47,7 +47,7 @@ pub(crate) struct System {
     program: PathBuf,
     pub(crate) anthropic: Anthropic,
     pub(crate) openai: OpenAi,
-    people: People,
+    pub(crate) people: People,
     server: Server,
     watchdog: Arc<Watchdog>,
     log: LogListener,
@@ -87,6 +87,11 @@ impl System {
     /// The process id of Postgres.
     pub(crate) fn server_pid(&self) -> u32 {
         self.server.pid().unwrap_or_default()
+    }
+
+    /// The address of its database.
+    pub(crate) fn database_url(&self) -> String {
+        self.server.url("postgres")
     }
 
     /// Starts a role and waits until it listens.

@@ -15,12 +15,13 @@ use crate::{
 };
 
 /// The model's time to its first token; taken off every figure.
-const MODEL: Duration = Duration::from_millis(50);
+pub(crate) const MODEL: Duration = Duration::from_millis(50);
 /// 50 tokens a second, a usual pace: a turn takes about half a second, so that `at_once` turns are at
 /// every point of their way and not all at its beginning.
 const TOKEN_PACE: Duration = Duration::from_millis(20);
 const TOKENS: usize = 20;
-const MARKER: &str = "benchmark";
+/// What a message has in it that the stand-in for the model answers.
+pub(crate) const MARKER: &str = "benchmark";
 
 /// Turns that run at once, how many are measured, and whether the aims hold for the load.
 struct Load {

@@ -158,6 +158,16 @@ impl OutsideWorld {
         tokio::time::timeout(patience, search).await.ok().flatten()
     }
 
+    /// Tells of everything that happens from now on.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
+    /// Something changed that no exchange tells of.
+    pub(crate) fn touch(&self) {
+        self.changed.send_replace(());
+    }
+
     pub(crate) fn record(&self, service: Service, request_line: &str, body: &[u8]) -> Recording {
         let value = if body.len() > KEPT_BODY {
             Value::String(beginning(&String::from_utf8_lossy(body), KEPT_BODY).to_owned())

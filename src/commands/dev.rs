@@ -22,6 +22,7 @@ mod ports;
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::Arc,
     time::Duration,
 };
 
@@ -72,7 +73,7 @@ pub(crate) struct DevArgs {
     /// Port of the private Postgres [default: 5433, or the next free one]
     #[arg(long)]
     database_port: Option<u16>,
-    /// Port of the page that shows what the outside world received [default: 8090, or the next free one]
+    /// Port of the outside-world page: Slack, CRM, mails, webhooks, and what was received [default: 8090, or the next free one]
     #[arg(long)]
     world_port: Option<u16>,
     /// Milliseconds between two words of an answer
@@ -118,7 +119,7 @@ struct System {
     family: Family,
     _anthropic: Anthropic,
     _openai: OpenAi,
-    _people: People,
+    _people: Arc<People>,
     world: WorldPage,
     database: Database,
     /// The command that indexes more documents into this system.
@@ -149,7 +150,8 @@ impl System {
         let openai = openai.context("the stand-in for OpenAI did not start")?;
         let people = People::start(&outside).await;
         let people = people.context("the stand-ins for Slack, CRM and mail did not start")?;
-        let world = WorldPage::start(outside, ports.world).await;
+        let people = Arc::new(people);
+        let world = WorldPage::start(outside, Arc::clone(&people), ports.world).await;
         let world = world.context("the outside-world page did not start")?;
 
         let environment = environment(&database.url, &anthropic, &openai, &people, args.verbose);
@@ -195,6 +197,13 @@ impl System {
                 Role::new("worker-2", "worker", &worker),
             ])
             .await?;
+        // What people do in Slack reaches the API from now on, on the port that it keeps.
+        if let Some(address) = family.address("api").and_then(|api| api.http) {
+            people
+                .slack
+                .workspace()
+                .connect(&format!("http://{address}"));
+        }
         Ok(Self {
             family,
             _anthropic: anthropic,
@@ -240,6 +249,9 @@ impl System {
             "  Try            curl -N {site}/chat -H 'X-Widget-Token: {WIDGET_TOKEN}' \
              -H 'Content-Type: application/json' \
              -d '{{\"message\":\"What does a discovery sprint cost?\",\"message_id\":\"try-1\"}}'"
+        );
+        println!(
+            "  Talk to people ask the chat for a person, and be that person on the outside-world page"
         );
         println!("  Add documents  {}", self.index);
         println!();

@@ -6,9 +6,8 @@
 // CONTACT_QUESTION (its answer offers the contact form) and LIMIT_QUESTION (it ends the session), whose
 // steps are left out without them. At the takeover STREAMING is printed when the worker may be killed.
 // Without BASE_URL it all runs against the stand-in.
-import { existsSync } from 'node:fs';
-import { chromium } from 'playwright-core';
 import { startFakeServer } from './fake-server.mjs';
+import { launch } from './launch.mjs';
 
 const standIn = process.env.BASE_URL ? null : await startFakeServer({ pace: 60 });
 const base = (process.env.BASE_URL ?? standIn.url).replace(/\/$/, '');
@@ -19,17 +18,8 @@ const TAKEOVER_QUESTION = process.env.TAKEOVER_QUESTION ?? (standIn ? 'A takeove
 const CONTACT_QUESTION = process.env.CONTACT_QUESTION ?? (standIn ? 'May I talk to a person?' : '');
 const LIMIT_QUESTION = process.env.LIMIT_QUESTION ?? (standIn ? 'What is the limit?' : '');
 const WAIT_MS = Number(process.env.WAIT_MS ?? 20_000);
-const executablePath = process.env.CHROMIUM ?? '/usr/bin/chromium';
 
-if (!existsSync(executablePath)) {
-  console.log(JSON.stringify({ skipped: `no browser at ${executablePath}` }));
-  process.exit(0);
-}
-
-const browser = await chromium.launch({
-  executablePath,
-  args: ['--no-sandbox', '--disable-quic', '--disable-background-networking', '--disable-component-update', '--disable-sync', '--no-first-run'],
-});
+const browser = await launch();
 const steps = [];
 const errors = [];
 let page;

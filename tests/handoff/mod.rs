@@ -5,7 +5,9 @@
 //! times back instead (docs/decisions/0005). `schedule` looks at the clock.
 
 mod circuits;
+mod drain;
 mod facts;
+mod hostile;
 mod kills;
 mod operator;
 mod schedule;

@@ -86,6 +86,7 @@ async fn the_widget_streams_cites_reloads_reconnects_stops_and_stays_inert() {
     assert_eq!(kept, json!([[["explicit_wish", lead, true]], ["up"]]));
 }
 
-fn chromium() -> Option<PathBuf> {
+/// Where the browser is.
+pub(super) fn chromium() -> Option<PathBuf> {
     ["chromium", "chromium-browser"].into_iter().find_map(find)
 }

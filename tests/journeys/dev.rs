@@ -62,6 +62,9 @@ async fn dev_says_where_everything_is_answers_with_a_source_and_leaves_no_proces
         world.contains(question),
         "the page does not show {question:?}"
     );
+    for panel in ["#new-leads", "CRM", "Mail", "Webhooks", "Slack’s webhook"] {
+        assert!(world.contains(panel), "the page does not show {panel:?}");
+    }
     let mut database = PgConnection::connect(&told["Database"]).await.unwrap();
     let documents: i64 = sqlx::query_scalar("select count(*) from knowledge_documents")
         .fetch_one(&mut database)

@@ -5,6 +5,7 @@ mod browser;
 mod canary;
 mod conversation;
 mod dev;
+mod handoff;
 mod replay;
 mod sdk_clients;
 mod silent;

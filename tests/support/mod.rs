@@ -67,7 +67,7 @@ pub(crate) struct TestSystem {
     pub(crate) world: OutsideWorld,
     pub(crate) anthropic: Anthropic,
     pub(crate) openai: OpenAi,
-    pub(crate) people: People,
+    pub(crate) people: Arc<People>,
     pub(crate) client: Client,
     environment: Vec<(String, String)>,
     log: Arc<Mutex<Vec<String>>>,
@@ -111,7 +111,7 @@ impl TestSystem {
         let world = OutsideWorld::default();
         let anthropic = Anthropic::start(world.clone(), 0).await.unwrap();
         let openai = OpenAi::start(world.clone(), 0).await.unwrap();
-        let people = People::start(&world).await.unwrap();
+        let people = Arc::new(People::start(&world).await.unwrap());
         let manner = Manner {
             first: Signal::SIGKILL,
             last: Signal::SIGKILL,

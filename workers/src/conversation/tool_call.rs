@@ -146,31 +146,46 @@ fn handoff(request: RequestHandoff) -> Result<HandoffRequest, BadCall> {
     Ok(HandoffRequest {
         reason: request.reason,
         lead: Lead {
-            name: fact(request.name, LONGEST_NAME)?,
+            name: cut_fact(request.name, LONGEST_NAME),
             email,
-            company: fact(request.company, LONGEST_NAME)?,
+            company: cut_fact(request.company, LONGEST_NAME),
             phone,
-            need: fact(request.need, LONGEST_FACT)?,
-            timeline: fact(request.timeline, LONGEST_FACT)?,
-            budget: fact(request.budget, LONGEST_FACT)?,
+            need: cut_fact(request.need, LONGEST_FACT),
+            timeline: cut_fact(request.timeline, LONGEST_FACT),
+            budget: cut_fact(request.budget, LONGEST_FACT),
             message: None,
         },
     })
 }
 
-/// A text of at most `longest` characters, without control characters (of which Postgres can't keep
-/// one); a blank one is none.
+/// What a lead says, cut where it is too long: no lead is lost because somebody gave a name of ten
+/// thousand characters.
+fn cut_fact(text: Option<String>, longest: usize) -> Option<String> {
+    let text = cleaned(&text?)?;
+    if text.chars().count() <= longest {
+        return Some(text);
+    }
+    let beginning = text.chars().take(longest - 1);
+    Some(beginning.chain(['…']).collect())
+}
+
+/// A text of at most `longest` characters; a blank one is none.
 fn fact(text: Option<String>, longest: usize) -> Result<Option<String>, BadCall> {
     let Some(text) = text else { return Ok(None) };
     if text.chars().count() > longest {
         return Err(BadCall::TooLong);
     }
+    Ok(cleaned(&text))
+}
+
+/// The text without control characters, of which Postgres can't keep one; a blank one is none.
+fn cleaned(text: &str) -> Option<String> {
     let text: String = text
         .trim()
         .chars()
         .map(|sign| if sign.is_control() { ' ' } else { sign })
         .collect();
-    Ok((!text.trim().is_empty()).then_some(text))
+    (!text.trim().is_empty()).then_some(text)
 }
 
 #[cfg(test)]
@@ -253,18 +268,36 @@ mod tests {
 
     #[test]
     fn texts_are_bounded_and_have_the_form_of_what_they_are() {
-        let long = "x".repeat(LONGEST_FACT + 1);
+        let long = "ä".repeat(LONGEST_FACT + 1);
         let wish = |field: &str, value: &str| json!({"reason": "explicit_wish", field: value});
         for (arguments, bad) in [
-            (wish("need", &long), BadCall::TooLong),
+            (wish("email", &long), BadCall::TooLong),
             (wish("email", "ada at example"), BadCall::BadEmail),
             (wish("phone", "any time"), BadCall::BadPhone),
         ] {
             assert_eq!(refused("request_handoff", &arguments), bad);
         }
         let query = |text: &str| refused("retrieve_knowledge", &json!({"query": text}));
-        assert_eq!(query(&long[..=LONGEST_QUERY]), BadCall::TooLong);
+        assert_eq!(query(&long), BadCall::TooLong);
         assert_eq!(query(" \n"), BadCall::BlankQuery);
+    }
+
+    #[test]
+    fn a_lead_whose_name_is_too_long_is_kept_with_its_beginning() {
+        let long = "ä".repeat(10_000);
+        let arguments = json!({"reason": "explicit_wish", "name": long, "need": long});
+        let Ok(ToolCall::RequestHandoff(request)) = ToolCall::read("request_handoff", &arguments)
+        else {
+            panic!("refused");
+        };
+        for (kept, longest) in [
+            (request.lead.name, LONGEST_NAME),
+            (request.lead.need, LONGEST_FACT),
+        ] {
+            let kept = kept.unwrap();
+            assert_eq!(kept.chars().count(), longest);
+            assert!(kept.starts_with('ä') && kept.ends_with("ä…"), "{kept}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod email;
 pub mod join;
 pub mod settle;
 pub mod slack;
+mod unseen;
 
 pub use self::{
     channel::{Channel, Receipt, SendError},

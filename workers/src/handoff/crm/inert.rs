@@ -3,22 +3,25 @@
 
 use store::handoffs::is_phone;
 
+use crate::handoff::unseen::is_unseen;
+
 /// A text in one line of at most `longest` characters that no spreadsheet takes for a formula: one that
 /// begins like it gets an apostrophe in front. A telephone number stays as it is, because no formula
 /// can be written with digits and what stands between them.
 pub(super) fn line(text: &str, longest: usize) -> String {
-    let words: Vec<&str> = text
+    let seen: String = text.chars().filter(|sign| !is_unseen(*sign)).collect();
+    let words: Vec<&str> = seen
         .split(|sign: char| sign.is_whitespace() || sign.is_control())
         .filter(|word| !word.is_empty())
         .collect();
     formula_free(&words.join(" "), longest)
 }
 
-/// The same for a text of several lines: its line breaks stay, other control characters go.
+/// The same for a text of several lines: its line breaks stay, other signs that nobody sees go.
 pub(super) fn text(text: &str, longest: usize) -> String {
     let kept: String = text
         .chars()
-        .filter(|sign| !sign.is_control() || *sign == '\n')
+        .filter(|sign| *sign == '\n' || !(sign.is_control() || is_unseen(*sign)))
         .collect();
     formula_free(kept.trim(), longest)
 }
@@ -60,7 +63,7 @@ pub(super) fn html(text: &str) -> String {
             '"' => escaped.push_str("&quot;"),
             '\'' => escaped.push_str("&#39;"),
             '\n' => escaped.push_str("<br>"),
-            other if other.is_control() => {}
+            other if other.is_control() || is_unseen(other) => {}
             other => escaped.push(other),
         }
     }
@@ -85,6 +88,7 @@ mod tests {
             ("+49 89 123-456", "+49 89 123-456"),
             ("+49 89 123-456 x", "'+49 89 123-456 x"),
             ("a\r\nb\u{0}c", "a b c"),
+            ("\u{200b}=1\u{202e}+1", "'=1+1"),
         ] {
             assert_eq!(line(text, 100), inert);
         }

@@ -1,6 +1,8 @@
 //! Makes what a visitor wrote harmless in a mail: it can't begin a header, a line of ours or markup,
 //! can't turn round how text is read, and is not endless.
 
+use crate::handoff::unseen::is_unseen;
+
 /// What stands for the rest of a text that was cut.
 const CUT: char = '…';
 
@@ -48,16 +50,6 @@ pub(super) fn html(text: &str) -> String {
         }
     }
     escaped
-}
-
-/// Signs that nobody sees and that change how others are read: marks of direction, which can make a
-/// word look like another, and what has no width. The joiners of emoji and of Indic scripts stay.
-fn is_unseen(sign: char) -> bool {
-    matches!(
-        sign,
-        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{202a}'
-            ..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}'
-    )
 }
 
 fn cut(text: &str, longest: usize) -> String {

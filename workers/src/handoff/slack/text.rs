@@ -8,6 +8,8 @@
 
 use unicode_segmentation::UnicodeSegmentation;
 
+use crate::handoff::unseen::is_unseen;
+
 /// Signs of one letter: the longest emoji families have fewer, stacks of accents more.
 const SIGNS_OF_A_LETTER: usize = 16;
 /// Breaks up what mrkdwn would read: it has no width, and no line ends there.
@@ -51,20 +53,11 @@ fn cleaned(text: &str) -> String {
                 clean.push('\n');
             }
             '\t' => clean.push(' '),
-            sign if sign.is_control() || is_invisible(sign) => {}
+            sign if sign.is_control() || is_unseen(sign) => {}
             sign => clean.push(sign),
         }
     }
     clean
-}
-
-/// Marks and overrides of direction, and signs without a look. The joiners that emoji and Persian are
-/// written with stay.
-fn is_invisible(sign: char) -> bool {
-    matches!(sign,
-        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}'
-        | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
-        | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// At most one empty line in a row, nothing at the ends.
@@ -198,7 +191,7 @@ mod tests {
                     prop_assert!(["&amp;", "&lt;", "&gt;"].iter().any(|entity| rest.starts_with(entity)));
                 }
                 prop_assert!(made.chars().all(|sign| sign == '\n' || !sign.is_control()));
-                prop_assert!(!made.replace(JOINER, "").contains(is_invisible));
+                prop_assert!(!made.replace(JOINER, "").contains(is_unseen));
             }
         }
     }
