@@ -9,6 +9,7 @@ pub mod openai;
 pub mod outside;
 pub mod postgres;
 pub mod process;
+pub mod s3;
 mod serve;
 pub mod site;
 pub mod watchdog;
