@@ -130,7 +130,7 @@ impl World {
             "with session as (
                  insert into sessions (session_id, status, last_turn)
                  select 's-' || gen_random_uuid(), 'open', 0 from generate_series(1, $1) returning session_id)
-             insert into messages (session_id, message_id, role, turn, content)
+             insert into messages (session_id, message_id, role, turn, body)
              select session_id, 'm-1', 'user', 1, 'it''s \"quoted\", tabbed\tand ümlauted' from session",
         )
         .bind(sessions)
@@ -147,7 +147,7 @@ impl World {
             .unwrap();
         query(
             "insert into noise
-             select n, (select string_agg(md5(random()::text || n), '') from generate_series(1, 32))
+             select n, (select string_agg(md5(random()::text || i), '') from generate_series(n, n + 31) i)
              from generate_series(1, $1) n",
         )
         .bind(megabytes * 1_000)
