@@ -7,6 +7,7 @@ use api::{ApiConfig, Hub};
 use jobs::{QueueFigures, Runtime};
 use serde_json::json;
 use store::{
+    backups::BackupFigures,
     bus::Bus,
     db::{Database, DatabaseConfig},
     ids::{Entropy, SystemEntropy},
@@ -65,6 +66,7 @@ pub(crate) struct Process {
     bus: Bus,
     figures: QueueFigures,
     spend: SpendFigures,
+    backups: BackupFigures,
     /// Cancelled once the schema is as this build needs it.
     migrated: CancellationToken,
     drain: Duration,
@@ -105,11 +107,13 @@ impl Process {
         });
         let figures = QueueFigures::new(database.pool().clone(), &bus);
         let spend = SpendFigures::new(database.pool().clone(), &bus);
+        let backups = BackupFigures::new(database.pool().clone(), &bus);
         Ok(Self {
             database,
             bus,
             figures,
             spend,
+            backups,
             migrated,
             drain: config.drain,
             supervisor,
@@ -161,8 +165,12 @@ impl Process {
         self.metrics = Some(listener.local_addr().context("the port is not known")?);
         let handle = telemetry::start_metrics()?;
         let bus = self.bus.clone();
-        let (queues, spend) = (self.figures.clone(), self.spend.clone());
-        let router = api::metrics_router(handle.clone(), queues, spend, bus);
+        let (queues, spend, backups) = (
+            self.figures.clone(),
+            self.spend.clone(),
+            self.backups.clone(),
+        );
+        let router = api::metrics_router(handle.clone(), queues, spend, backups, bus);
         let upkeep = telemetry::keep_up(handle);
         self.supervisor
             .spawn("metrics upkeep", Stage::Support, |stop| async move {

@@ -72,12 +72,14 @@ pub fn metrics_router(
     recorder: PrometheusHandle,
     queues: QueueFigures,
     spend: SpendFigures,
+    backups: BackupFigures,
     bus: Bus,
 ) -> Router {
     let figures = routes::metrics::Figures {
         recorder,
         queues,
         spend,
+        backups,
     };
     Router::new()
         .route("/metrics", get(routes::metrics::get))

@@ -30,7 +30,8 @@ use sandbox::{
     anthropic::{Anthropic, Pace},
     openai::{self, OpenAi},
     outside::OutsideWorld,
-    postgres::{self, Places, Progress, Server, ServerOptions},
+    postgres::{self, Installation, Places, Progress, Server, ServerOptions},
+    s3::S3,
     world::WorldPage,
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -117,6 +118,7 @@ struct System {
     family: Family,
     _anthropic: Anthropic,
     _openai: OpenAi,
+    _bucket: S3,
     world: WorldPage,
     database: Database,
     /// The command that indexes more documents into this system.
@@ -145,10 +147,13 @@ impl System {
         });
         let openai = OpenAi::start(outside.clone(), 0).await;
         let openai = openai.context("the stand-in for OpenAI did not start")?;
+        let bucket = S3::start(Some(home.bucket()), 0).await;
+        let bucket = bucket.context("the stand-in for the bucket did not start")?;
         let world = WorldPage::start(outside, ports.world).await;
         let world = world.context("the outside-world page did not start")?;
 
-        let environment = environment(&database.url, &anthropic, &openai, args.verbose);
+        let mut environment = environment(&database.url, &anthropic, &openai, args.verbose);
+        environment.extend(backup_environment(&bucket).await?);
         let mut for_people = environment.clone();
         // In their shell it may name another database, and both must agree.
         for_people.push(("DATABASE_URL".to_owned(), database.url.clone()));
@@ -195,6 +200,7 @@ impl System {
             family,
             _anthropic: anthropic,
             _openai: openai,
+            _bucket: bucket,
             world,
             database,
             index,
@@ -350,6 +356,19 @@ fn environment(
     named
         .map(|(name, value)| (name.to_owned(), value))
         .collect()
+}
+
+/// Where backups go, and the programs that make them.
+async fn backup_environment(bucket: &S3) -> Result<Vec<(String, String)>> {
+    let find = || Installation::find(&Places::from_environment(), &Progress::silent());
+    let installation = tokio::task::spawn_blocking(find)
+        .await
+        .context("looking for the programs of PostgreSQL failed")??;
+    let named = bucket.environment().into_iter();
+    let named = named.chain(installation.client_environment());
+    Ok(named
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect())
 }
 
 /// What a person types to index a folder of their own, given the file of the variables.

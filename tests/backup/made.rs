@@ -177,10 +177,8 @@ async fn where_the_store_has_no_rules_old_backups_are_deleted_and_others_are_not
 #[tokio::test]
 async fn a_backup_of_a_recipient_can_not_be_read_without_the_identity() {
     let mut world = World::new().await;
-    world.set(
-        "BACKUP_AGE_RECIPIENT",
-        "age1cy0su9fwf3gf9mw868g5yut09p6nytfmmnktexz2ya5uqg9vl9sss4euqm",
-    );
+    let recipient = age::x25519::Identity::generate().to_public().to_string();
+    world.set("BACKUP_AGE_RECIPIENT", &recipient);
     let manifest = made(world.back_up().await);
     assert_eq!(manifest.encryption, Encryption::Age);
     assert!(manifest.object.ends_with(".sql.gz.age"));

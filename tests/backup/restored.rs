@@ -78,7 +78,7 @@ async fn schema(pool: &PgPool) -> Vec<String> {
                 || coalesce((select string_agg(a::text, ',' order by a::text) from unnest(p.proacl) a), 'default') as line
          from pg_proc p where pronamespace in ('ops'::regnamespace, 'queue'::regnamespace)
          union all
-         select 'relation ' || c.oid::regclass || ' ' || c.relkind || ' '
+         select 'relation ' || c.oid::regclass || ' ' || c.relkind::text || ' '
                 || coalesce((select string_agg(a::text, ',' order by a::text) from unnest(c.relacl) a), 'default') || ' '
                 || coalesce(md5(obj_description(c.oid, 'pg_class')), '')
          from pg_class c where relnamespace in ('ops'::regnamespace, 'queue'::regnamespace, 'public'::regnamespace)

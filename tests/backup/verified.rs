@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use age::{secrecy::ExposeSecret, x25519::Identity};
 use sqlx::query_scalar;
 use workers::backup::{RestoreError, Which};
 
@@ -213,9 +214,8 @@ async fn a_scratch_database_that_a_crash_left_is_dropped_by_the_next_verify() {
 #[tokio::test]
 async fn an_encrypted_backup_is_verified_with_the_identity_and_not_without() {
     let mut world = World::new().await;
-    let recipient = "age1cy0su9fwf3gf9mw868g5yut09p6nytfmmnktexz2ya5uqg9vl9sss4euqm";
-    let identity = "AGE-SECRET-KEY-184JMZMVQH3E6U0PSL869004Y3U2NYV7R30EU99CSEDNPH02YUVFSZW44VU";
-    world.set("BACKUP_AGE_RECIPIENT", recipient);
+    let identity = Identity::generate();
+    world.set("BACKUP_AGE_RECIPIENT", &identity.to_public().to_string());
     made(world.back_up().await);
     let verify = |world: &World| {
         let backups = world.backups();
@@ -223,7 +223,7 @@ async fn an_encrypted_backup_is_verified_with_the_identity_and_not_without() {
     };
     let error = verify(&world).await.unwrap_err();
     assert!(matches!(error, RestoreError::NoIdentity), "{error}");
-    world.set("BACKUP_AGE_IDENTITY", identity);
+    world.set("BACKUP_AGE_IDENTITY", identity.to_string().expose_secret());
     verify(&world).await.unwrap();
 }
 
