@@ -10,7 +10,7 @@ use axum::{
 };
 use jobs::QueueFigures;
 use metrics_exporter_prometheus::PrometheusHandle;
-use store::{bus::Bus, spend::SpendFigures};
+use store::{backups::BackupFigures, bus::Bus, spend::SpendFigures};
 use tower_http::{
     catch_panic::CatchPanicLayer,
     cors::{AllowOrigin, CorsLayer},

@@ -8,6 +8,7 @@
 //! `docs/benchmarks.md` alone, but for `--write`.
 
 mod arena;
+mod backup;
 mod bench;
 mod comparison;
 mod contender;
@@ -77,6 +78,9 @@ const BENCHMARKS: &[(&str, Benchmark)] = &[
     }),
     ("idle", |bench, report| {
         idle::measure(bench, report).boxed_local()
+    }),
+    ("backup", |bench, report| {
+        backup::measure(bench, report).boxed_local()
     }),
     ("growth", |bench, report| {
         growth::measure(bench, report).boxed_local()

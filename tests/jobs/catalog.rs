@@ -2,7 +2,7 @@
 
 use jobs::{
     JobKind,
-    catalog::{KnowledgeIndexDocument, QueuePrune, SessionSweep, TurnProcess},
+    catalog::{BackupRun, BackupVerify, KnowledgeIndexDocument, QueuePrune, SessionSweep, TurnProcess},
 };
 use serde_json::{Value, json};
 
@@ -89,5 +89,44 @@ fn a_sweep_of_the_sessions_is_stored_as_it_always_was() {
     });
     assert_eq!(stored(&job), expected);
     let read: SessionSweep = serde_json::from_value(expected["payload"].clone()).unwrap();
+    assert_eq!(read, job);
+}
+
+#[test]
+fn a_backup_is_stored_as_it_always_was() {
+    let job = BackupRun {
+        due: "2026-11-21T02:00".to_owned(),
+        time_zone: "Europe/Berlin".to_owned(),
+    };
+    let expected = json!({
+        "kind": "backup.run",
+        "queue": "backup",
+        "waits": [60, 300, 900],
+        "unique": "2026-11-21T02:00 Europe/Berlin",
+        "serial": null,
+        "payload": { "due": "2026-11-21T02:00", "time_zone": "Europe/Berlin" },
+    });
+    assert_eq!(stored(&job), expected);
+    let read: BackupRun = serde_json::from_value(expected["payload"].clone()).unwrap();
+    assert_eq!(read, job);
+}
+
+#[test]
+fn the_proof_of_a_backup_is_stored_as_it_always_was() {
+    let job = BackupVerify {
+        name: Some("2026-11-21".to_owned()),
+        drill: false,
+        by: "a run".to_owned(),
+    };
+    let expected = json!({
+        "kind": "backup.verify",
+        "queue": "backup",
+        "waits": [60, 300, 900],
+        "unique": "a run",
+        "serial": null,
+        "payload": { "name": "2026-11-21", "drill": false, "by": "a run" },
+    });
+    assert_eq!(stored(&job), expected);
+    let read: BackupVerify = serde_json::from_value(expected["payload"].clone()).unwrap();
     assert_eq!(read, job);
 }

@@ -10,8 +10,8 @@ use super::{Context, Finding, configuration};
 pub(super) async fn probe(_: &Context) -> Finding {
     let Some(config) = configuration::part(workers::config::RestoreConfig::read) else {
         return Finding::fail(
-            "no backups are made: set TIGRIS_BUCKET_NAME, TIGRIS_ACCESS_KEY_ID and \
-             TIGRIS_SECRET_ACCESS_KEY",
+            "no backups are made: TIGRIS_BUCKET_NAME, TIGRIS_ACCESS_KEY_ID or \
+             TIGRIS_SECRET_ACCESS_KEY is missing, or one of the bucket's variables is wrong",
         );
     };
     let restorer = Restorer::new(&config, Patience::default());
