@@ -7,8 +7,9 @@ use clap::{Parser, Subcommand};
 #[cfg(feature = "sandbox")]
 use crate::commands::dev::DevArgs;
 use crate::commands::{
-    backup::BackupArgs, check::CheckArgs, eval::EvalArgs, extract::ExtractArgs, index::IndexArgs, jobs::JobsArgs,
-    replay::ReplayArgs, restore::RestoreArgs, search::SearchArgs, sessions::SessionsArgs,
+    backup::BackupArgs, check::CheckArgs, eval::EvalArgs, extract::ExtractArgs, index::IndexArgs,
+    jobs::JobsArgs, replay::ReplayArgs, restore::RestoreArgs, search::SearchArgs,
+    sessions::SessionsArgs,
 };
 
 /// An embeddable AI website chat that never loses a message.

@@ -51,7 +51,9 @@ pub(crate) async fn measure(bench: &Bench, report: &mut Report) -> anyhow::Resul
     progress(&format!("  a database of {size:.0} MB"));
     let s3 = S3::start(None, 0).await?;
     let find = || Installation::find(&Places::from_environment(), &Progress::silent());
-    let programs = tokio::task::spawn_blocking(find).await??.client_environment();
+    let programs = tokio::task::spawn_blocking(find)
+        .await??
+        .client_environment();
     let own = s3.environment().into_iter().chain(programs.clone());
     let own: Vec<(&str, String)> = own.collect();
     let variables: Vec<(&str, &str)> = own
@@ -208,9 +210,7 @@ async fn pipeline(
             }
         }
     });
-    let upload = bucket
-        .begin_upload(key, "application/gzip", "peer")
-        .await?;
+    let upload = bucket.begin_upload(key, "application/gzip", "peer").await?;
     let mut sent = Vec::new();
     let mut number = 0;
     while let Some(part) = to_send.recv().await {
@@ -219,6 +219,9 @@ async fn pipeline(
     }
     reading.await??;
     ensure!(child.wait()?.success(), "the pipe failed");
-    ensure!(bucket.complete(key, &upload, &sent).await?, "the key is taken");
+    ensure!(
+        bucket.complete(key, &upload, &sent).await?,
+        "the key is taken"
+    );
     Ok(())
 }

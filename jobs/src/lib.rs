@@ -77,9 +77,7 @@ pub use enqueue::{
 };
 pub use fence::{Fence, JobId};
 pub use kind::{JobKind, UniqueFor};
-pub use outcome::{
-    Ended, HandlerResult, JobContext, JobError, Outcome, Retry, database_failure,
-};
+pub use outcome::{Ended, HandlerResult, JobContext, JobError, Outcome, Retry, database_failure};
 pub use rate::Rate;
 pub use runtime::{Concurrency, CoreTaskEnded, QueueConfig, Runtime};
 pub use status::{JobStatus, statuses};

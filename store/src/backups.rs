@@ -259,12 +259,7 @@ pub async fn succeed(pool: &PgPool, token: Uuid, made: &Made) -> sqlx::Result<bo
 
 /// Ends a run as failed. `left_over`: something of it may still be in the bucket, for the next one to
 /// clear up. False: somebody else has ended it.
-pub async fn fail(
-    pool: &PgPool,
-    token: Uuid,
-    reason: &str,
-    left_over: bool,
-) -> sqlx::Result<bool> {
+pub async fn fail(pool: &PgPool, token: Uuid, reason: &str, left_over: bool) -> sqlx::Result<bool> {
     let ended = sqlx::query!(
         "update backup_runs
          set status = 'failed', reason = $2, lease_until = null, finished_at = now(),

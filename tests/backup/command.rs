@@ -54,7 +54,11 @@ async fn a_backup_that_fails_ends_with_1_and_says_why() {
     });
     let output = system.run(&["backup"]).await;
     assert_eq!(output.status.code(), Some(1));
-    assert!(said(&output).contains("the store answered 404"), "{}", said(&output));
+    assert!(
+        said(&output).contains("the store answered 404"),
+        "{}",
+        said(&output)
+    );
     let reason: String = query_scalar("select reason from ops.backups")
         .fetch_one(&system.pool().await)
         .await
@@ -73,8 +77,16 @@ async fn without_a_bucket_the_commands_end_with_2_and_name_what_is_missing() {
     ] {
         let output = system.run(arguments).await;
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
-        for name in ["TIGRIS_BUCKET_NAME", "TIGRIS_ACCESS_KEY_ID", "TIGRIS_SECRET_ACCESS_KEY"] {
-            assert!(said(&output).contains(name), "{arguments:?}: {}", said(&output));
+        for name in [
+            "TIGRIS_BUCKET_NAME",
+            "TIGRIS_ACCESS_KEY_ID",
+            "TIGRIS_SECRET_ACCESS_KEY",
+        ] {
+            assert!(
+                said(&output).contains(name),
+                "{arguments:?}: {}",
+                said(&output)
+            );
         }
     }
 }
@@ -91,15 +103,20 @@ async fn backups_are_listed_and_verified() {
     let listed: Value = serde_json::from_slice(&listed.stdout).unwrap();
     assert_eq!(listed.as_array().unwrap().len(), 2);
     let name = listed[0]["name"].as_str().unwrap();
-    for arguments in [&["backup", "verify"][..], &["backup", "verify", name, "--drill"]] {
+    for arguments in [
+        &["backup", "verify"][..],
+        &["backup", "verify", name, "--drill"],
+    ] {
         let output = system.run(arguments).await;
         assert!(output.status.success(), "{}", said(&output));
         assert!(said(&output).contains("is good"), "{}", said(&output));
     }
-    let good: i64 = query_scalar("select count(*) from ops.backups where kind = 'backup' and verified_at is not null")
-        .fetch_one(&system.pool().await)
-        .await
-        .unwrap();
+    let good: i64 = query_scalar(
+        "select count(*) from ops.backups where kind = 'backup' and verified_at is not null",
+    )
+    .fetch_one(&system.pool().await)
+    .await
+    .unwrap();
     assert!(good >= 1);
 }
 
@@ -109,7 +126,11 @@ async fn a_restore_without_tls_to_a_foreign_host_is_refused_without_showing_the_
     let into = "postgres://u:hunter2@db.example.com/x";
     let output = system.run(&["restore", "latest", "--into", into]).await;
     assert_eq!(output.status.code(), Some(2));
-    assert!(said(&output).contains("--into: needs TLS"), "{}", said(&output));
+    assert!(
+        said(&output).contains("--into: needs TLS"),
+        "{}",
+        said(&output)
+    );
     assert!(!said(&output).contains("hunter2"));
 }
 
@@ -119,8 +140,19 @@ async fn a_worker_without_a_bucket_says_that_no_backups_are_made() {
     let worker = system.worker().await;
     worker.logged("NO BACKUPS ARE MADE").await;
     let url = format!("http://{}/metrics", worker.metrics_address());
-    let metrics = system.client.get(url).send().await.unwrap().text().await.unwrap();
-    assert!(metrics.contains("growth_chat_backup_configured 0"), "{metrics}");
+    let metrics = system
+        .client
+        .get(url)
+        .send()
+        .await
+        .unwrap()
+        .text()
+        .await
+        .unwrap();
+    assert!(
+        metrics.contains("growth_chat_backup_configured 0"),
+        "{metrics}"
+    );
 }
 
 #[tokio::test]
@@ -177,10 +209,12 @@ async fn a_tick_does_what_is_due_drains_the_queue_and_ends() {
     let second = system.run(&["tick"]).await;
     assert!(second.status.success(), "{}", said(&second));
     assert_eq!(s3.keys().len(), 2, "{}", said(&second));
-    let verified: i64 = query_scalar("select count(*) from ops.backups where kind = 'verify' and status = 'succeeded'")
-        .fetch_one(&pool)
-        .await
-        .unwrap();
+    let verified: i64 = query_scalar(
+        "select count(*) from ops.backups where kind = 'verify' and status = 'succeeded'",
+    )
+    .fetch_one(&pool)
+    .await
+    .unwrap();
     assert!(verified >= 1, "{}", said(&second));
 }
 

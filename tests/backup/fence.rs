@@ -57,7 +57,10 @@ async fn a_backup_by_hand_is_refused_while_another_one_runs_and_that_is_recorded
     until(async || !world.s3.uploads().is_empty()).await;
     let refused = world.back_up().await.unwrap_err();
     assert!(matches!(refused, BackupError::Busy(_)), "{refused}");
-    World::assert_failed(&world.runs("backup").await, "another backup is being made, by run 1");
+    World::assert_failed(
+        &world.runs("backup").await,
+        "another backup is being made, by run 1",
+    );
     std::fs::write(fakes.path().join("go"), "").unwrap();
     made(first.await.unwrap());
     assert_eq!(world.s3.keys().len(), 2);
@@ -129,7 +132,10 @@ async fn a_run_that_was_frozen_and_comes_back_after_its_lease_writes_nothing() {
     std::fs::write(fakes.path().join("go"), "").unwrap();
     frozen.await.unwrap().unwrap_err();
     assert_eq!(world.s3.keys().len(), 2);
-    assert_eq!(std::fs::read(world.s3.path(&manifest.object)).unwrap(), bytes);
+    assert_eq!(
+        std::fs::read(world.s3.path(&manifest.object)).unwrap(),
+        bytes
+    );
     let rows = world.runs("backup").await;
     assert_eq!(rows[0].reason.as_deref(), Some(backups::VANISHED));
     assert_eq!(rows[1].status, "succeeded");
@@ -154,7 +160,10 @@ async fn a_run_that_died_after_its_manifest_and_before_its_row_has_made_the_back
     let rows = world.runs("backup").await;
     assert_eq!(rows.len(), 1);
     assert_eq!(rows[0].status, "succeeded");
-    assert_eq!(rows[0].object_key.as_deref(), Some(manifest.object.as_str()));
+    assert_eq!(
+        rows[0].object_key.as_deref(),
+        Some(manifest.object.as_str())
+    );
 }
 
 #[tokio::test]

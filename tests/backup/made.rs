@@ -25,16 +25,23 @@ async fn a_backup_is_a_gzip_file_with_a_manifest_beside_it() {
     let manifest = made(world.back_up().await);
     assert_eq!(
         world.s3.keys(),
-        [format!("backups/backup-{}.json", manifest.name), manifest.object.clone()]
+        [
+            format!("backups/backup-{}.json", manifest.name),
+            manifest.object.clone()
+        ]
     );
     let sql = unpacked(&world, &manifest.object);
     assert_eq!(sql.len() as u64, manifest.dump_bytes);
     assert!(sql.contains("-- PostgreSQL database dump complete"));
-    let length = std::fs::metadata(world.s3.path(&manifest.object)).unwrap().len();
+    let length = std::fs::metadata(world.s3.path(&manifest.object))
+        .unwrap()
+        .len();
     assert_eq!(length, manifest.bytes);
 
     let mut written = String::new();
-    let path = world.s3.path(&format!("backups/backup-{}.json", manifest.name));
+    let path = world
+        .s3
+        .path(&format!("backups/backup-{}.json", manifest.name));
     std::fs::File::open(path)
         .unwrap()
         .read_to_string(&mut written)
@@ -48,19 +55,23 @@ async fn a_backup_is_a_gzip_file_with_a_manifest_beside_it() {
     assert!(manifest.schema_version.unwrap() >= 21);
     assert_eq!(manifest.encryption, Encryption::None);
 
-    let row: (String, i64, String) = sqlx::query_as(
-        "select status, bytes, sha256 from ops.backups where object_key = $1",
-    )
-    .bind(&manifest.object)
-    .fetch_one(&world.pool)
-    .await
-    .unwrap();
-    let expected = ("succeeded".to_owned(), length.cast_signed(), manifest.sha256);
+    let row: (String, i64, String) =
+        sqlx::query_as("select status, bytes, sha256 from ops.backups where object_key = $1")
+            .bind(&manifest.object)
+            .fetch_one(&world.pool)
+            .await
+            .unwrap();
+    let expected = (
+        "succeeded".to_owned(),
+        length.cast_signed(),
+        manifest.sha256,
+    );
     assert_eq!(row, expected);
-    let verify: String = query_scalar("select payload ->> 'name' from queue.jobs where kind = 'backup.verify'")
-        .fetch_one(&world.pool)
-        .await
-        .unwrap();
+    let verify: String =
+        query_scalar("select payload ->> 'name' from queue.jobs where kind = 'backup.verify'")
+            .fetch_one(&world.pool)
+            .await
+            .unwrap();
     assert_eq!(verify, manifest.name);
 }
 
@@ -72,7 +83,10 @@ async fn a_large_backup_is_sent_in_parts_and_nothing_of_it_is_left_unfinished() 
     assert_eq!(world.s3.parts(), 3, "{} bytes", manifest.bytes);
     assert!(world.s3.uploads().is_empty());
     assert_eq!(manifest.tables["public.noise"], 22_000);
-    assert_eq!(unpacked(&world, &manifest.object).len() as u64, manifest.dump_bytes);
+    assert_eq!(
+        unpacked(&world, &manifest.object).len() as u64,
+        manifest.dump_bytes
+    );
 }
 
 #[tokio::test]
@@ -159,7 +173,9 @@ async fn where_the_store_has_no_rules_old_backups_are_deleted_and_others_are_not
     let long_ago = std::time::SystemTime::UNIX_EPOCH;
     for day in 1..=5 {
         for kind in ["sql.gz", "json"] {
-            let path = world.s3.path(&format!("backups/backup-2020-01-0{day}.{kind}"));
+            let path = world
+                .s3
+                .path(&format!("backups/backup-2020-01-0{day}.{kind}"));
             let file = std::fs::File::create(path).unwrap();
             file.set_modified(long_ago).unwrap();
         }
@@ -170,7 +186,10 @@ async fn where_the_store_has_no_rules_old_backups_are_deleted_and_others_are_not
     // The newest three at all are the two of today and one of 2020.
     assert_eq!(
         left,
-        ["backups/backup-2020-01-05.json", "backups/backup-2020-01-05.sql.gz"]
+        [
+            "backups/backup-2020-01-05.json",
+            "backups/backup-2020-01-05.sql.gz"
+        ]
     );
 }
 

@@ -1,6 +1,6 @@
 //! A database that was restored is the one that was backed up, and reaches nobody outside.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sandbox::postgres::{create_database, database_url, drop_database};
 use sqlx::{AssertSqlSafe, PgPool, Row, query, query_scalar};
@@ -72,7 +72,7 @@ async fn contents(pool: &PgPool, manifest: &Manifest) -> BTreeMap<String, Option
 }
 
 /// What the roles may do, and what the schema says of itself.
-async fn schema(pool: &PgPool) -> Vec<String> {
+async fn schema(pool: &PgPool) -> BTreeSet<String> {
     let rows = query(
         "select 'function ' || p.oid::regprocedure || ' '
                 || coalesce((select string_agg(a::text, ',' order by a::text) from unnest(p.proacl) a), 'default') as line
@@ -83,7 +83,7 @@ async fn schema(pool: &PgPool) -> Vec<String> {
                 || coalesce(md5(obj_description(c.oid, 'pg_class')), '')
          from pg_class c where relnamespace in ('ops'::regnamespace, 'queue'::regnamespace, 'public'::regnamespace)
          union all
-         select 'constraint ' || conrelid::regclass || ' ' || conname || ' ' || pg_get_constraintdef(oid)
+         select 'constraint ' || conrelid::regclass || ' ' || conname || ' ' || contype::text || convalidated
          from pg_constraint where conrelid <> 0 and connamespace in ('queue'::regnamespace, 'public'::regnamespace)
          order by 1",
     )
@@ -103,8 +103,18 @@ async fn a_restored_database_has_every_row_and_every_privilege() {
     assert_eq!(report.rows, manifest.tables.values().sum::<i64>());
     assert!(report.lost.as_secs() < 120);
     let pool = target.pool().await;
-    assert_eq!(contents(&pool, &manifest).await, contents(&world.pool, &manifest).await);
-    assert_eq!(schema(&pool).await, schema(&world.pool).await);
+    assert_eq!(
+        contents(&pool, &manifest).await,
+        contents(&world.pool, &manifest).await
+    );
+    let (restored, original) = (schema(&pool).await, schema(&world.pool).await);
+    let different: Vec<&String> = restored.symmetric_difference(&original).collect();
+    assert!(different.is_empty(), "{different:#?}");
+    assert!(
+        original.len() > 100,
+        "only {} things were compared",
+        original.len()
+    );
     pool.close().await;
     target.gone().await;
 }
@@ -142,7 +152,10 @@ async fn a_database_that_is_not_empty_is_left_alone() {
         let pool = target.pool().await;
         query(AssertSqlSafe(sql)).execute(&pool).await.unwrap();
         let error = target.restore(&world).await.unwrap_err();
-        assert!(matches!(&error, RestoreError::NotEmpty(it) if it == found), "{error}");
+        assert!(
+            matches!(&error, RestoreError::NotEmpty(it) if it == found),
+            "{error}"
+        );
         query(AssertSqlSafe(undo)).execute(&pool).await.unwrap();
         pool.close().await;
     }
@@ -166,7 +179,9 @@ async fn an_older_psql_is_refused_before_it_runs() {
 async fn a_damaged_backup_restores_nothing_at_all() {
     let world = World::new().await;
     let manifest = made(world.back_up().await);
-    let path = world.s3.path(&format!("backups/backup-{}.json", manifest.name));
+    let path = world
+        .s3
+        .path(&format!("backups/backup-{}.json", manifest.name));
     let wrong = Manifest {
         sha256: "0".repeat(64),
         ..manifest
@@ -174,7 +189,10 @@ async fn a_damaged_backup_restores_nothing_at_all() {
     std::fs::write(path, wrong.to_json()).unwrap();
     let target = Target::new(&world).await;
     let error = target.restore(&world).await.unwrap_err();
-    assert!(error.to_string().contains("its SHA-256 is another one"), "{error}");
+    assert!(
+        error.to_string().contains("its SHA-256 is another one"),
+        "{error}"
+    );
     // Every statement had been run by then.
     assert_eq!(target.tables().await, 0);
     target.gone().await;
@@ -213,7 +231,10 @@ async fn the_newest_of_a_date_is_meant_by_the_date_and_each_by_its_name() {
     assert_eq!(find("latest").await.unwrap(), second);
     assert_eq!(find(&first.name).await.unwrap(), second);
     assert_eq!(find(&second.name).await.unwrap(), second);
-    assert!(matches!(find("2020-01-01").await, Err(RestoreError::Missing(_))));
+    assert!(matches!(
+        find("2020-01-01").await,
+        Err(RestoreError::Missing(_))
+    ));
     // An object without a manifest, and a manifest without its object, are no backups.
     std::fs::remove_file(world.s3.path(&second.object)).unwrap();
     assert_eq!(find("latest").await.unwrap(), first);

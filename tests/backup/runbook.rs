@@ -33,7 +33,11 @@ async fn the_runbook_of_the_restore_works_word_by_word() {
         .await
         .unwrap();
     let backup = system.run(&["backup"]).await;
-    assert!(backup.status.success(), "{}", String::from_utf8_lossy(&backup.stderr));
+    assert!(
+        backup.status.success(),
+        "{}",
+        String::from_utf8_lossy(&backup.stderr)
+    );
 
     let lost = system.database_url();
     let name = format!("{}_new", lost.rsplit('/').next().unwrap());
@@ -68,7 +72,11 @@ async fn the_runbook_of_the_restore_works_word_by_word() {
         told.push(String::from_utf8(output.stdout).unwrap());
     }
     let restored = &told[1];
-    for promise in ["lost (RPO): everything since", "took (RTO): ", "held: the queues handoff and webhooks"] {
+    for promise in [
+        "lost (RPO): everything since",
+        "took (RTO): ",
+        "held: the queues handoff and webhooks",
+    ] {
         assert!(restored.contains(promise), "{restored}");
         let (bold, _) = promise.split_once(':').unwrap();
         assert!(RUNBOOK.contains(&format!("**{bold}**")), "{bold}");

@@ -103,7 +103,11 @@ async fn two_years(cron: &str, zone: &str, seed: u64) {
     .await
     .unwrap();
     let due: BTreeSet<NaiveDateTime> = fires.iter().map(|fire| fire.local).collect();
-    assert_eq!(made, due.into_iter().collect::<Vec<_>>(), "{cron} in {zone}");
+    assert_eq!(
+        made,
+        due.into_iter().collect::<Vec<_>>(),
+        "{cron} in {zone}"
+    );
     let expected = if cron.contains("*/6") { 4 * 730 } else { 730 };
     assert_eq!(made.len(), expected, "{cron} in {zone}");
 }

@@ -77,7 +77,10 @@ async fn a_completion_whose_answer_is_lost_is_a_backup_all_the_same() {
     .await;
     let manifest = made(world.back_up().await);
     assert!(world.s3.keys().contains(&manifest.object));
-    assert_eq!(world.runs("backup").await.last().unwrap().status, "succeeded");
+    assert_eq!(
+        world.runs("backup").await.last().unwrap().status,
+        "succeeded"
+    );
 }
 
 #[tokio::test]
@@ -101,7 +104,11 @@ async fn an_object_that_could_not_be_deleted_is_deleted_by_the_next_run() {
     })
     .await;
     world.back_up().await.unwrap_err();
-    assert_eq!(world.s3.keys().len(), 3, "an object without a manifest is left");
+    assert_eq!(
+        world.s3.keys().len(),
+        3,
+        "an object without a manifest is left"
+    );
     let listed = world.backups().restorer().list().await.unwrap();
     assert_eq!(listed.len(), 1, "and is no backup");
     world.s3.set_faults(Faults::default());
@@ -149,7 +156,10 @@ async fn a_store_that_knows_no_conditions_is_not_overwritten_either() {
         std::fs::write(world.s3.path(&key), "somebody else's").unwrap();
         std::fs::write(fakes.path().join("go"), "").unwrap();
         running.await.unwrap().unwrap_err();
-        World::assert_failed(&world.runs("backup").await, "somebody else has put an object");
+        World::assert_failed(
+            &world.runs("backup").await,
+            "somebody else has put an object",
+        );
         let there = std::fs::read_to_string(world.s3.path(&key)).unwrap();
         assert_eq!(there, "somebody else's");
         std::fs::remove_file(world.s3.path(&key)).unwrap();

@@ -13,11 +13,7 @@ use sandbox::{
     s3::S3,
 };
 use sqlx::{AssertSqlSafe, PgPool, query, query_as, query_scalar, raw_sql};
-use store::{
-    bus::Bus,
-    db::DatabaseConfig,
-    settings::Settings,
-};
+use store::{bus::Bus, db::DatabaseConfig, settings::Settings};
 use tempfile::TempDir;
 use workers::{
     backup::{Ask, BackupError, Backups, Ran, Say},
@@ -173,7 +169,10 @@ impl World {
         let newest = runs.last().unwrap();
         assert_eq!(newest.status, "failed");
         let told = newest.reason.as_deref().unwrap();
-        assert!(told.contains(reason), "{told:?} does not tell of {reason:?}");
+        assert!(
+            told.contains(reason),
+            "{told:?} does not tell of {reason:?}"
+        );
     }
 
     /// A number.

@@ -44,7 +44,10 @@ async fn a_backup_that_can_be_restored_is_good_and_leaves_no_scratch_database() 
     let runs = world.runs("verify").await;
     assert_eq!(runs.len(), 1);
     assert_eq!(runs[0].status, "succeeded");
-    assert_eq!(runs[0].object_key.as_deref(), Some(manifest.object.as_str()));
+    assert_eq!(
+        runs[0].object_key.as_deref(),
+        Some(manifest.object.as_str())
+    );
 }
 
 #[tokio::test]
@@ -53,7 +56,8 @@ async fn a_drill_goes_through_all_of_restore() {
     made(world.back_up().await);
     let steps = std::sync::Arc::new(parking_lot::Mutex::new(Vec::<String>::new()));
     let heard = steps.clone();
-    let say: workers::backup::Say = std::sync::Arc::new(move |step| heard.lock().push(step.to_owned()));
+    let say: workers::backup::Say =
+        std::sync::Arc::new(move |step| heard.lock().push(step.to_owned()));
     world
         .backups()
         .verify(&Which::Latest, true, &say)
@@ -73,7 +77,9 @@ async fn a_drill_goes_through_all_of_restore() {
     // What was held was held there, not here.
     assert_eq!(world.count("select count(*) from queue.paused").await, 0);
     assert_eq!(
-        world.count("select count(*) from ops.backups where kind = 'verify' and drill").await,
+        world
+            .count("select count(*) from ops.backups where kind = 'verify' and drill")
+            .await,
         1
     );
 }
@@ -118,7 +124,12 @@ async fn an_object_that_ends_with_a_whole_gzip_member_too_early_is_found() {
             .stdout(std::process::Stdio::piped())
             .spawn()
             .unwrap();
-        child.stdin.take().unwrap().write_all(b"select 1;\n").unwrap();
+        child
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(b"select 1;\n")
+            .unwrap();
         empty.extend(child.wait_with_output().unwrap().stdout);
         *bytes = empty;
     })
@@ -131,7 +142,9 @@ async fn rows_that_are_missing_are_found() {
     let world = World::new().await;
     let manifest = made(world.back_up().await);
     // As if the dump had lost one.
-    let path = world.s3.path(&format!("backups/backup-{}.json", manifest.name));
+    let path = world
+        .s3
+        .path(&format!("backups/backup-{}.json", manifest.name));
     let mut told = manifest.clone();
     *told.tables.get_mut("public.messages").unwrap() += 1;
     std::fs::write(&path, told.to_json()).unwrap();
@@ -163,7 +176,10 @@ async fn a_psql_that_dies_is_told_and_its_database_goes() {
         .verify(&Which::Latest, false, &silently())
         .await
         .unwrap_err();
-    World::assert_failed(&world.runs("verify").await, "psql ended with exit code 3: psql:<stdin>:9: ERROR:  53100");
+    World::assert_failed(
+        &world.runs("verify").await,
+        "psql ended with exit code 3: psql:<stdin>:9: ERROR:  53100",
+    );
     assert!(scratch(&world).await.is_empty());
 }
 
@@ -194,11 +210,18 @@ async fn a_scratch_database_that_a_crash_left_is_dropped_by_the_next_verify() {
     let left = scratch(&world).await;
     assert_eq!(left.len(), 1);
     // Of another database on the server, which this one leaves alone.
-    world.execute("create database growth_chat_verify_1_other").await;
-    let busy = good.verify(&Which::Latest, false, &silently()).await;
-    assert!(matches!(busy, Err(RestoreError::Busy(_))), "its lease holds");
     world
-        .execute("update backup_runs set lease_until = now() - interval '1 s' where status = 'running'")
+        .execute("create database growth_chat_verify_1_other")
+        .await;
+    let busy = good.verify(&Which::Latest, false, &silently()).await;
+    assert!(
+        matches!(busy, Err(RestoreError::Busy(_))),
+        "its lease holds"
+    );
+    world
+        .execute(
+            "update backup_runs set lease_until = now() - interval '1 s' where status = 'running'",
+        )
         .await;
     good.verify(&Which::Latest, false, &silently())
         .await
@@ -207,7 +230,9 @@ async fn a_scratch_database_that_a_crash_left_is_dropped_by_the_next_verify() {
     let others = world
         .count("select count(*) from pg_database where datname = 'growth_chat_verify_1_other'")
         .await;
-    world.execute("drop database growth_chat_verify_1_other").await;
+    world
+        .execute("drop database growth_chat_verify_1_other")
+        .await;
     assert_eq!(others, 1);
 }
 
@@ -236,5 +261,8 @@ async fn there_is_nothing_to_verify_in_an_empty_bucket_and_that_is_recorded() {
         .await
         .unwrap_err();
     assert!(matches!(error, RestoreError::Missing(_)), "{error}");
-    World::assert_failed(&world.runs("verify").await, "the bucket has no backup at all");
+    World::assert_failed(
+        &world.runs("verify").await,
+        "the bucket has no backup at all",
+    );
 }

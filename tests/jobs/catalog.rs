@@ -2,7 +2,9 @@
 
 use jobs::{
     JobKind,
-    catalog::{BackupRun, BackupVerify, KnowledgeIndexDocument, QueuePrune, SessionSweep, TurnProcess},
+    catalog::{
+        BackupRun, BackupVerify, KnowledgeIndexDocument, QueuePrune, SessionSweep, TurnProcess,
+    },
 };
 use serde_json::{Value, json};
 

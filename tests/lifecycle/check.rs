@@ -128,7 +128,10 @@ async fn a_database_that_is_not_there_is_one_failure() {
     let statuses = statuses(&output);
     assert_eq!(statuses[1], "database fail");
     // The bucket has nothing to do with it.
-    for line in statuses[2..].iter().filter(|line| !line.starts_with("bucket ")) {
+    for line in statuses[2..]
+        .iter()
+        .filter(|line| !line.starts_with("bucket "))
+    {
         assert!(line.ends_with(" skip"), "{line}");
     }
 }

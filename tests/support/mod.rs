@@ -29,7 +29,7 @@ use sandbox::{
     anthropic::Anthropic,
     openai::{self, OpenAi},
     outside::{Exchange, OutsideWorld, Service},
-    postgres::{MIGRATOR, Installation, Places, Progress, Server, ServerOptions, TestDatabase},
+    postgres::{Installation, MIGRATOR, Places, Progress, Server, ServerOptions, TestDatabase},
     process::{LogListener, Process, Program},
     s3::S3,
     watchdog::{Manner, Signal, Watchdog},

@@ -10,8 +10,8 @@ use crate::{
     budget::Budget,
     clients::{anthropic::Anthropic, bucket::Patience, embeddings::Embedder, http_client},
     config::{
-        BackupConfig, ConversationConfig, EmbeddingsConfig, KnowledgeConfig, LinkHosts, ModelConfig,
-        NoticeConfig, SpendConfig,
+        BackupConfig, ConversationConfig, EmbeddingsConfig, KnowledgeConfig, LinkHosts,
+        ModelConfig, NoticeConfig, SpendConfig,
     },
     handlers::{
         backup_run, backup_verify, index_document,
@@ -105,9 +105,9 @@ impl Deps {
             bus: bus.clone(),
             ttl: config.session_ttl,
         };
-        let backups = config.backup.map(|config| {
-            Backups::new(config, database.clone(), bus.clone(), Patience::default())
-        });
+        let backups = config
+            .backup
+            .map(|config| Backups::new(config, database.clone(), bus.clone(), Patience::default()));
         let turn = TurnDeps {
             pool,
             bus,

@@ -41,7 +41,8 @@ pub(super) struct Store {
 
 impl Store {
     pub(super) fn open(folder: &Path) -> io::Result<Self> {
-        let files = FileSystem::new(folder).map_err(|error| io::Error::other(format!("{error:?}")))?;
+        let files =
+            FileSystem::new(folder).map_err(|error| io::Error::other(format!("{error:?}")))?;
         Ok(Self {
             files: Arc::new(files),
             faults: Shared::default(),
@@ -60,7 +61,10 @@ impl Store {
                 .as_ref()
                 .and_then(|filter| filter.prefix.clone())
                 .unwrap_or_default(),
-            days: rule.expiration.as_ref().and_then(|expiration| expiration.days),
+            days: rule
+                .expiration
+                .as_ref()
+                .and_then(|expiration| expiration.days),
         });
         told.collect()
     }
@@ -158,10 +162,7 @@ impl S3 for Store {
         let key = request.input.key.clone();
         let answer = self.files.create_multipart_upload(request).await?;
         if let Some(id) = &answer.output.upload_id {
-            #[expect(
-                clippy::disallowed_methods,
-                reason = "a store has a clock of its own"
-            )]
+            #[expect(clippy::disallowed_methods, reason = "a store has a clock of its own")]
             let begun = SystemTime::now();
             self.uploads
                 .lock()

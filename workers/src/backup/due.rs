@@ -27,7 +27,9 @@ pub fn is_daily(schedule: &Schedule, now: DateTime<Utc>) -> bool {
     let mut dates = BTreeSet::new();
     let mut now = now;
     for _ in 0..LOOKED_AT {
-        let Some(fire) = schedule.next(now) else { break };
+        let Some(fire) = schedule.next(now) else {
+            break;
+        };
         if !dates.insert(fire.local.date()) {
             return false;
         }

@@ -160,7 +160,10 @@ mod tests {
         struct Broken(usize);
         impl Read for Broken {
             fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-                self.0 = self.0.checked_sub(1).ok_or(io::ErrorKind::ConnectionReset)?;
+                self.0 = self
+                    .0
+                    .checked_sub(1)
+                    .ok_or(io::ErrorKind::ConnectionReset)?;
                 Ok(buffer.len())
             }
         }

@@ -7,7 +7,7 @@ use chrono::NaiveDate;
 use super::{
     error::RestoreError,
     manifest::Manifest,
-    name::{BadName, BackupName, PREFIX},
+    name::{BackupName, BadName, PREFIX},
     restore::Restorer,
 };
 

@@ -260,7 +260,8 @@ mod tests {
 
     #[test]
     fn a_setting_that_an_older_server_does_not_know_is_left_out_once() {
-        let mut text = b"SET lock_timeout = 0;\nSET transaction_timeout = 0;\nSET x = 1;\n".to_vec();
+        let mut text =
+            b"SET lock_timeout = 0;\nSET transaction_timeout = 0;\nSET x = 1;\n".to_vec();
         leave_out(&mut text, NEWER_SETTING);
         assert_eq!(text, b"SET lock_timeout = 0;\nSET x = 1;\n");
         leave_out(&mut text, NEWER_SETTING);

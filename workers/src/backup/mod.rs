@@ -34,6 +34,7 @@ use std::sync::Arc;
 
 use store::{bus::Bus, db::Database};
 
+pub(crate) use self::verify::silently;
 pub use self::{
     after_restore::{AfterRestore, Restored, after_restore},
     due::{due_at, is_daily},
@@ -47,7 +48,6 @@ pub use self::{
     tools::{ToolError, ToolVersion, Tools},
     verify::Verified,
 };
-pub(crate) use self::verify::silently;
 use crate::{
     clients::bucket::{Bucket, Patience},
     config::BackupConfig,

@@ -5,7 +5,11 @@ use std::collections::BTreeSet;
 use chrono::{DateTime, TimeDelta, Utc};
 use store::backups::newest_verified;
 
-use super::{Backups, error::BackupError, name::{BackupName, PREFIX}};
+use super::{
+    Backups,
+    error::BackupError,
+    name::{BackupName, PREFIX},
+};
 use crate::clients::bucket::{Expiry, Listed};
 
 /// So many of the newest that were verified stay, however old they are, and so many of the newest at all.
@@ -48,9 +52,7 @@ fn expired(listed: &[Listed], verified: &[String], limit: DateTime<Utc>) -> Vec<
     let mut expired: Vec<String> = listed
         .iter()
         .filter(|object| object.modified.is_some_and(|at| at < limit))
-        .filter(|object| {
-            BackupName::of_key(&object.key).is_some_and(|name| !stay.contains(&name))
-        })
+        .filter(|object| BackupName::of_key(&object.key).is_some_and(|name| !stay.contains(&name)))
         .map(|object| object.key.clone())
         .collect();
     // Manifests first: what is left when a deletion fails is no backup.
@@ -64,9 +66,8 @@ mod tests {
 
     #[test]
     fn what_is_old_goes_but_never_the_newest_good_ones() {
-        let at = |day: u32| -> DateTime<Utc> {
-            format!("2026-01-{day:02}T02:00:00Z").parse().unwrap()
-        };
+        let at =
+            |day: u32| -> DateTime<Utc> { format!("2026-01-{day:02}T02:00:00Z").parse().unwrap() };
         let name = |day: u32| -> BackupName { format!("2026-01-{day:02}").parse().unwrap() };
         let mut listed = Vec::new();
         for day in 1..=10 {
@@ -98,7 +99,14 @@ mod tests {
         let gone = expired(&listed, &good, at(31));
         assert_eq!(
             days(gone),
-            ["2026-01-01", "2026-01-03", "2026-01-04", "2026-01-05", "2026-01-06", "2026-01-07"]
+            [
+                "2026-01-01",
+                "2026-01-03",
+                "2026-01-04",
+                "2026-01-05",
+                "2026-01-06",
+                "2026-01-07"
+            ]
         );
     }
 }

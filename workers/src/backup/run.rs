@@ -130,7 +130,10 @@ impl Backups {
                 Err(error @ BackupError::LeaseLost) => return Err(error),
                 // The attempt meets the same bucket, and says so.
                 Err(error) => {
-                    tracing::warn!(error = told(&error), "earlier runs were not cleared up after");
+                    tracing::warn!(
+                        error = told(&error),
+                        "earlier runs were not cleared up after"
+                    );
                 }
             }
             self.attempt(run, ask, &uploading).await.map(Some)
@@ -261,7 +264,10 @@ impl Backups {
             tables,
         };
         let key = name.manifest_key();
-        if bucket.put_new(&key, manifest.to_json(), MANIFEST_TYPE).await? {
+        if bucket
+            .put_new(&key, manifest.to_json(), MANIFEST_TYPE)
+            .await?
+        {
             Ok(manifest)
         } else {
             // Or an earlier try of this very request put it, and its answer was lost: that is looked at.

@@ -322,7 +322,11 @@ mod tests {
 
     #[test]
     fn an_address_that_is_none_is_not_echoed() {
-        for url in ["hunter2", "postgres://u:hunter%2@h/x", "postgres://u:%ff@h/x"] {
+        for url in [
+            "hunter2",
+            "postgres://u:hunter%2@h/x",
+            "postgres://u:%ff@h/x",
+        ] {
             let error = variables(&url.to_owned().into()).unwrap_err();
             assert!(!error.to_string().contains("hunter"), "{error}");
         }

@@ -88,7 +88,11 @@ impl Backups {
                 }
             }
         }
-        let outcome = if verified.is_ok() { "succeeded" } else { "failed" };
+        let outcome = if verified.is_ok() {
+            "succeeded"
+        } else {
+            "failed"
+        };
         metrics::counter!("growth_chat_backup_verifies_total", "outcome" => outcome).increment(1);
         self.bus.jobs_ready(BackupVerify::QUEUE);
         verified
@@ -105,7 +109,10 @@ impl Backups {
         let scratch = Scratch::create(pool, self.database.url(), run).await?;
         let proved = async {
             if drill {
-                let report = self.restorer.restore(&manifest, &scratch.config, say).await?;
+                let report = self
+                    .restorer
+                    .restore(&manifest, &scratch.config, say)
+                    .await?;
                 return Ok(report.rows);
             }
             let target: Database = open(&scratch.config)?;

@@ -3,11 +3,7 @@
 
 use std::time::Duration;
 
-use jobs::{
-    HandlerResult, JobError, Outcome, Runtime,
-    catalog::BackupVerify,
-    schedule::Schedule,
-};
+use jobs::{HandlerResult, JobError, Outcome, Runtime, catalog::BackupVerify, schedule::Schedule};
 
 use crate::backup::{Backups, RestoreError, Which, told};
 

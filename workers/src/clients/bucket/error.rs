@@ -95,7 +95,10 @@ impl BucketError {
 
     /// The key is taken: `If-None-Match` did not hold, or somebody writes it right now.
     pub(super) fn is_taken(&self) -> bool {
-        matches!(self.refused(), Some((412, _) | (409, "ConditionalRequestConflict")))
+        matches!(
+            self.refused(),
+            Some((412, _) | (409, "ConditionalRequestConflict"))
+        )
     }
 
     /// The upload was aborted or completed.
@@ -107,7 +110,10 @@ impl BucketError {
     /// The store does not know what was asked for.
     pub fn is_unsupported(&self) -> bool {
         matches!(self.refused(), Some((501 | 405, _)))
-            || matches!(self.refused(), Some((_, "NotImplemented" | "MethodNotAllowed")))
+            || matches!(
+                self.refused(),
+                Some((_, "NotImplemented" | "MethodNotAllowed"))
+            )
     }
 
     /// The key may not do this.

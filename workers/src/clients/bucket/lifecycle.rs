@@ -83,7 +83,11 @@ fn rule(expiry: &Expiry) -> Result<LifecycleRule, aws_sdk_s3::error::BuildError>
     LifecycleRule::builder()
         .id(RULE)
         .status(ExpirationStatus::Enabled)
-        .filter(LifecycleRuleFilter::builder().prefix(&expiry.prefix).build())
+        .filter(
+            LifecycleRuleFilter::builder()
+                .prefix(&expiry.prefix)
+                .build(),
+        )
         .expiration(
             LifecycleExpiration::builder()
                 .days(expiry.days.into())

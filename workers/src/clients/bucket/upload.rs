@@ -83,11 +83,7 @@ impl Bucket {
     }
 
     /// The numbers and lengths of the parts that the store has, in their order.
-    pub async fn parts(
-        &self,
-        key: &str,
-        upload_id: &str,
-    ) -> Result<Vec<(i32, u64)>, BucketError> {
+    pub async fn parts(&self, key: &str, upload_id: &str) -> Result<Vec<(i32, u64)>, BucketError> {
         let mut parts = Vec::new();
         let mut marker = None;
         loop {
@@ -102,9 +98,7 @@ impl Bucket {
                 .await
                 .map_err(|error| BucketError::of("looking at the parts", &error))?;
             let told = page.parts().iter();
-            parts.extend(
-                told.filter_map(|part| Some((part.part_number()?, length(part.size())))),
-            );
+            parts.extend(told.filter_map(|part| Some((part.part_number()?, length(part.size())))));
             marker = page
                 .next_part_number_marker()
                 .filter(|_| page.is_truncated() == Some(true))
