@@ -7,6 +7,7 @@ use api::{ApiConfig, Hub};
 use jobs::{QueueFigures, Runtime};
 use serde_json::json;
 use store::{
+    backups::BackupFigures,
     bus::Bus,
     clock::SystemClock,
     db::{Database, DatabaseConfig},
@@ -66,6 +67,7 @@ pub(crate) struct Process {
     bus: Bus,
     figures: QueueFigures,
     spend: SpendFigures,
+    backups: BackupFigures,
     /// Cancelled once the schema is as this build needs it.
     migrated: CancellationToken,
     drain: Duration,
@@ -106,11 +108,13 @@ impl Process {
         });
         let figures = QueueFigures::new(database.pool().clone(), &bus);
         let spend = SpendFigures::new(database.pool().clone(), &bus);
+        let backups = BackupFigures::new(database.pool().clone(), &bus);
         Ok(Self {
             database,
             bus,
             figures,
             spend,
+            backups,
             migrated,
             drain: config.drain,
             supervisor,
@@ -163,8 +167,12 @@ impl Process {
         self.metrics = Some(listener.local_addr().context("the port is not known")?);
         let handle = telemetry::start_metrics()?;
         let bus = self.bus.clone();
-        let (queues, spend) = (self.figures.clone(), self.spend.clone());
-        let router = api::metrics_router(handle.clone(), queues, spend, bus);
+        let (queues, spend, backups) = (
+            self.figures.clone(),
+            self.spend.clone(),
+            self.backups.clone(),
+        );
+        let router = api::metrics_router(handle.clone(), queues, spend, backups, bus);
         let upkeep = telemetry::keep_up(handle);
         self.supervisor
             .spawn("metrics upkeep", Stage::Support, |stop| async move {

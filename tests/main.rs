@@ -6,6 +6,7 @@
 )]
 
 mod api;
+mod backup;
 mod deploy;
 mod documents;
 mod evaluation;

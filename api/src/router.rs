@@ -10,7 +10,7 @@ use axum::{
 };
 use jobs::QueueFigures;
 use metrics_exporter_prometheus::PrometheusHandle;
-use store::{bus::Bus, spend::SpendFigures};
+use store::{backups::BackupFigures, bus::Bus, spend::SpendFigures};
 use tower_http::{
     catch_panic::CatchPanicLayer,
     cors::{AllowOrigin, CorsLayer},
@@ -72,12 +72,14 @@ pub fn metrics_router(
     recorder: PrometheusHandle,
     queues: QueueFigures,
     spend: SpendFigures,
+    backups: BackupFigures,
     bus: Bus,
 ) -> Router {
     let figures = routes::metrics::Figures {
         recorder,
         queues,
         spend,
+        backups,
     };
     Router::new()
         .route("/metrics", get(routes::metrics::get))

@@ -8,6 +8,7 @@
 //! `docs/benchmarks.md` alone, but for `--write`.
 
 mod arena;
+mod backup;
 mod bench;
 mod comparison;
 mod contender;
@@ -82,6 +83,9 @@ const BENCHMARKS: &[(&str, Benchmark)] = &[
     }),
     ("retention", |bench, report| {
         retention::measure(bench, report).boxed_local()
+    }),
+    ("backup", |bench, report| {
+        backup::measure(bench, report).boxed_local()
     }),
     ("growth", |bench, report| {
         growth::measure(bench, report).boxed_local()

@@ -9,11 +9,20 @@ const TICK: Duration = Duration::from_millis(10);
 
 /// Resident memory, in megabytes.
 pub(crate) fn resident_megabytes(pid: u32) -> anyhow::Result<f64> {
+    megabytes(pid, "VmRSS:")
+}
+
+/// The most resident memory that a process ever had, in megabytes. An error once it has ended.
+pub(crate) fn peak_megabytes(pid: u32) -> anyhow::Result<f64> {
+    megabytes(pid, "VmHWM:")
+}
+
+fn megabytes(pid: u32, name: &str) -> anyhow::Result<f64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status
         .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .context("no VmRSS")?;
+        .find_map(|line| line.strip_prefix(name))
+        .context("no such figure")?;
     let kilobytes: f64 = line.trim().trim_end_matches(" kB").parse()?;
     Ok(kilobytes / 1_024.0)
 }

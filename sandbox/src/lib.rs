@@ -13,6 +13,7 @@ pub mod people;
 pub mod postgres;
 pub mod process;
 pub mod receiver;
+pub mod s3;
 mod serve;
 pub mod site;
 pub mod slack;

@@ -4,11 +4,13 @@
 //! Each thing is a [`Probe`] in a file of its own. One that needs another is passed over when that one
 //! failed: a database that can't be reached is one problem, not six.
 
+mod bucket;
 mod calibration;
 mod configuration;
 mod database;
 mod knowledge;
 mod listen;
+mod pg_dump;
 mod pgvector;
 mod schema;
 
@@ -98,6 +100,16 @@ const PROBES: &[Probe] = &[
         name: "calibration",
         needs: &["database", "schema", "knowledge"],
         run: |context| calibration::probe(context).boxed(),
+    },
+    Probe {
+        name: "bucket",
+        needs: &[],
+        run: |context| bucket::probe(context).boxed(),
+    },
+    Probe {
+        name: "pg_dump",
+        needs: &["database"],
+        run: |context| pg_dump::probe(context).boxed(),
     },
 ];
 

@@ -32,7 +32,8 @@ use sandbox::{
     openai::{self, OpenAi},
     outside::OutsideWorld,
     people::People,
-    postgres::{self, Places, Progress, Server, ServerOptions},
+    postgres::{self, Installation, Places, Progress, Server, ServerOptions},
+    s3::S3,
     world::WorldPage,
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -120,6 +121,7 @@ struct System {
     _anthropic: Anthropic,
     _openai: OpenAi,
     _people: Arc<People>,
+    _bucket: S3,
     world: WorldPage,
     database: Database,
     /// The command that indexes more documents into this system.
@@ -154,7 +156,12 @@ impl System {
         let world = WorldPage::start(outside, Arc::clone(&people), ports.world).await;
         let world = world.context("the outside-world page did not start")?;
 
-        let environment = environment(&database.url, &anthropic, &openai, &people, args.verbose);
+        let bucket = S3::start(Some(home.bucket()), 0).await;
+        let bucket = bucket.context("the stand-in for the bucket did not start")?;
+
+        let mut environment =
+            environment(&database.url, &anthropic, &openai, &people, args.verbose);
+        environment.extend(backup_environment(&bucket).await?);
         let mut for_people = environment.clone();
         // In their shell it may name another database, and both must agree.
         for_people.push(("DATABASE_URL".to_owned(), database.url.clone()));
@@ -209,6 +216,7 @@ impl System {
             _anthropic: anthropic,
             _openai: openai,
             _people: people,
+            _bucket: bucket,
             world,
             database,
             index,
@@ -368,6 +376,19 @@ fn environment(
     named
         .map(|(name, value)| (name.to_owned(), value))
         .collect()
+}
+
+/// Where backups go, and the programs that make them.
+async fn backup_environment(bucket: &S3) -> Result<Vec<(String, String)>> {
+    let find = || Installation::find(&Places::from_environment(), &Progress::silent());
+    let installation = tokio::task::spawn_blocking(find)
+        .await
+        .context("looking for the programs of PostgreSQL failed")??;
+    let named = bucket.environment().into_iter();
+    let named = named.chain(installation.client_environment());
+    Ok(named
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect())
 }
 
 /// What a person types to index a folder of their own, given the file of the variables.

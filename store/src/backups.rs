@@ -8,11 +8,15 @@
 //! Every write of a run names its token and `running`: whoever lost the lease writes nothing. See
 //! `docs/decisions/0020-honest-backups.md`.
 
+mod figures;
+
 use std::{fmt, time::Duration};
 
 use chrono::{DateTime, NaiveDateTime, Utc};
 use sqlx::{PgPool, postgres::types::PgInterval};
 use uuid::Uuid;
+
+pub use self::figures::{BackupFigures, Newest, newest};
 
 /// How long a run is its process's without a renewal.
 pub const LEASE: Duration = Duration::from_mins(1);

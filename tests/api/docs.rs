@@ -133,7 +133,8 @@ async fn the_metrics_port_serves_metrics_health_and_wake_and_nothing_else() {
     let app = App::start().await;
     let figures = jobs::QueueFigures::new(app.pool.clone(), &app.bus);
     let spend = store::spend::SpendFigures::new(app.pool.clone(), &app.bus);
-    let router = api::metrics_router(recorder.handle(), figures, spend, app.bus.clone());
+    let backups = store::backups::BackupFigures::new(app.pool.clone(), &app.bus);
+    let router = api::metrics_router(recorder.handle(), figures, spend, backups, app.bus.clone());
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0))
         .await
         .unwrap();

@@ -5,6 +5,7 @@ use jobs::{
     catalog::{
         HandoffRemind, HandoffSlackDelete, KnowledgeIndexDocument, PostedHandoff, QueuePrune,
         SessionSweep, TurnProcess,
+        BackupRun, BackupVerify, KnowledgeIndexDocument, QueuePrune, SessionSweep, TurnProcess,
     },
 };
 use serde_json::{Value, json};
@@ -115,6 +116,25 @@ fn a_reminder_of_a_promise_is_stored_as_it_always_was() {
 }
 
 #[test]
+fn a_backup_is_stored_as_it_always_was() {
+    let job = BackupRun {
+        due: "2026-11-21T02:00".to_owned(),
+        time_zone: "Europe/Berlin".to_owned(),
+    };
+    let expected = json!({
+        "kind": "backup.run",
+        "queue": "backup",
+        "waits": [60, 300, 900],
+        "unique": "2026-11-21T02:00 Europe/Berlin",
+        "serial": null,
+        "payload": { "due": "2026-11-21T02:00", "time_zone": "Europe/Berlin" },
+    });
+    assert_eq!(stored(&job), expected);
+    let read: BackupRun = serde_json::from_value(expected["payload"].clone()).unwrap();
+    assert_eq!(read, job);
+}
+
+#[test]
 fn an_erasure_in_slack_is_stored_as_it_always_was() {
     let job = HandoffSlackDelete {
         session_id: "s-1".parse().unwrap(),
@@ -132,5 +152,25 @@ fn an_erasure_in_slack_is_stored_as_it_always_was() {
     assert_eq!(stored["unique"], "s-1");
     assert_eq!(stored["payload"], payload);
     let read: HandoffSlackDelete = serde_json::from_value(payload).unwrap();
+    assert_eq!(read, job);
+}
+
+#[test]
+fn the_proof_of_a_backup_is_stored_as_it_always_was() {
+    let job = BackupVerify {
+        name: Some("2026-11-21".to_owned()),
+        drill: false,
+        by: "a run".to_owned(),
+    };
+    let expected = json!({
+        "kind": "backup.verify",
+        "queue": "backup",
+        "waits": [60, 300, 900],
+        "unique": "a run",
+        "serial": null,
+        "payload": { "name": "2026-11-21", "drill": false, "by": "a run" },
+    });
+    assert_eq!(stored(&job), expected);
+    let read: BackupVerify = serde_json::from_value(expected["payload"].clone()).unwrap();
     assert_eq!(read, job);
 }

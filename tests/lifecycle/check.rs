@@ -1,5 +1,6 @@
 //! `growth-chat check`.
 
+use sandbox::s3::S3;
 use serde_json::Value;
 
 use super::{pooler, process::run};
@@ -19,7 +20,9 @@ fn statuses(output: &std::process::Output) -> Vec<String> {
 
 #[tokio::test]
 async fn a_system_as_it_should_be_passes_and_says_what_is_not_done_yet() {
-    let system = TestSystem::new().await;
+    let mut system = TestSystem::new().await;
+    let s3 = S3::start(None, 0).await.unwrap();
+    system.use_bucket(&s3);
     let output = system.run(&["check", "--json"]).await;
     assert!(output.status.success());
     assert_eq!(
@@ -32,6 +35,8 @@ async fn a_system_as_it_should_be_passes_and_says_what_is_not_done_yet() {
             "notifications pass",
             "knowledge warn",
             "calibration warn",
+            "bucket warn",
+            "pg_dump pass",
         ]
     );
     let output = system.run(&["check"]).await;
@@ -57,6 +62,8 @@ async fn every_wrong_variable_is_told_at_once_and_the_rest_is_checked_all_the_sa
             "notifications pass",
             "knowledge skip",
             "calibration skip",
+            "bucket fail",
+            "pg_dump fail",
         ]
     );
     let told = String::from_utf8(output.stdout).unwrap();
@@ -120,7 +127,11 @@ async fn a_database_that_is_not_there_is_one_failure() {
     assert_eq!(output.status.code(), Some(1));
     let statuses = statuses(&output);
     assert_eq!(statuses[1], "database fail");
-    for line in &statuses[2..] {
+    // The bucket has nothing to do with it.
+    for line in statuses[2..]
+        .iter()
+        .filter(|line| !line.starts_with("bucket "))
+    {
         assert!(line.ends_with(" skip"), "{line}");
     }
 }

@@ -190,3 +190,28 @@ fn the_limits_are_those_of_the_catalogue() {
         assert!(limits.contains(&row), "{row}");
     }
 }
+
+#[tokio::test]
+async fn with_only_psql_a_person_sees_which_backups_were_made_and_which_are_good() {
+    let desk = Desk::new().await;
+    raw_sql(
+        "insert into backup_runs (kind, status, reason, finished_at)
+         values ('backup', 'failed', 'the bucket was gone', now());
+         insert into backup_runs (kind, status, object_key, snapshot_at, finished_at, verified_at)
+         values ('backup', 'succeeded', 'backups/backup-2026-11-20.sql.gz', '2026-11-20T01:00Z', now(), now()),
+                ('backup', 'succeeded', 'backups/backup-2026-11-21.sql.gz', '2026-11-21T01:00Z', now(), null)",
+    )
+    .execute(&desk.pool)
+    .await
+    .unwrap();
+    let mut operator = operator(&desk).await;
+    let [runs, good] = statements("Backups")[..] else {
+        panic!("the document has other statements than the test");
+    };
+    let runs = rows(&mut operator, runs).await;
+    assert_eq!(runs.len(), 3);
+    assert_eq!(runs[2].get::<String, _>("reason"), "the bucket was gone");
+    let good = rows(&mut operator, good).await;
+    let newest: chrono::DateTime<chrono::Utc> = good[0].get("newest_good");
+    assert_eq!(newest.to_rfc3339(), "2026-11-20T01:00:00+00:00");
+}

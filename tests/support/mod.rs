@@ -30,8 +30,9 @@ use sandbox::{
     openai::{self, OpenAi},
     outside::{Exchange, OutsideWorld, Service},
     people::People,
-    postgres::{MIGRATOR, Server, ServerOptions, TestDatabase},
+    postgres::{Installation, MIGRATOR, Places, Progress, Server, ServerOptions, TestDatabase},
     process::{LogListener, Process, Program},
+    s3::S3,
     watchdog::{Manner, Signal, Watchdog},
 };
 use sqlx::{Connection, PgConnection, PgPool};
@@ -173,6 +174,29 @@ impl TestSystem {
     pub(crate) fn set(&mut self, name: &str, value: &str) {
         self.environment.retain(|(known, _)| known != name);
         self.environment.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Takes a variable away from the processes that are started from now on.
+    pub(crate) fn unset(&mut self, name: &str) {
+        self.environment.retain(|(known, _)| known != name);
+    }
+
+    /// All variables of the processes.
+    pub(crate) fn environment(&self) -> Vec<(String, String)> {
+        self.environment.clone()
+    }
+
+    /// Gives the processes a bucket, and the programs that make backups.
+    pub(crate) fn use_bucket(&mut self, s3: &S3) {
+        let places = Places {
+            given_server: None,
+            ..Places::from_environment()
+        };
+        let installation = Installation::find(&places, &Progress::silent()).unwrap();
+        let programs = installation.client_environment();
+        for (name, value) in s3.environment().into_iter().chain(programs) {
+            self.set(name, &value);
+        }
     }
 
     pub(crate) fn database_url(&self) -> String {

@@ -7,7 +7,7 @@ use axum::{
 };
 use jobs::QueueFigures;
 use metrics_exporter_prometheus::PrometheusHandle;
-use store::spend::SpendFigures;
+use store::{backups::BackupFigures, spend::SpendFigures};
 
 /// What a scrape is answered from.
 #[derive(Debug, Clone)]
@@ -15,11 +15,16 @@ pub(crate) struct Figures {
     pub(crate) recorder: PrometheusHandle,
     pub(crate) queues: QueueFigures,
     pub(crate) spend: SpendFigures,
+    pub(crate) backups: BackupFigures,
 }
 
 pub(crate) async fn get(StateOf(figures): StateOf<Figures>) -> Response {
-    // Each waits for the database for a while at most: both at once.
-    tokio::join!(figures.queues.refresh(), figures.spend.refresh());
+    // Each waits for the database for a while at most: all at once.
+    tokio::join!(
+        figures.queues.refresh(),
+        figures.spend.refresh(),
+        figures.backups.refresh()
+    );
     (
         [(
             header::CONTENT_TYPE,

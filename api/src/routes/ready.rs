@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use axum::{Json, extract::State as StateOf, http::StatusCode};
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::PgPool;
 use store::{
+    backups::newest,
     db::is_migrated,
     knowledge::{CalibrationState, published_state},
 };
@@ -27,6 +29,9 @@ pub(crate) struct Readiness {
     /// The knowledge base; not told while the database is not there. It never makes the API unready.
     #[serde(skip_serializing_if = "Option::is_none")]
     knowledge: Option<KnowledgeReadiness>,
+    /// The backups; not told while the database is not there. They never make the API unready.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    backup: Option<BackupReadiness>,
 }
 
 /// Each dependency.
@@ -49,6 +54,15 @@ pub(crate) struct KnowledgeReadiness {
     /// `other_model`, `other_corpus` or `other_threshold`.
     #[serde(skip_serializing_if = "Option::is_none")]
     why: Option<&'static str>,
+}
+
+/// How old the newest backup is that was restored for a proof.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct BackupReadiness {
+    /// The moment that is in it; none: no backup was ever verified.
+    verified: Option<DateTime<Utc>>,
+    /// How long ago that was, in seconds.
+    age_seconds: Option<i64>,
 }
 
 /// Readiness
@@ -80,6 +94,10 @@ pub(crate) async fn get(StateOf(state): StateOf<State>) -> (StatusCode, Json<Rea
         "ok" => knowledge(state.pool()).await,
         _ => None,
     };
+    let backup = match database {
+        "ok" => backup(state.pool()).await,
+        _ => None,
+    };
     let listener = if state.bus().is_listening() {
         "ok"
     } else {
@@ -94,8 +112,29 @@ pub(crate) async fn get(StateOf(state): StateOf<State>) -> (StatusCode, Json<Rea
         status,
         checks: Checks { database, listener },
         knowledge,
+        backup,
     };
     (code, Json(readiness))
+}
+
+/// How old the newest verified backup is, by the database's clock. A failure is logged and not told.
+async fn backup(pool: &PgPool) -> Option<BackupReadiness> {
+    match timeout(PATIENCE, newest(pool)).await {
+        Ok(Ok(newest)) => Some(BackupReadiness {
+            verified: newest.verified,
+            age_seconds: newest
+                .verified
+                .map(|verified| (newest.now - verified).num_seconds()),
+        }),
+        Ok(Err(error)) => {
+            tracing::warn!(error = chain(&error), "the backups can't be looked at");
+            None
+        }
+        Err(_) => {
+            tracing::warn!("the backups take too long to look at");
+            None
+        }
+    }
 }
 
 /// What the workers' settings and the newest calibration say. A failure is logged and not told.

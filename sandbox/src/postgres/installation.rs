@@ -59,6 +59,14 @@ impl Installation {
         &self.bin
     }
 
+    /// The variables by which the product finds `pg_dump` and `psql`.
+    pub fn client_environment(&self) -> Vec<(&'static str, String)> {
+        let bin = self.bin.to_string_lossy().into_owned();
+        let lib = self.lib.as_ref();
+        let lib = lib.map(|lib| ("LD_LIBRARY_PATH", lib.to_string_lossy().into_owned()));
+        std::iter::once(("PG_BIN_DIR", bin)).chain(lib).collect()
+    }
+
     /// A command for one of its programs, such as `postgres`.
     pub fn command(&self, program: &str) -> Command {
         let mut command = self.run_as.command(&self.bin.join(program));

@@ -25,7 +25,7 @@ pub(super) fn read(role: Role) -> Context {
 }
 
 /// A group of variables by itself; `None` if something is wrong with one of them.
-fn part<T>(read: impl FnOnce(&mut Settings) -> Option<T>) -> Option<T> {
+pub(super) fn part<T>(read: impl FnOnce(&mut Settings) -> Option<T>) -> Option<T> {
     let mut settings = environment::settings();
     let value = read(&mut settings);
     settings.finish(value).ok()

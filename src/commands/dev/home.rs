@@ -67,6 +67,11 @@ impl Home {
         self.folder.join("postgres")
     }
 
+    /// Where the bucket's objects are kept.
+    pub(super) fn bucket(&self) -> PathBuf {
+        self.folder.join("bucket")
+    }
+
     /// Keeps the variables of the processes in a file, for commands that a person runs beside them:
     /// `env $(cat …) growth-chat …`. Only its owner may read it: the database's password is in it.
     pub(super) fn keep_environment(&self, variables: &[(String, String)]) -> Result<PathBuf> {
@@ -87,10 +92,11 @@ impl Home {
 
     /// Forgets all data.
     pub(super) fn reset(&self) -> Result<()> {
-        let postgres = self.postgres();
-        if postgres.exists() {
-            fs::remove_dir_all(&postgres)
-                .with_context(|| format!("{} can't be removed", postgres.display()))?;
+        for folder in [self.postgres(), self.bucket()] {
+            if folder.exists() {
+                fs::remove_dir_all(&folder)
+                    .with_context(|| format!("{} can't be removed", folder.display()))?;
+            }
         }
         Ok(())
     }

@@ -61,8 +61,6 @@ impl Backups {
             return Ok(Ran::WasMade);
         };
         let ran = self.run_claimed(&run, ask).await;
-        let outcome = if ran.is_ok() { "succeeded" } else { "failed" };
-        metrics::counter!("growth_chat_backup_runs_total", "outcome" => outcome).increment(1);
         match &ran {
             Ok(Ran::Made(manifest)) => {
                 tracing::info!(
@@ -73,11 +71,13 @@ impl Backups {
                     seconds = manifest.duration_seconds,
                     "a backup was made"
                 );
+                count("succeeded");
                 self.after(manifest, run.started_at).await;
             }
             Ok(Ran::WasMade) => {}
             Err(error) => {
                 tracing::error!(run = run.run_id, error = told(error), "a backup failed");
+                count("failed");
             }
         }
         // Whoever shows how old the newest one is looks again.
@@ -112,8 +112,7 @@ impl Backups {
                 Claim::Busy { run_id, .. } => {
                     let busy = BackupError::Busy(run_id);
                     backups::refuse(pool, RunKind::Backup, due, &told(&busy)).await?;
-                    metrics::counter!("growth_chat_backup_runs_total", "outcome" => "failed")
-                        .increment(1);
+                    count("failed");
                     return Err(busy);
                 }
             }
@@ -364,6 +363,10 @@ impl Backups {
             tracing::warn!(%error, "a backup will not be verified before the drill");
         }
     }
+}
+
+fn count(outcome: &'static str) {
+    metrics::counter!("growth_chat_backup_runs_total", "outcome" => outcome).increment(1);
 }
 
 /// What the clock of a zone shows.

@@ -1,0 +1,13 @@
+//! Backups that can be believed: made, proved, fenced, restored, against real `pg_dump` and `psql` and a
+//! store that breaks on demand.
+
+mod command;
+mod fence;
+mod made;
+mod pg_dump;
+mod restored;
+mod runbook;
+mod schedule;
+mod store;
+mod support;
+mod verified;

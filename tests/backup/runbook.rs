@@ -1,0 +1,94 @@
+//! `docs/runbooks/restore.md`, word by word: the commands of the page, in a shell, as the operator who
+//! has lost the database.
+
+use std::{os::unix::fs::symlink, process::Stdio};
+
+use sandbox::{
+    postgres::{create_database, database_url, drop_database},
+    s3::S3,
+};
+use sqlx::{PgPool, query_scalar};
+
+use crate::support::TestSystem;
+
+const RUNBOOK: &str = include_str!("../../docs/runbooks/restore.md");
+
+/// The blocks of commands, in the order of the page.
+fn commands() -> Vec<&'static str> {
+    RUNBOOK
+        .split("```sh\n")
+        .skip(1)
+        .map(|rest| rest.split_once("```").unwrap().0)
+        .collect()
+}
+
+#[tokio::test]
+async fn the_runbook_of_the_restore_works_word_by_word() {
+    let mut system = TestSystem::new().await;
+    let s3 = S3::start(None, 0).await.unwrap();
+    system.use_bucket(&s3);
+    let pool = system.pool().await;
+    sqlx::query("insert into sessions (session_id, last_turn) values ('lost-and-found', 0)")
+        .execute(&pool)
+        .await
+        .unwrap();
+    let backup = system.run(&["backup"]).await;
+    assert!(
+        backup.status.success(),
+        "{}",
+        String::from_utf8_lossy(&backup.stderr)
+    );
+
+    let lost = system.database_url();
+    let name = format!("{}_new", lost.rsplit('/').next().unwrap());
+    create_database(&lost, &name).await.unwrap();
+    let new = database_url(&lost, &name).unwrap();
+    // The operator has the program in the path, and nothing of the database that was lost.
+    let folder = tempfile::tempdir().unwrap();
+    symlink(
+        env!("CARGO_BIN_EXE_growth-chat"),
+        folder.path().join("growth-chat"),
+    )
+    .unwrap();
+    let path = format!("{}:/usr/bin:/bin", folder.path().display());
+    system.unset("CHECKPOINT_DB_URL");
+    system.set("PATH", &path);
+    system.set("NEW_DATABASE_URL", &new);
+
+    let commands = commands();
+    assert!(commands.len() >= 5, "{commands:?}");
+    let mut told = Vec::new();
+    for command in &commands {
+        let output = tokio::process::Command::new("sh")
+            .args(["-e", "-u", "-c", command])
+            .env_clear()
+            .envs(system.environment())
+            .stdin(Stdio::null())
+            .output()
+            .await
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{command}: {said}");
+        told.push(String::from_utf8(output.stdout).unwrap());
+    }
+    let restored = &told[1];
+    for promise in [
+        "lost (RPO): everything since",
+        "took (RTO): ",
+        "held: the queues handoff and webhooks",
+    ] {
+        assert!(restored.contains(promise), "{restored}");
+        let (bold, _) = promise.split_once(':').unwrap();
+        assert!(RUNBOOK.contains(&format!("**{bold}**")), "{bold}");
+    }
+    assert!(told[2].contains("lost-and-found"), "{}", told[2]);
+    let pool = PgPool::connect(&new).await.unwrap();
+    let paused: i64 = query_scalar("select count(*) from queue.paused")
+        .fetch_one(&pool)
+        .await
+        .unwrap();
+    assert_eq!(paused, 0, "everything was resumed");
+    assert_eq!(s3.keys().len(), 4, "and the new database has a backup");
+    pool.close().await;
+    drop_database(&lost, &name).await.unwrap();
+}
