@@ -1,37 +1,17 @@
 //! What the API is configured with, read once at start.
 
+mod edge;
+
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    str::FromStr,
     time::Duration,
 };
 
+pub use store::environment::Environment;
 use store::{expiry, settings::Settings};
 use url::Url;
 
-/// Where the process runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Environment {
-    /// A developer's machine.
-    Development,
-    /// Like production, with nobody's real visitors.
-    Staging,
-    /// The real thing.
-    Production,
-}
-
-impl FromStr for Environment {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        match text {
-            "development" => Ok(Self::Development),
-            "staging" => Ok(Self::Staging),
-            "production" => Ok(Self::Production),
-            _ => Err(()),
-        }
-    }
-}
+pub use self::edge::{EdgeConfig, RateLimits, TrustedProxies};
 
 /// Which sites may call the API from a browser.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +39,10 @@ pub struct ApiConfig {
     pub allowed_origins: AllowedOrigins,
     /// `SESSION_TTL_HOURS`: after how long without a message a session is closed ([`expiry::read_ttl`]).
     pub session_ttl: Duration,
+    /// Who may say for which address a request is made.
+    pub edge: EdgeConfig,
+    /// How often a client may ask for what costs.
+    pub limits: RateLimits,
 }
 
 const PORT_RULE: &str = "a port from 1 to 65535";
@@ -81,6 +65,8 @@ impl ApiConfig {
         let widget_tokens = widget_tokens(settings);
         let allowed_origins = allowed_origins(settings, development);
         let session_ttl = expiry::read_ttl(settings);
+        let edge = EdgeConfig::read(settings, environment);
+        let limits = RateLimits::read(settings);
         Some(Self {
             environment,
             bind_address,
@@ -89,6 +75,8 @@ impl ApiConfig {
             widget_tokens: widget_tokens?,
             allowed_origins: allowed_origins?,
             session_ttl,
+            edge: edge?,
+            limits,
         })
     }
 }
@@ -108,12 +96,7 @@ struct Listen {
 
 impl Listen {
     fn read(settings: &mut Settings) -> Self {
-        let environment = settings.with_default(
-            "ENVIRONMENT",
-            Environment::Production,
-            "development, staging or production",
-            |_| true,
-        );
+        let environment = Environment::read(settings);
         let bind_address = settings.with_default(
             "BIND_ADDRESS",
             IpAddr::V4(Ipv4Addr::UNSPECIFIED),

@@ -116,6 +116,16 @@ impl Settings {
         self.required::<String>(name, rule).map(SecretString::from)
     }
 
+    /// A secret that may be missing.
+    pub fn optional_secret(&mut self, name: &str, rule: &str) -> Option<SecretString> {
+        self.optional::<String>(name, rule).map(SecretString::from)
+    }
+
+    /// Whether something is wrong with a variable.
+    pub fn has_problem(&self, name: &str) -> bool {
+        self.problems.iter().any(|(noted, _)| noted == name)
+    }
+
     /// Ends the reading: the value, or every problem.
     pub fn finish<T>(self, value: Option<T>) -> Result<T, SettingsError> {
         match value {
