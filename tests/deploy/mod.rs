@@ -162,6 +162,7 @@ fn api_config(variables: BTreeMap<String, String>) -> ApiConfig {
     let required = [
         ("WIDGET_TOKENS", "key"),
         ("ALLOWED_ORIGIN", "https://www.example.com"),
+        ("EDGE_SECRET", "what-the-edge-shows"),
     ];
     let required = required.map(|(name, value)| (name.to_owned(), value.to_owned()));
     let mut settings = Settings::new(variables.into_iter().chain(required));

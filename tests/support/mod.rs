@@ -154,6 +154,10 @@ impl TestSystem {
             ),
             // The limit has tests of its own; in others a conversation may be long.
             ("MAX_TOKENS_PER_SESSION", "1000000"),
+            // So have these; all of a test's visitors are on this machine.
+            ("RATE_LIMIT_IP", "1000000/1s"),
+            ("RATE_LIMIT_SESSION", "1000000/1s"),
+            ("RATE_LIMIT_SITE", "1000000/1s"),
             ("RUST_LOG", "info"),
             ("LOG_FORMAT", "text"),
         ] {
