@@ -77,7 +77,9 @@ impl Pruner {
                 .await?
             && self
                 .table("knowledge_embeddings", sql::embeddings, EMBEDDING_DAYS)
-                .await?;
+                .await?
+            && self.table("edge_limits", sql::edge_limits, 0).await?
+            && self.table("edge_keys", sql::edge_keys, 0).await?;
         Ok(if emptied {
             Outcome::Done
         } else {
