@@ -12,6 +12,7 @@ use sandbox::{
     anthropic::Anthropic,
     openai::{self, OpenAi},
     outside::OutsideWorld,
+    people::People,
     postgres::{MIGRATOR, Server, ServerOptions},
     process::{Listening, LogListener, Process, Program},
     watchdog::{Manner, Signal, Watchdog},
@@ -46,6 +47,7 @@ pub(crate) struct System {
     program: PathBuf,
     pub(crate) anthropic: Anthropic,
     pub(crate) openai: OpenAi,
+    people: People,
     server: Server,
     watchdog: Arc<Watchdog>,
     log: LogListener,
@@ -69,7 +71,8 @@ impl System {
         Ok(Self {
             program,
             anthropic: Anthropic::start(world.clone(), 0).await?,
-            openai: OpenAi::start(world, 0).await?,
+            openai: OpenAi::start(world.clone(), 0).await?,
+            people: People::start(&world).await?,
             server,
             watchdog: Arc::new(Watchdog::start(manner, None)?),
             log: LogListener::new(|_, _| {}),
@@ -146,6 +149,7 @@ impl System {
             arguments: arguments.iter().map(Into::into).collect(),
             environment: environment
                 .into_iter()
+                .chain(self.people.environment())
                 .chain(
                     variables
                         .iter()

@@ -1,5 +1,7 @@
 //! Every kind of job: the one place that names them all.
 
+mod handoff;
+
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -15,6 +17,10 @@ use crate::{
     enqueue::{EnqueueOptions, Enqueued, QueueError, enqueue_with},
     kind::JobKind,
     outcome::Ended,
+};
+pub use handoff::{
+    HandoffCrm, HandoffEmail, HandoffRelay, HandoffRemind, HandoffSettle, HandoffSlack,
+    HandoffSlackUpdate,
 };
 
 macro_rules! catalog {
@@ -71,6 +77,13 @@ macro_rules! catalog {
 
 catalog!(
     TurnProcess,
+    HandoffSlack,
+    HandoffCrm,
+    HandoffSlackUpdate,
+    HandoffEmail,
+    HandoffSettle,
+    HandoffRemind,
+    HandoffRelay,
     KnowledgeIndexDocument,
     SessionSweep,
     QueuePrune
@@ -96,6 +109,12 @@ pub const QUEUE_RULES: &[QueueRules] = &[
     QueueRules {
         queue: TurnProcess::QUEUE,
         slots: 64,
+        fleet: None,
+    },
+    // A delivery mostly waits for its provider.
+    QueueRules {
+        queue: HandoffSlack::QUEUE,
+        slots: 16,
         fleet: None,
     },
     // Bound by the provider's limits, which all processes share.

@@ -94,6 +94,8 @@ pub struct EnqueueOptions {
     pub priority: Option<i16>,
     /// The W3C `traceparent` of what the job belongs to.
     pub trace: Option<String>,
+    /// Instead of [`JobKind::RETRY_WAITS`]: seconds to wait after the first, second, … failed attempt.
+    pub retry_waits: Option<Vec<i32>>,
 }
 
 impl EnqueueOptions {
@@ -105,7 +107,7 @@ impl EnqueueOptions {
             queue: J::QUEUE,
             kind: J::KIND,
             priority: self.priority.unwrap_or(J::PRIORITY),
-            retry_waits: J::RETRY_WAITS,
+            retry_waits: self.retry_waits.as_deref().unwrap_or(J::RETRY_WAITS),
             delay: self.delay,
             trace: self.trace.as_deref(),
         })

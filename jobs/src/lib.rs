@@ -51,6 +51,7 @@ mod end;
 mod enqueue;
 mod fence;
 mod flight;
+pub mod handoffs;
 mod horizon;
 mod kind;
 pub mod operator;

@@ -5,12 +5,17 @@
 
 pub mod anthropic;
 pub mod generated;
+pub mod hubspot;
 pub mod openai;
 pub mod outside;
+pub mod people;
 pub mod postgres;
 pub mod process;
+pub mod receiver;
 mod serve;
 pub mod site;
+pub mod slack;
+pub mod switch;
 pub mod watchdog;
 mod words;
 pub mod world;

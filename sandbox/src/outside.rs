@@ -29,17 +29,40 @@ pub enum Service {
     Anthropic,
     /// `OpenAI`'s embeddings.
     OpenAi,
+    /// Slack.
+    Slack,
+    /// `HubSpot`.
+    HubSpot,
+    /// A receiver of webhooks.
+    Webhook,
+    /// A mail server.
+    Mail,
+    /// A bucket.
+    Bucket,
 }
 
 impl Service {
     /// All of them, in the order in which a page shows them.
-    pub const ALL: [Self; 2] = [Self::Anthropic, Self::OpenAi];
+    pub const ALL: [Self; 7] = [
+        Self::Anthropic,
+        Self::OpenAi,
+        Self::Slack,
+        Self::HubSpot,
+        Self::Webhook,
+        Self::Mail,
+        Self::Bucket,
+    ];
 
     /// Its name for people.
     pub fn title(self) -> &'static str {
         match self {
             Self::Anthropic => "Anthropic",
             Self::OpenAi => "OpenAI",
+            Self::Slack => "Slack",
+            Self::HubSpot => "HubSpot",
+            Self::Webhook => "Webhook",
+            Self::Mail => "Mail",
+            Self::Bucket => "Bucket",
         }
     }
 }

@@ -30,6 +30,7 @@ use sandbox::{
     anthropic::{Anthropic, Pace},
     openai::{self, OpenAi},
     outside::OutsideWorld,
+    people::People,
     postgres::{self, Places, Progress, Server, ServerOptions},
     world::WorldPage,
 };
@@ -117,6 +118,7 @@ struct System {
     family: Family,
     _anthropic: Anthropic,
     _openai: OpenAi,
+    _people: People,
     world: WorldPage,
     database: Database,
     /// The command that indexes more documents into this system.
@@ -145,10 +147,12 @@ impl System {
         });
         let openai = OpenAi::start(outside.clone(), 0).await;
         let openai = openai.context("the stand-in for OpenAI did not start")?;
+        let people = People::start(&outside).await;
+        let people = people.context("the stand-ins for Slack, CRM and mail did not start")?;
         let world = WorldPage::start(outside, ports.world).await;
         let world = world.context("the outside-world page did not start")?;
 
-        let environment = environment(&database.url, &anthropic, &openai, args.verbose);
+        let environment = environment(&database.url, &anthropic, &openai, &people, args.verbose);
         let mut for_people = environment.clone();
         // In their shell it may name another database, and both must agree.
         for_people.push(("DATABASE_URL".to_owned(), database.url.clone()));
@@ -195,6 +199,7 @@ impl System {
             family,
             _anthropic: anthropic,
             _openai: openai,
+            _people: people,
             world,
             database,
             index,
@@ -326,6 +331,7 @@ fn environment(
     database: &str,
     anthropic: &Anthropic,
     openai: &OpenAi,
+    people: &People,
     verbose: bool,
 ) -> Vec<(String, String)> {
     let variables = [
@@ -349,7 +355,7 @@ fn environment(
         ("LOG_FORMAT", "text".to_owned()),
         ("RUST_LOG", if verbose { "info" } else { "warn" }.to_owned()),
     ];
-    let named = variables.into_iter();
+    let named = variables.into_iter().chain(people.environment());
     named
         .map(|(name, value)| (name.to_owned(), value))
         .collect()

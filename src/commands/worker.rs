@@ -1,17 +1,24 @@
 //! `growth-chat worker`: runs jobs. It serves nothing but its metrics.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, sync::Arc};
 
 use anyhow::Context;
 use api::config::metrics_address;
 use jobs::{QueueConfig, Runtime};
 use store::{
     db::{is_temporary, reconnect_waits},
+    ids::SystemEntropy,
     knowledge::KnowledgeError,
     settings::Settings,
 };
 use tokio::time::sleep;
-use workers::{Deps, WorkerConfig, handlers::session_sweep::SweepDeps, knowledge::KnowledgeDeps};
+use workers::{
+    Deps, WorkerConfig,
+    config::HandoffConfig,
+    handlers::session_sweep::SweepDeps,
+    handoff::{self, HandoffDeps},
+    knowledge::KnowledgeDeps,
+};
 
 use crate::{
     cli::WorkerArgs,
@@ -44,6 +51,7 @@ pub(super) fn settings(args: &WorkerArgs) -> Settings {
 pub(super) struct WorkConfig {
     queue: QueueConfig,
     worker: WorkerConfig,
+    handoff: HandoffConfig,
 }
 
 impl WorkConfig {
@@ -51,9 +59,11 @@ impl WorkConfig {
     pub(super) fn read(settings: &mut Settings) -> Option<Self> {
         let queue = QueueConfig::read(settings);
         let worker = WorkerConfig::read(settings);
+        let handoff = HandoffConfig::read(settings);
         Some(Self {
             queue: queue?,
             worker: worker?,
+            handoff: handoff?,
         })
     }
 
@@ -63,9 +73,13 @@ impl WorkConfig {
         let bus = process.bus().clone();
         let deps = Deps::build(self.worker, &database, bus.clone())
             .context("the client of the providers could not be made")?;
+        let entropy = Arc::new(SystemEntropy);
+        let people = HandoffDeps::build(self.handoff, &database, bus.clone(), entropy)
+            .context("the client of the handoff could not be made")?;
         deps.budget.watch_by(process.spend());
         let runtime = Runtime::new(database, bus, self.queue).with_pruning();
         let runtime = workers::register(runtime, &deps);
+        let runtime = handoff::register(runtime, &people);
         process.write_events(deps.events);
         process.run_jobs(runtime, prepare(deps.knowledge, deps.sweep));
         Ok(())

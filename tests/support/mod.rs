@@ -29,6 +29,7 @@ use sandbox::{
     anthropic::Anthropic,
     openai::{self, OpenAi},
     outside::{Exchange, OutsideWorld, Service},
+    people::People,
     postgres::{MIGRATOR, Server, ServerOptions, TestDatabase},
     process::{LogListener, Process, Program},
     watchdog::{Manner, Signal, Watchdog},
@@ -66,6 +67,7 @@ pub(crate) struct TestSystem {
     pub(crate) world: OutsideWorld,
     pub(crate) anthropic: Anthropic,
     pub(crate) openai: OpenAi,
+    pub(crate) people: People,
     pub(crate) client: Client,
     environment: Vec<(String, String)>,
     log: Arc<Mutex<Vec<String>>>,
@@ -109,6 +111,7 @@ impl TestSystem {
         let world = OutsideWorld::default();
         let anthropic = Anthropic::start(world.clone(), 0).await.unwrap();
         let openai = OpenAi::start(world.clone(), 0).await.unwrap();
+        let people = People::start(&world).await.unwrap();
         let manner = Manner {
             first: Signal::SIGKILL,
             last: Signal::SIGKILL,
@@ -132,6 +135,7 @@ impl TestSystem {
             database,
             anthropic,
             openai,
+            people,
         };
         let anthropic = system.anthropic.url();
         let openai = system.openai.url();
@@ -162,6 +166,9 @@ impl TestSystem {
             ("LOG_FORMAT", "text"),
         ] {
             system.set(name, value);
+        }
+        for (name, value) in system.people.environment() {
+            system.set(name, &value);
         }
         system
     }

@@ -5,6 +5,7 @@
 //! a value that must be there is missing. Secrets are [`SecretString`]s, which `Debug` hides.
 
 mod conversation;
+mod handoff;
 mod links;
 mod notice;
 mod outgoing;
@@ -18,6 +19,7 @@ use url::Url;
 
 pub use self::{
     conversation::ConversationConfig,
+    handoff::{CrmConfig, HandoffConfig, SlackConfig, SmtpConfig, SmtpTls},
     links::LinkHosts,
     notice::NoticeConfig,
     outgoing::OutgoingConfig,

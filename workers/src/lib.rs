@@ -10,6 +10,7 @@ pub mod conversation;
 mod deps;
 pub mod evaluation;
 pub mod handlers;
+pub mod handoff;
 pub mod knowledge;
 pub mod prices;
 pub mod turn;

@@ -6,7 +6,7 @@ use store::{
     db::DatabaseConfig,
     settings::{Settings, SettingsError},
 };
-use workers::WorkerConfig;
+use workers::{WorkerConfig, config::HandoffConfig};
 
 use super::{Context, Finding, Role};
 use crate::{commands::index::command::KnowledgeSettings, environment, process::ProcessConfig};
@@ -41,6 +41,7 @@ fn problems(mut settings: Settings, role: Role) -> Result<(), SettingsError> {
     if role != Role::Api {
         read.push(QueueConfig::read(&mut settings).map(drop));
         read.push(WorkerConfig::read(&mut settings).map(drop));
+        read.push(HandoffConfig::read(&mut settings).map(drop));
     }
     let all: Option<Vec<()>> = read.into_iter().collect();
     settings.finish(all).map(drop)

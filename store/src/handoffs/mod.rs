@@ -3,9 +3,14 @@
 //! A session has at most one open handoff; whatever makes another one adds to it. What a visitor wrote
 //! into the contact form stands: what a model understood of the conversation does not replace it.
 
+mod delivery;
+mod waits;
+
 use serde::{Deserialize, Serialize};
 use sqlx::{PgConnection, types::Json};
 
+pub use self::delivery::{AttemptOutcome, Channel, DeliveryStatus};
+pub use self::waits::read_waits;
 use crate::ids::{HandoffId, SessionId};
 pub use crate::protocol::HandoffStatus;
 
@@ -97,7 +102,7 @@ pub async fn open_or_update(
              (session_id, handoff_id, turn, trigger, lead, summary, page_url, locale, consent_at)
          select session_id, $2, $3, $4, $5, $6, page_url, locale, case when $7 then now() end
          from sessions where session_id = $1
-         on conflict (session_id) where status = 'pending' do update
+         on conflict (session_id) where status = 'pending' and sealed_at is null do update
          set lead = case when open.consent_at is not null and excluded.consent_at is null
                          then excluded.lead || open.lead
                          else open.lead || excluded.lead end,

@@ -1,0 +1,52 @@
+//! A receiver of signed webhooks (Standard Webhooks): a CRM of one's own, a registered endpoint.
+
+use std::io;
+
+use axum::{
+    Router,
+    body::Bytes,
+    extract::State,
+    http::{StatusCode, Uri},
+};
+
+use crate::{
+    outside::{Outcome, OutsideWorld, Service},
+    serve::Served,
+    switch::Switch,
+};
+
+/// The stand-in, which serves until it is dropped.
+#[derive(Debug)]
+pub struct Receiver {
+    served: Served,
+    switch: Switch,
+}
+
+impl Receiver {
+    /// Serves on a port, or with 0 on a free one.
+    pub async fn start(world: OutsideWorld, port: u16) -> io::Result<Self> {
+        let router = Router::new().fallback(anything).with_state(world);
+        let served = Served::start(router, port).await?;
+        Ok(Self {
+            served,
+            switch: Switch::default(),
+        })
+    }
+
+    /// Its address, without a slash at its end.
+    pub fn url(&self) -> String {
+        self.served.url()
+    }
+
+    /// How it fails.
+    pub fn switch(&self) -> &Switch {
+        &self.switch
+    }
+}
+
+async fn anything(State(world): State<OutsideWorld>, uri: Uri, body: Bytes) -> StatusCode {
+    world
+        .record(Service::Webhook, uri.path(), &body)
+        .end(Outcome::Answered(200));
+    StatusCode::OK
+}

@@ -1,0 +1,105 @@
+//! Everything that a channel may tell of a handoff.
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use store::{
+    handoffs::{Channel, Lead, Trigger},
+    ids::{HandoffId, SessionId},
+    phrases::Language,
+};
+
+/// A handoff as it is told. It has no `Debug`, because it is about a person.
+#[derive(Clone)]
+pub struct Dossier {
+    /// The session.
+    pub session_id: SessionId,
+    /// The handoff in it: the id by which every provider can tell a repetition.
+    pub handoff_id: HandoffId,
+    /// Which state of the facts this is, from 1.
+    pub revision: i32,
+    /// Why somebody is to talk to the visitor.
+    pub trigger: Trigger,
+    /// The stage of the conversation, 1–4.
+    pub stage: i16,
+    /// What is known of the visitor. It is as they wrote it: every channel makes it inert.
+    pub lead: Lead,
+    /// Whether they agreed to be contacted, in the contact form.
+    pub consent: bool,
+    /// What the conversation was about.
+    pub summary: Option<String>,
+    /// What was said, the oldest first; bounded.
+    pub transcript: Vec<Line>,
+    /// The page that they were on.
+    pub page_url: Option<String>,
+    /// Their language, as BCP 47.
+    pub locale: Option<String>,
+    /// The same, as far as we speak it.
+    pub language: Language,
+    /// What they were promised.
+    pub promise: Option<Promise>,
+    /// When the handoff was made.
+    pub created_at: DateTime<Utc>,
+    /// When the first attempt of this channel began: from then on the provider may have it.
+    pub first_attempt_at: DateTime<Utc>,
+    /// The number of this attempt of the channel, from 1, over all its jobs.
+    pub attempt: i32,
+    /// Whether the job has no attempt after this one.
+    pub last_attempt: bool,
+    /// Who takes care of it.
+    pub taken_by: Option<String>,
+    /// What the channels that are done have told us.
+    pub references: Vec<Reference>,
+    /// The message in Slack of an earlier handoff of the session: `(channel, ts)`.
+    pub earlier_thread: Option<(String, String)>,
+}
+
+/// What the visitor was promised.
+#[derive(Clone)]
+pub struct Promise {
+    /// In their words.
+    pub text: String,
+    /// The latest time.
+    pub by: DateTime<Utc>,
+}
+
+/// One message of the conversation.
+#[derive(Clone)]
+pub struct Line {
+    /// Who said it.
+    pub speaker: Speaker,
+    /// What.
+    pub text: String,
+    /// When.
+    pub at: DateTime<Utc>,
+}
+
+/// Who said something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Speaker {
+    /// The visitor.
+    Visitor,
+    /// The assistant.
+    Assistant,
+    /// A person of the company, by name.
+    Person(String),
+}
+
+/// Where a channel has put the handoff.
+#[derive(Debug, Clone)]
+pub struct Reference {
+    /// The channel.
+    pub channel: Channel,
+    /// What its provider calls it.
+    pub reference: Value,
+    /// Where a person finds it.
+    pub url: Option<String>,
+}
+
+impl Dossier {
+    /// What a channel that is done has told us.
+    pub fn reference(&self, channel: Channel) -> Option<&Reference> {
+        self.references
+            .iter()
+            .find(|reference| reference.channel == channel)
+    }
+}
