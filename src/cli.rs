@@ -7,8 +7,9 @@ use clap::{Parser, Subcommand};
 #[cfg(feature = "sandbox")]
 use crate::commands::dev::DevArgs;
 use crate::commands::{
-    check::CheckArgs, eval::EvalArgs, extract::ExtractArgs, index::IndexArgs, jobs::JobsArgs,
-    replay::ReplayArgs, search::SearchArgs, sessions::SessionsArgs,
+    check::CheckArgs, configuration::ConfigurationArgs, eval::EvalArgs, extract::ExtractArgs,
+    index::IndexArgs, jobs::JobsArgs, replay::ReplayArgs, search::SearchArgs,
+    sessions::SessionsArgs,
 };
 
 /// An embeddable AI website chat that never loses a message.
@@ -35,6 +36,8 @@ pub(crate) enum Command {
     Migrate,
     /// Check the configuration, the database and the knowledge base; exit code 1 if something fails
     Check(CheckArgs),
+    /// Print the reference of all environment variables
+    Configuration(ConfigurationArgs),
     /// Bring files, folders and sites into the knowledge base; needs no worker
     Index(IndexArgs),
     /// Measure the search on questions with known sources, and propose its threshold
@@ -162,6 +165,21 @@ mod tests {
         ] {
             assert!(parse(line).is_err(), "{line}");
         }
+    }
+
+    #[test]
+    fn the_reference_of_the_variables_has_three_forms() {
+        for line in [
+            "growth-chat configuration",
+            "growth-chat configuration --format env",
+            "growth-chat configuration --format json",
+        ] {
+            assert!(
+                matches!(parse(line), Ok(Command::Configuration(_))),
+                "{line}"
+            );
+        }
+        assert!(parse("growth-chat configuration --format xml").is_err());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod api;
 pub(crate) mod check;
+pub(crate) mod configuration;
 #[cfg(feature = "sandbox")]
 pub(crate) mod dev;
 pub(crate) mod eval;
@@ -11,6 +12,7 @@ pub(crate) mod jobs;
 mod migrate;
 mod openapi;
 pub(crate) mod replay;
+mod role;
 pub(crate) mod search;
 mod serve;
 pub(crate) mod sessions;
@@ -29,6 +31,7 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Serve(args) => serve::run(args).await,
         Command::Migrate => migrate::run().await,
         Command::Check(args) => check::run(args).await,
+        Command::Configuration(args) => configuration::run(&args),
         Command::Eval(args) => eval::run(args).await,
         Command::Extract(args) => extract::run(args),
         Command::Index(args) => index::command::run(args).await,

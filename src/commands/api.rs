@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use api::ApiConfig;
+use store::settings::Settings;
 
 use crate::{
     environment,
@@ -11,13 +12,19 @@ use crate::{
 
 pub(crate) async fn run() -> anyhow::Result<ExitCode> {
     let mut settings = environment::settings();
-    let process = ProcessConfig::read(&mut settings);
-    let api = ApiConfig::read(&mut settings);
-    let (process, api) = settings.finish(process.zip(api))?;
+    let config = read(&mut settings);
+    let (process, api) = settings.finish(config)?;
     let (http, metrics) = bind_both(&api).await?;
     let mut process = Process::start(process)?;
     // First, so that every figure is kept.
     process.serve_metrics(metrics)?;
     process.serve_api(api, http)?;
     process.run().await
+}
+
+/// Reads all that the role needs.
+pub(super) fn read(settings: &mut Settings) -> Option<(ProcessConfig, ApiConfig)> {
+    let process = ProcessConfig::read(settings);
+    let api = ApiConfig::read(settings);
+    process.zip(api)
 }

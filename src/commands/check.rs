@@ -21,6 +21,8 @@ use store::{db::Database, settings::SettingsError};
 use tokio::time::timeout;
 use workers::knowledge::KnowledgeDeps;
 
+use super::role::Role;
+
 /// How long a probe may take: longer than a connection to a database that is waking up.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -33,17 +35,6 @@ pub(crate) struct CheckArgs {
     /// Whose configuration to check
     #[arg(long, value_enum, default_value_t = Role::Serve)]
     role: Role,
-}
-
-/// Who reads which variables.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Role {
-    /// `growth-chat api`
-    Api,
-    /// `growth-chat worker`
-    Worker,
-    /// Both
-    Serve,
 }
 
 /// What the probes look at. What could not be configured is not there.

@@ -1,6 +1,6 @@
 //! `growth-chat worker`: runs jobs. It serves nothing but its metrics.
 
-use std::{process::ExitCode, sync::Arc};
+use std::{net::SocketAddr, process::ExitCode, sync::Arc};
 
 use anyhow::Context;
 use api::config::metrics_address;
@@ -29,15 +29,21 @@ use crate::{
 
 pub(crate) async fn run(args: WorkerArgs) -> anyhow::Result<ExitCode> {
     let mut settings = settings(&args);
-    let process = ProcessConfig::read(&mut settings);
-    let metrics = metrics_address(&mut settings);
-    let work = WorkConfig::read(&mut settings);
-    let (process, work) = settings.finish(process.zip(work))?;
+    let config = read(&mut settings);
+    let ((process, metrics), work) = settings.finish(config)?;
     let metrics = bind(metrics, "METRICS_PORT").await?;
     let mut process = Process::start(process)?;
     process.serve_metrics(metrics)?;
     work.start(&mut process)?;
     process.run().await
+}
+
+/// Reads all that the role needs.
+pub(super) fn read(settings: &mut Settings) -> Option<((ProcessConfig, SocketAddr), WorkConfig)> {
+    let process = ProcessConfig::read(settings);
+    let metrics = metrics_address(settings);
+    let work = WorkConfig::read(settings);
+    Some(((process?, metrics), work?))
 }
 
 /// The environment, with what the command line says in its place.

@@ -40,7 +40,9 @@ pub struct DatabaseConfig {
 impl DatabaseConfig {
     /// Reads `CHECKPOINT_DB_URL` (alias `DATABASE_URL`) and `DATABASE_MAX_CONNECTIONS`.
     pub fn read(settings: &mut Settings) -> Option<Self> {
-        const RULE: &str = "a postgres:// URL of the database, direct and not pooled";
+        const RULE: &str = "a postgres:// URL of the database, the direct one and not a pooler's, with \
+            sslmode=require unless the host is local";
+        const ALIAS_RULE: &str = "the same as CHECKPOINT_DB_URL, in its place";
         let name = match (
             settings.get("CHECKPOINT_DB_URL"),
             settings.get("DATABASE_URL"),
@@ -59,6 +61,7 @@ impl DatabaseConfig {
             settings.with_default("DATABASE_MAX_CONNECTIONS", 10, "2 to 1000", |count| {
                 (2..=1000).contains(count)
             });
+        settings.optional::<String>("DATABASE_URL", ALIAS_RULE);
         let url: String = settings.required(name, RULE)?;
         let config = Self {
             url: url.into(),
