@@ -6,6 +6,7 @@
 )]
 
 mod api;
+mod configuration;
 mod deploy;
 mod documents;
 mod evaluation;

@@ -71,6 +71,14 @@ impl DatabaseConfig {
             settings.problem(name, format!("is not valid: {RULE}"));
             return None;
         };
+        if is_pooled(options.get_host(), config.url.expose_secret()) {
+            settings.problem(
+                name,
+                "is the address of a pooler, which has no LISTEN and no session: give the direct one \
+                 (at Neon the host's name without -pooler)",
+            );
+            return None;
+        }
         let encrypted = matches!(
             options.get_ssl_mode(),
             PgSslMode::Require | PgSslMode::VerifyCa | PgSslMode::VerifyFull
@@ -134,6 +142,15 @@ impl DatabaseConfig {
             .connect_lazy_with(options.clone().options([("enable_seqscan", "off")]));
         Ok(Database { pool, hot, options })
     }
+}
+
+/// Whether an address says of itself that it is a pooler's. `growth-chat check` finds the others.
+fn is_pooled(host: &str, url: &str) -> bool {
+    let neon = host
+        .split('.')
+        .next()
+        .is_some_and(|name| name.ends_with("-pooler"));
+    neon || url.contains("pgbouncer=true")
 }
 
 fn is_local(host: &str) -> bool {
@@ -303,6 +320,19 @@ mod tests {
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].0, "CHECKPOINT_DB_URL");
         assert!(!found[0].1.contains("hunter2"));
+    }
+
+    #[test]
+    fn a_poolers_address_is_refused_with_the_way_to_the_direct_one() {
+        for pooled in [
+            "postgres://u:hunter2@ep-x-pooler.eu-central-1.aws.neon.tech/x?sslmode=require",
+            "postgres://u:hunter2@127.0.0.1:6543/x?pgbouncer=true",
+        ] {
+            let found = problems(&[("CHECKPOINT_DB_URL", pooled)]);
+            assert!(found[0].1.contains("direct one"), "{found:?}");
+        }
+        let direct = "postgres://u@ep-x.eu-central-1.aws.neon.tech/pooler?sslmode=require";
+        assert_eq!(problems(&[("CHECKPOINT_DB_URL", direct)]), []);
     }
 
     #[test]

@@ -155,12 +155,26 @@ impl Settings {
 
     /// A secret that must be there.
     pub fn secret(&mut self, name: &str, rule: &str) -> Option<SecretString> {
-        self.required::<String>(name, rule).map(SecretString::from)
+        let secret = self.required::<String>(name, rule)?;
+        self.hide(name, secret)
     }
 
     /// A secret that may be missing.
     pub fn optional_secret(&mut self, name: &str, rule: &str) -> Option<SecretString> {
-        self.optional::<String>(name, rule).map(SecretString::from)
+        let secret = self.optional::<String>(name, rule)?;
+        self.hide(name, secret)
+    }
+
+    /// Secrets are sent in headers and commands of protocols, where a line break would end them.
+    fn hide(&mut self, name: &str, secret: String) -> Option<SecretString> {
+        if secret.contains(char::is_control) {
+            self.problem(
+                name,
+                "is not valid: it has a line break or a control character",
+            );
+            return None;
+        }
+        Some(SecretString::from(secret))
     }
 
     /// Whether something is wrong with a variable.
