@@ -2,7 +2,12 @@
 
 use std::io;
 
-use crate::{hubspot::HubSpot, outside::OutsideWorld, receiver::Receiver, slack::Slack};
+use crate::{
+    hubspot::HubSpot,
+    outside::OutsideWorld,
+    receiver::Receiver,
+    slack::{BOT_TOKEN, Slack},
+};
 
 /// The secret of the generic webhook, as Standard Webhooks writes it.
 pub const WEBHOOK_SECRET: &str = "whsec_c2FuZGJveC1zYW5kYm94LXNhbmRib3gtMTIzNA==";
@@ -33,7 +38,7 @@ impl People {
     /// What a worker is told, with HubSpot as the CRM.
     pub fn environment(&self) -> Vec<(&'static str, String)> {
         vec![
-            ("SLACK_BOT_TOKEN", "xoxb-sandbox".to_owned()),
+            ("SLACK_BOT_TOKEN", BOT_TOKEN.to_owned()),
             ("SLACK_WEBHOOK_URL", format!("{}/webhook", self.slack.url())),
             ("SLACK_API_BASE_URL", format!("{}/api", self.slack.url())),
             ("SLACK_SIGNING_SECRET", SLACK_SIGNING_SECRET.to_owned()),
