@@ -1,16 +1,20 @@
 //! `growth-chat check`: whether what this system depends on is as it needs it, one sentence for each
-//! thing. It changes nothing and calls no provider.
+//! thing. It changes nothing, costs nothing and tells nobody: of the providers it asks only whether they
+//! take our credentials.
 //!
 //! Each thing is a [`Probe`] in a file of its own. One that needs another is passed over when that one
 //! failed: a database that can't be reached is one problem, not six.
 
 mod calibration;
 mod configuration;
+mod crm;
 mod database;
+mod edge;
 mod knowledge;
 mod listen;
 mod pgvector;
 mod schema;
+mod slack;
 
 use std::{io::Write, process::ExitCode, time::Duration};
 
@@ -19,7 +23,7 @@ use futures::future::{BoxFuture, FutureExt, ready};
 use serde::Serialize;
 use store::{db::Database, settings::SettingsError};
 use tokio::time::timeout;
-use workers::knowledge::KnowledgeDeps;
+use workers::{config::HandoffConfig, knowledge::KnowledgeDeps};
 
 use super::role::Role;
 
@@ -43,6 +47,8 @@ struct Context {
     problems: Option<SettingsError>,
     database: Option<Database>,
     knowledge: Option<KnowledgeDeps>,
+    edge: Option<edge::Edge>,
+    handoff: Option<HandoffConfig>,
 }
 
 /// Something to check.
@@ -59,6 +65,11 @@ const PROBES: &[Probe] = &[
         name: "configuration",
         needs: &[],
         run: |context| ready(configuration::probe(context)).boxed(),
+    },
+    Probe {
+        name: "edge",
+        needs: &[],
+        run: |context| ready(edge::probe(context)).boxed(),
     },
     Probe {
         name: "database",
@@ -89,6 +100,16 @@ const PROBES: &[Probe] = &[
         name: "calibration",
         needs: &["database", "schema", "knowledge"],
         run: |context| calibration::probe(context).boxed(),
+    },
+    Probe {
+        name: "slack",
+        needs: &[],
+        run: |context| slack::probe(context).boxed(),
+    },
+    Probe {
+        name: "crm",
+        needs: &[],
+        run: |context| crm::probe(context).boxed(),
     },
 ];
 
@@ -223,6 +244,8 @@ mod tests {
             problems: None,
             database: None,
             knowledge: None,
+            edge: None,
+            handoff: None,
         }
     }
 

@@ -170,6 +170,11 @@ pub struct Database {
 }
 
 impl Database {
+    /// Whether it is on this machine, where it needs no TLS.
+    pub fn is_local(&self) -> bool {
+        is_local(self.options.get_host())
+    }
+
     /// The connections that everybody shares.
     pub fn pool(&self) -> &PgPool {
         &self.pool

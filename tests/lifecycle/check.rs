@@ -26,12 +26,15 @@ async fn a_system_as_it_should_be_passes_and_says_what_is_not_done_yet() {
         statuses(&output),
         [
             "configuration pass",
+            "edge warn",
             "database pass",
             "pgvector pass",
             "schema pass",
             "notifications pass",
             "knowledge warn",
             "calibration warn",
+            "slack pass",
+            "crm pass",
         ]
     );
     let output = system.run(&["check"]).await;
@@ -51,12 +54,15 @@ async fn every_wrong_variable_is_told_at_once_and_the_rest_is_checked_all_the_sa
         statuses(&output),
         [
             "configuration fail",
+            "edge warn",
             "database pass",
             "pgvector pass",
             "schema pass",
             "notifications pass",
             "knowledge skip",
             "calibration skip",
+            "slack pass",
+            "crm pass",
         ]
     );
     let told = String::from_utf8(output.stdout).unwrap();
@@ -77,9 +83,9 @@ async fn a_schema_that_is_not_there_is_one_failure() {
     let output = system.run(&["check", "--json"]).await;
     assert_eq!(output.status.code(), Some(1));
     let statuses = statuses(&output);
-    assert_eq!(statuses[3], "schema fail");
-    assert_eq!(statuses[4], "notifications pass");
-    assert_eq!(statuses[5], "knowledge skip");
+    assert_eq!(statuses[4], "schema fail");
+    assert_eq!(statuses[5], "notifications pass");
+    assert_eq!(statuses[6], "knowledge skip");
 }
 
 #[tokio::test]
@@ -97,9 +103,10 @@ async fn a_pooler_that_swallows_notifications_is_told() {
     assert_eq!(output.status.code(), Some(1));
     let statuses = statuses(&output);
     assert_eq!(
-        statuses[..5],
+        statuses[..6],
         [
             "configuration pass",
+            "edge warn",
             "database pass",
             "pgvector pass",
             "schema pass",
@@ -119,8 +126,8 @@ async fn a_database_that_is_not_there_is_one_failure() {
     .await;
     assert_eq!(output.status.code(), Some(1));
     let statuses = statuses(&output);
-    assert_eq!(statuses[1], "database fail");
-    for line in &statuses[2..] {
+    assert_eq!(statuses[2], "database fail");
+    for line in &statuses[3..] {
         assert!(line.ends_with(" skip"), "{line}");
     }
 }

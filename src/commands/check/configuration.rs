@@ -1,11 +1,13 @@
 //! Whether every variable is legal, and what the other probes work with.
 
+use api::config::{EdgeConfig, Environment};
 use store::{
     db::DatabaseConfig,
     settings::{Settings, SettingsError},
 };
+use workers::config::HandoffConfig;
 
-use super::{Context, Finding, Role};
+use super::{Context, Finding, Role, edge::Edge};
 use crate::{commands::index::command::KnowledgeSettings, environment};
 
 /// Reads the variables of a role. A mistake in one group leaves the others in use.
@@ -18,6 +20,16 @@ pub(super) fn read(role: Role) -> Context {
         problems: problems(environment::settings(), role).err(),
         database,
         knowledge: knowledge.filter(|_| role != Role::Api),
+        edge: part(|settings| {
+            let environment = Environment::read(settings);
+            let config = EdgeConfig::read(settings, environment)?;
+            Some(Edge {
+                environment,
+                config,
+            })
+        })
+        .filter(|_| role != Role::Worker),
+        handoff: part(HandoffConfig::read).filter(|_| role != Role::Api),
     }
 }
 
