@@ -10,6 +10,7 @@
 //! watchdog when the test itself is killed.
 
 pub(crate) mod activity;
+pub(crate) mod discretion;
 pub(crate) mod frames;
 pub(crate) mod process;
 pub(crate) mod stillness;
