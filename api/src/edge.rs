@@ -139,6 +139,7 @@ pub(crate) async fn require_client(
         peer.and_then(|ConnectInfo(peer)| state.edge().client(peer.ip(), request.headers()));
     match client {
         Some(client) => {
+            state.bus().touch();
             request.extensions_mut().insert(client);
             next.run(request).await
         }

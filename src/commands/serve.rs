@@ -28,7 +28,7 @@ pub(crate) async fn run(args: WorkerArgs) -> anyhow::Result<ExitCode> {
 
 /// Reads all that the role needs.
 pub(super) fn read(settings: &mut Settings) -> Option<((ProcessConfig, ApiConfig), WorkConfig)> {
-    let api = api::read(settings);
+    let api = api::read_service(settings);
     let work = WorkConfig::read(settings);
     api.zip(work)
 }

@@ -1,6 +1,6 @@
 //! `growth-chat worker`: runs jobs. It serves nothing but its metrics.
 
-use std::{net::SocketAddr, process::ExitCode, sync::Arc};
+use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use api::config::metrics_address;
@@ -58,6 +58,8 @@ pub(super) struct WorkConfig {
     queue: QueueConfig,
     worker: WorkerConfig,
     handoff: HandoffConfig,
+    /// `IDLE_SHUTDOWN_SECONDS`: after how long without anything to do the process ends.
+    idle_shutdown: Option<Duration>,
 }
 
 impl WorkConfig {
@@ -66,10 +68,17 @@ impl WorkConfig {
         let queue = QueueConfig::read(settings);
         let worker = WorkerConfig::read(settings);
         let handoff = HandoffConfig::read(settings);
+        let idle_shutdown = settings.with_default(
+            "IDLE_SHUTDOWN_SECONDS",
+            0,
+            "0 (never) to 86400",
+            |seconds| *seconds <= 86_400,
+        );
         Some(Self {
             queue: queue?,
             worker: worker?,
             handoff: handoff?,
+            idle_shutdown: (idle_shutdown > 0).then(|| Duration::from_secs(idle_shutdown)),
         })
     }
 
@@ -87,6 +96,9 @@ impl WorkConfig {
         let runtime = workers::register(runtime, &deps);
         let runtime = handoff::register(runtime, &people);
         process.write_events(deps.events);
+        if let Some(window) = self.idle_shutdown {
+            process.stop_when_idle(window);
+        }
         process.run_jobs(runtime, prepare(deps.knowledge, deps.sweep));
         Ok(())
     }

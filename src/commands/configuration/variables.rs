@@ -89,6 +89,15 @@ pub(super) const GROUPS: &[Group] = &[
                 "The port of `/metrics`, `/wake` and a worker's `/health`, for nobody outside",
             ),
             with(
+                "IDLE_SHUTDOWN_SECONDS",
+                "0",
+                "After how long with nothing to do, nor anything due within as long, the process ends with exit code 0, for platforms that start it with the next request",
+            ),
+            plain(
+                "WORKER_WAKE_URL",
+                "Where an API process sends a request when it has enqueued a job, to start a worker that has ended so",
+            ),
+            with(
                 "SHUTDOWN_DRAIN_SECONDS",
                 "20",
                 "How long work in progress may go on after the first signal; shorter than the platform's time-out",
