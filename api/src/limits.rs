@@ -100,6 +100,10 @@ impl Buckets {
 
 impl Limiter {
     pub(crate) fn new(limits: RateLimits, entropy: SharedEntropy) -> Self {
+        // A series that begins at its first refusal hides that one.
+        for scope in [Scope::Address, Scope::Session, Scope::Site] {
+            refused(scope).increment(0);
+        }
         Self {
             limits,
             entropy,
@@ -220,6 +224,10 @@ impl From<Limited> for Problem {
 }
 
 fn refuse(scope: Scope, wait: Duration) -> Limited {
-    metrics::counter!("growth_chat_rate_limited_total", "scope" => scope.as_str()).increment(1);
+    refused(scope).increment(1);
     Limited { scope, wait }
+}
+
+fn refused(scope: Scope) -> metrics::Counter {
+    metrics::counter!("growth_chat_rate_limited_total", "scope" => scope.as_str())
 }
