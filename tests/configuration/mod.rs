@@ -111,13 +111,18 @@ async fn described() -> Vec<Variable> {
 }
 
 impl Variable {
-    /// Whether `serve` reads it.
+    /// A long-running role that reads it.
+    fn service(&self) -> Option<&'static str> {
+        let mut services = ["api", "worker"].into_iter();
+        services.find(|role| self.roles.contains(*role))
+    }
+
     fn is_of_a_service(&self) -> bool {
-        self.roles.contains("api") || self.roles.contains("worker")
+        self.service().is_some()
     }
 }
 
-/// Starts `serve` once for each variable, spoilt by `spoil`; it must be refused for that variable alone.
+/// Starts a role once for each of its variables, spoilt by `spoil`; it must be refused for that variable.
 async fn each_spoilt(
     variables: impl Iterator<Item = &Variable>,
     spoil: impl Fn(&mut Environment, &Variable),
@@ -125,7 +130,8 @@ async fn each_spoilt(
     let cases = variables.map(|variable| {
         let mut environment = legal(variable.only_with.as_deref());
         spoil(&mut environment, variable);
-        async move { (&variable.name, run(&["serve"], &environment).await) }
+        let role = variable.service().unwrap();
+        async move { (&variable.name, run(&[role], &environment).await) }
     });
     let outcomes: Vec<_> = stream::iter(cases)
         .buffer_unordered(TOGETHER)
