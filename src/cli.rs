@@ -7,10 +7,10 @@ use clap::{Parser, Subcommand};
 #[cfg(feature = "sandbox")]
 use crate::commands::dev::DevArgs;
 use crate::commands::{
-    backup::BackupArgs, check::CheckArgs, erase::EraseArgs, eval::EvalArgs, export::ExportArgs,
-    extract::ExtractArgs, index::IndexArgs, jobs::JobsArgs, replay::ReplayArgs,
-    restore::RestoreArgs, retention::RetentionArgs, search::SearchArgs, sessions::SessionsArgs,
-    webhooks::WebhooksArgs,
+    backup::BackupArgs, check::CheckArgs, configuration::ConfigurationArgs, erase::EraseArgs,
+    eval::EvalArgs, export::ExportArgs, extract::ExtractArgs, index::IndexArgs, jobs::JobsArgs,
+    replay::ReplayArgs, restore::RestoreArgs, retention::RetentionArgs, search::SearchArgs,
+    sessions::SessionsArgs, webhooks::WebhooksArgs,
 };
 
 /// An embeddable AI website chat that never loses a message.
@@ -43,6 +43,8 @@ pub(crate) enum Command {
     Restore(RestoreArgs),
     /// Do what is due, drain the queue, and end; exit code 1 if anything failed
     Tick,
+    /// Print the reference of all environment variables
+    Configuration(ConfigurationArgs),
     /// Bring files, folders and sites into the knowledge base; needs no worker
     Index(IndexArgs),
     /// Measure the search on questions with known sources, and propose its threshold
@@ -178,6 +180,21 @@ mod tests {
         ] {
             assert!(parse(line).is_err(), "{line}");
         }
+    }
+
+    #[test]
+    fn the_reference_of_the_variables_has_three_forms() {
+        for line in [
+            "growth-chat configuration",
+            "growth-chat configuration --format env",
+            "growth-chat configuration --format json",
+        ] {
+            assert!(
+                matches!(parse(line), Ok(Command::Configuration(_))),
+                "{line}"
+            );
+        }
+        assert!(parse("growth-chat configuration --format xml").is_err());
     }
 
     #[test]

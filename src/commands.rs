@@ -3,6 +3,7 @@
 mod api;
 pub(crate) mod backup;
 pub(crate) mod check;
+pub(crate) mod configuration;
 #[cfg(feature = "sandbox")]
 pub(crate) mod dev;
 pub(crate) mod erase;
@@ -16,6 +17,7 @@ mod openapi;
 pub(crate) mod replay;
 pub(crate) mod restore;
 pub(crate) mod retention;
+mod role;
 pub(crate) mod search;
 mod serve;
 pub(crate) mod sessions;
@@ -39,6 +41,7 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Restore(args) => restore::run(args).await,
         Command::Tick => tick::run().await,
         Command::Check(args) => check::run(args).await,
+        Command::Configuration(args) => configuration::run(&args),
         Command::Eval(args) => eval::run(args).await,
         Command::Extract(args) => extract::run(args),
         Command::Index(args) => index::command::run(args).await,

@@ -11,6 +11,7 @@ mod process;
 mod reach;
 mod server;
 mod telemetry;
+mod wake_worker;
 
 use std::{process::ExitCode, thread::available_parallelism, time::Duration};
 

@@ -23,6 +23,7 @@ use crate::{
     lifecycle::{Stage, StopSignals, Supervisor},
     server::{self, Limits, bind},
     telemetry::{self, LogConfig},
+    wake_worker::WorkerWake,
 };
 
 /// Open connections of the API. Each costs memory; a machine for more has more processes.
@@ -219,6 +220,37 @@ impl Process {
                     prepared?;
                     runtime.run(stop, drain).await?;
                 }
+                Ok(())
+            });
+    }
+
+    /// Ends the process, well, once it has had nothing to do for so long: the platform starts it again
+    /// with the next request. A database that is away is no idleness.
+    pub(crate) fn stop_when_idle(&mut self, window: Duration) {
+        let (bus, migrated) = (self.bus.clone(), self.migrated.clone());
+        let shutdown = self.supervisor.shutdown().clone();
+        self.supervisor
+            .spawn("idle watch", Stage::Support, move |stop| async move {
+                let idle = async {
+                    migrated.cancelled().await;
+                    bus.touch();
+                    bus.idle_for(window).await;
+                };
+                if stop.run_until_cancelled(idle).await.is_some() {
+                    tracing::info!(idle_seconds = window.as_secs(), "nothing to do: stopping");
+                    shutdown.cancel();
+                    stop.cancelled().await;
+                }
+                Ok(())
+            });
+    }
+
+    /// Wakes a worker that has stopped, whenever there is work for one.
+    pub(crate) fn wake_worker(&mut self, wake: WorkerWake) {
+        let subscription = self.bus.subscribe();
+        self.supervisor
+            .spawn("worker wake", Stage::Support, move |stop| async move {
+                stop.run_until_cancelled(wake.run(subscription)).await;
                 Ok(())
             });
     }

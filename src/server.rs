@@ -16,7 +16,10 @@ use std::{
 };
 
 use api::write_deadline::WriteDeadline;
-use axum::{Router, extract::Request};
+use axum::{
+    Router,
+    extract::{ConnectInfo, Request},
+};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -104,7 +107,9 @@ pub(crate) async fn serve(
     let connections = TaskTracker::new();
     let free = Arc::new(Semaphore::new(limits.connections));
     let closing = CancellationToken::new();
-    while let Some((tcp, permit)) = shutdown.run_until_cancelled(accept(&listener, &free)).await {
+    while let Some((tcp, peer, permit)) =
+        shutdown.run_until_cancelled(accept(&listener, &free)).await
+    {
         let connection = Connection {
             router: router.clone(),
             shutdown: shutdown.clone(),
@@ -114,7 +119,7 @@ pub(crate) async fn serve(
             // `run_until_cancelled` would hold the future twice, for each of thousands of clients.
             tokio::select! {
                 () = closing.cancelled() => {}
-                () = connection.serve(tcp) => {}
+                () = connection.serve(tcp, peer) => {}
             }
             drop(permit);
         });
@@ -135,12 +140,12 @@ pub(crate) async fn serve(
 async fn accept(
     listener: &TcpListener,
     free: &Arc<Semaphore>,
-) -> (TcpStream, Option<OwnedSemaphorePermit>) {
+) -> (TcpStream, SocketAddr, Option<OwnedSemaphorePermit>) {
     // The semaphore is never closed.
     let permit = free.clone().acquire_owned().await.ok();
     loop {
         match listener.accept().await {
-            Ok((tcp, _)) => return (tcp, permit),
+            Ok((tcp, peer)) => return (tcp, peer, permit),
             Err(error) if is_of_the_client(&error) => {}
             Err(error) => {
                 tracing::error!(error = %error, "accepting a connection failed");
@@ -166,7 +171,7 @@ struct Connection {
 }
 
 impl Connection {
-    async fn serve(self, tcp: TcpStream) {
+    async fn serve(self, tcp: TcpStream, peer: SocketAddr) {
         // A delta is smaller than a packet and must not wait for the next one. A socket that refuses
         // is about to fail anyway.
         let _ = tcp.set_nodelay(true);
@@ -195,8 +200,9 @@ impl Connection {
         let asked = Arc::new(AtomicBool::new(false));
         let seen = asked.clone();
         let router = self.router;
-        let service = service_fn(move |request: Request<Incoming>| {
+        let service = service_fn(move |mut request: Request<Incoming>| {
             seen.store(true, Ordering::Relaxed);
+            request.extensions_mut().insert(ConnectInfo(peer));
             // A router is always ready.
             router.clone().call(request)
         });

@@ -7,6 +7,7 @@
 
 mod api;
 mod backup;
+mod configuration;
 mod deploy;
 mod documents;
 mod evaluation;

@@ -9,7 +9,7 @@ use jobs::{
     catalog::{SessionSweep, TurnProcess, session_serial_key},
     lock_serial_key, webhooks,
 };
-use sqlx::PgConnection;
+use sqlx::{Acquire, PgConnection};
 use store::{
     bus::Wake,
     chat::{self, JoinableTurn, NewTurn, SessionState, TakenBy},
@@ -21,6 +21,8 @@ use store::{
 
 use crate::{
     auth::Credentials,
+    edge::ClientNetwork,
+    limits::{Asking, LimitError, SiteKey},
     message::{Message, OnBusy, Wish},
     problem::{Code, Problem},
     state::State,
@@ -46,6 +48,8 @@ pub(crate) struct Accepted {
 pub(crate) enum AcceptError {
     #[error("the message is refused")]
     Refused(Code),
+    #[error("the message got no token")]
+    Limit(#[from] LimitError),
     #[error("the database failed")]
     Database(#[from] sqlx::Error),
     #[error("the job could not be enqueued")]
@@ -56,7 +60,8 @@ impl From<AcceptError> for Problem {
     fn from(error: AcceptError) -> Self {
         match error {
             AcceptError::Refused(code) => Self::new(code),
-            AcceptError::Database(_) | AcceptError::Queue(_) => {
+            AcceptError::Limit(LimitError::Limited(limited)) => limited.into(),
+            AcceptError::Limit(_) | AcceptError::Database(_) | AcceptError::Queue(_) => {
                 Self::internal("accept a message", &error)
             }
         }
@@ -69,8 +74,19 @@ pub(crate) async fn accept(
     credentials: Credentials,
     message: Message,
     trace: TraceContext,
+    (network, site): (ClientNetwork, SiteKey),
 ) -> Result<Accepted, AcceptError> {
-    let mut transaction = state.begin().await?;
+    let asking = Asking {
+        network,
+        session: &message.session_id,
+        site: Some(site),
+    };
+    state.limiter().check(asking).map_err(LimitError::Limited)?;
+    let mut conn = state.pool().acquire().await?;
+    // Before the transaction: a site's bucket is locked for one statement, not until this is on disk. A
+    // message that is sent again counts again.
+    state.limiter().take(&mut conn, asking).await?;
+    let mut transaction = conn.begin().await?;
     let serial_key = session_serial_key(&message.session_id);
     lock_serial_key(&mut transaction, &serial_key).await?;
     let found = chat::state(&mut transaction, &message.session_id, &message.id).await?;

@@ -72,17 +72,20 @@ impl<S: Sync> FromRequestParts<S> for Credentials {
     }
 }
 
-/// Lets only requests pass that carry a site key.
+/// Lets only requests pass that carry a site key, and notes which.
 pub(crate) async fn require_widget_token(
     StateOf(state): StateOf<State>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Response {
     let token = request.headers().get(WIDGET_TOKEN);
-    if token.is_some_and(|token| state.widget_tokens().accept(token.as_bytes())) {
-        next.run(request).await
-    } else {
-        Problem::new(Code::WidgetToken).into_response()
+    let site = token.and_then(|token| state.widget_tokens().accept(token.as_bytes()));
+    match site {
+        Some(site) => {
+            request.extensions_mut().insert(site);
+            next.run(request).await
+        }
+        None => Problem::new(Code::WidgetToken).into_response(),
     }
 }
 

@@ -1,38 +1,18 @@
 //! What the API is configured with, read once at start.
 
+mod edge;
+
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    str::FromStr,
     time::Duration,
 };
 
 use secrecy::SecretString;
+pub use store::environment::Environment;
 use store::{expiry, handoffs, settings::Settings};
 use url::Url;
 
-/// Where the process runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Environment {
-    /// A developer's machine.
-    Development,
-    /// Like production, with nobody's real visitors.
-    Staging,
-    /// The real thing.
-    Production,
-}
-
-impl FromStr for Environment {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        match text {
-            "development" => Ok(Self::Development),
-            "staging" => Ok(Self::Staging),
-            "production" => Ok(Self::Production),
-            _ => Err(()),
-        }
-    }
-}
+pub use self::edge::{EdgeConfig, RateLimits, TrustedProxies};
 
 /// Which sites may call the API from a browser.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +45,10 @@ pub struct ApiConfig {
     pub slack_signing_secret: Option<SecretString>,
     /// `HANDOFF_RETRY_BACKOFF_SECONDS`, stored with the jobs of a handoff ([`handoffs::read_waits`]).
     pub handoff_waits: Vec<i32>,
+    /// Who may say for which address a request is made.
+    pub edge: EdgeConfig,
+    /// How often a client may ask for what costs.
+    pub limits: RateLimits,
 }
 
 const PORT_RULE: &str = "a port from 1 to 65535";
@@ -91,6 +75,8 @@ impl ApiConfig {
             .get("SLACK_SIGNING_SECRET")
             .map(|secret| SecretString::from(secret.to_owned()));
         let handoff_waits = handoffs::read_waits(settings);
+        let edge = EdgeConfig::read(settings, environment);
+        let limits = RateLimits::read(settings);
         Some(Self {
             environment,
             bind_address,
@@ -101,6 +87,8 @@ impl ApiConfig {
             session_ttl,
             slack_signing_secret,
             handoff_waits,
+            edge: edge?,
+            limits,
         })
     }
 }
@@ -120,12 +108,7 @@ struct Listen {
 
 impl Listen {
     fn read(settings: &mut Settings) -> Self {
-        let environment = settings.with_default(
-            "ENVIRONMENT",
-            Environment::Production,
-            "development, staging or production",
-            |_| true,
-        );
+        let environment = Environment::read(settings);
         let bind_address = settings.with_default(
             "BIND_ADDRESS",
             IpAddr::V4(Ipv4Addr::UNSPECIFIED),
@@ -201,10 +184,12 @@ fn is_origin(text: &str) -> bool {
 mod tests {
     use super::*;
 
+    /// With the edge's secret, which production needs.
     fn read(variables: &[(&str, &str)]) -> Result<ApiConfig, Vec<String>> {
         let mut settings = Settings::new(
-            variables
+            [("EDGE_SECRET", "what-the-edge-shows")]
                 .iter()
+                .chain(variables)
                 .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
         );
         let config = ApiConfig::read(&mut settings);

@@ -1,7 +1,7 @@
 //! What a client is told when something is wrong: RFC 9457 `application/problem+json` with a stable
 //! `code`. What went wrong inside is logged here, once, and never sent.
 
-use std::{any::Any, borrow::Cow, error::Error, fmt::Write};
+use std::{any::Any, borrow::Cow, error::Error, fmt::Write, time::Duration};
 
 use axum::{
     body::Body,
@@ -28,6 +28,8 @@ pub enum Code {
     InvalidCursor,
     /// The path, the query or a header can't be read.
     InvalidRequest,
+    /// The request does not come through the site's proxy.
+    EdgeRequired,
     /// The site key is missing or wrong.
     WidgetToken,
     /// There is no such session, or the secret does not open it.
@@ -72,6 +74,8 @@ pub enum Code {
     TooManyTurns,
     /// The request is not signed as it has to be, or too old.
     InvalidSignature,
+    /// Too much was asked for in too short a time.
+    RateLimited,
     /// The service made a mistake.
     Internal,
     /// The service can't answer now.
@@ -86,7 +90,7 @@ impl Code {
             | Self::InvalidSecret
             | Self::InvalidCursor
             | Self::InvalidRequest => StatusCode::BAD_REQUEST,
-            Self::WidgetToken => StatusCode::FORBIDDEN,
+            Self::EdgeRequired | Self::WidgetToken => StatusCode::FORBIDDEN,
             Self::SessionNotFound | Self::TurnNotFound | Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
@@ -104,7 +108,7 @@ impl Code {
             | Self::NothingToRegenerate
             | Self::InvalidEmail
             | Self::ConsentRequired => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::TooManyTurns => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooManyTurns | Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         }
@@ -117,6 +121,7 @@ impl Code {
             Self::InvalidSecret => "The secret is not of the documented form",
             Self::InvalidCursor => "The cursor is not valid",
             Self::InvalidRequest => "The request can't be read",
+            Self::EdgeRequired => "The request must come through the site's proxy",
             Self::WidgetToken => "The widget token is missing or wrong",
             Self::SessionNotFound => "There is no such session",
             Self::TurnNotFound => "There is no such turn",
@@ -139,6 +144,7 @@ impl Code {
             Self::InvalidEmail => "The e-mail address is not valid",
             Self::ConsentRequired => "Contact details need the visitor's consent",
             Self::TooManyTurns => "Too many messages wait for an answer",
+            Self::RateLimited => "Too many requests",
             Self::Internal => "The service made a mistake",
             Self::Unavailable => "The service can't answer now",
         }
@@ -164,7 +170,12 @@ impl Code {
 pub struct Problem {
     code: Code,
     detail: Cow<'static, str>,
+    /// When the same may succeed, of what is refused for now.
+    retry_after: Duration,
 }
+
+/// Of a refusal that has no time of its own.
+const RETRY_AFTER: Duration = Duration::from_secs(2);
 
 /// The members of a problem document.
 #[derive(Debug, Serialize, ToSchema)]
@@ -194,6 +205,7 @@ impl Problem {
         Self {
             code,
             detail: detail.into(),
+            retry_after: RETRY_AFTER,
         }
     }
 
@@ -211,6 +223,15 @@ impl Problem {
     #[must_use]
     pub(crate) fn with_code(self, code: Code) -> Self {
         Self { code, ..self }
+    }
+
+    /// The same with a time after which to come again.
+    #[must_use]
+    pub(crate) fn with_retry_after(self, retry_after: Duration) -> Self {
+        Self {
+            retry_after,
+            ..self
+        }
     }
 
     /// The problem's code.
@@ -240,7 +261,11 @@ impl IntoResponse for Problem {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if matches!(status.as_u16(), 429 | 503) {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
+            // Whole seconds, and not too early.
+            let seconds = self.retry_after.as_secs_f64().ceil().max(1.0);
+            if let Ok(value) = HeaderValue::from_str(&format!("{seconds:.0}")) {
+                headers.insert(header::RETRY_AFTER, value);
+            }
         }
         response
     }

@@ -24,6 +24,7 @@ use crate::{
     auth::{WIDGET_TOKEN, require_widget_token},
     config::{AllowedOrigins, Environment},
     docs::Description,
+    edge::require_client,
     observe,
     problem::{Code, Problem, give_every_error_the_same_form, of_panic},
     routes,
@@ -41,6 +42,7 @@ pub fn router(state: State) -> Router {
         // Before the layers, which then surround it: a preflight is a method of its own.
         .method_not_allowed_fallback(method_not_allowed)
         .route_layer(from_fn_with_state(state.clone(), require_widget_token))
+        .route_layer(from_fn_with_state(state.clone(), require_client))
         .layer(cors(&state.config().allowed_origins));
     let (service, _) = service_routes().split_for_parts();
     let document = document();

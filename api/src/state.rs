@@ -10,7 +10,9 @@ use tracing::Instrument;
 
 use crate::{
     config::ApiConfig,
+    edge::Edge,
     hub::Hub,
+    limits::Limiter,
     problem::{Code, Problem},
     widget_tokens::WidgetTokens,
 };
@@ -28,6 +30,8 @@ pub struct State {
 struct Inner {
     config: ApiConfig,
     widget_tokens: WidgetTokens,
+    edge: Edge,
+    limiter: Limiter,
     pool: PgPool,
     bus: Bus,
     hub: Hub,
@@ -54,6 +58,8 @@ impl State {
         Self {
             inner: Arc::new(Inner {
                 widget_tokens: WidgetTokens::new(&config.widget_tokens),
+                edge: Edge::new(&config.edge, config.environment),
+                limiter: Limiter::new(config.limits, entropy.clone()),
                 config,
                 pool,
                 bus,
@@ -72,6 +78,14 @@ impl State {
 
     pub(crate) fn widget_tokens(&self) -> &WidgetTokens {
         &self.inner.widget_tokens
+    }
+
+    pub(crate) fn edge(&self) -> &Edge {
+        &self.inner.edge
+    }
+
+    pub(crate) fn limiter(&self) -> &Limiter {
+        &self.inner.limiter
     }
 
     /// The database's connections. Whoever asks for them is about to use one, and that wakes the

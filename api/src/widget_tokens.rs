@@ -3,6 +3,8 @@
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
+use crate::limits::SiteKey;
+
 /// The site keys that are accepted, as hashes: what is compared has one length.
 #[derive(Debug, Clone)]
 pub(crate) struct WidgetTokens(Vec<[u8; 32]>);
@@ -18,13 +20,15 @@ impl WidgetTokens {
         )
     }
 
-    /// Whether the key is one of them; takes the same time whichever it is.
-    pub(crate) fn accept(&self, token: &[u8]) -> bool {
+    /// The key as it is counted by, if it is one of them; takes the same time whichever it is.
+    pub(crate) fn accept(&self, token: &[u8]) -> Option<SiteKey> {
         let hash: [u8; 32] = Sha256::digest(token).into();
-        self.0
+        let known: bool = self
+            .0
             .iter()
             .fold(Choice::from(0), |found, known| found | hash.ct_eq(known))
-            .into()
+            .into();
+        known.then_some(SiteKey(hash))
     }
 }
 
@@ -35,10 +39,11 @@ mod tests {
     #[test]
     fn only_the_configured_site_keys_are_accepted() {
         let tokens = WidgetTokens::new(&["one".to_owned(), "two".to_owned()]);
-        assert!(tokens.accept(b"one"));
-        assert!(tokens.accept(b"two"));
-        assert!(!tokens.accept(b"three"));
-        assert!(!tokens.accept(b""));
-        assert!(!WidgetTokens::new(&[]).accept(b""));
+        let one = tokens.accept(b"one");
+        assert!(one.is_some());
+        assert_ne!(tokens.accept(b"two"), one);
+        assert_eq!(tokens.accept(b"three"), None);
+        assert_eq!(tokens.accept(b""), None);
+        assert_eq!(WidgetTokens::new(&[]).accept(b""), None);
     }
 }

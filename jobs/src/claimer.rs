@@ -121,6 +121,8 @@ impl Claimer {
                 Ok(()) => waits = reconnect_waits(),
                 Err(error) => {
                     tracing::warn!(error = %error, "claiming failed");
+                    // Nobody knows what is due: that is not being idle.
+                    self.bus.touch();
                     if sql::is_passing(&error) {
                         // Everybody's leases may have ended meanwhile: their holders renew them first.
                         plan.no_rescue_before = Some(Instant::now() + self.lease);
@@ -203,6 +205,7 @@ impl Claimer {
             let ended = now + self.lease.max(ANNOUNCE_EVERY) + RESCUE_MARGIN;
             plan.leases_until = Some(ended);
             plan.next = Some(plan.next.map_or(ended, |next| next.min(ended)));
+            self.bus.expect(plan.next);
         }
         let ours = |queue: &String| self.queues.get_key_value(queue.as_str());
         let ours = wake.queues.iter().filter_map(ours);
@@ -326,8 +329,7 @@ impl Claimer {
         plan.hold_until = None;
         let now = Instant::now();
         self.plan_claims(plan, &outlook.due, now);
-        let mut next: Vec<Duration> = self.idle_poll.into_iter().collect();
-        next.extend(outlook.next_due);
+        let mut next: Vec<Duration> = outlook.next_due.into_iter().collect();
         plan.leases_until = plan.leases_until.filter(|until| *until > now);
         next.extend(plan.leases_until.map(|until| until - now));
         if let Some(lease_end) = outlook.next_lease_end {
@@ -341,6 +343,9 @@ impl Claimer {
             });
         }
         plan.next = next.into_iter().min().map(|wait| now + wait);
+        self.bus.expect(plan.next);
+        let poll = self.idle_poll.map(|wait| now + wait);
+        plan.next = plan.next.into_iter().chain(poll).min();
         plan.next = plan.next.into_iter().chain(plan.horizon.due_at()).min();
         Ok(())
     }

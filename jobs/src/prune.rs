@@ -87,6 +87,8 @@ impl Pruner {
             && self
                 .table("webhook_secrets", sql::webhook_secrets, 0)
                 .await?
+            && self.table("edge_limits", sql::edge_limits, 0).await?
+            && self.table("edge_keys", sql::edge_keys, 0).await?
             && self.events().await?;
         Ok(if emptied {
             Outcome::Done

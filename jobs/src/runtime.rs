@@ -80,21 +80,23 @@ impl QueueConfig {
     /// Reads `WORKER_QUEUES`, `WORKER_CONCURRENCY`, `QUEUE_LEASE_SECONDS`, `QUEUE_IDLE_POLL_SECONDS` and
     /// `JOB_HISTORY_DAYS`.
     pub fn read(settings: &mut Settings) -> Option<Self> {
-        let queues = settings.get("WORKER_QUEUES").unwrap_or("all");
-        let queues = match queues {
-            "all" => Vec::new(),
-            names => names
+        let known: BTreeSet<&str> = QUEUES.iter().copied().collect();
+        let known: Vec<&str> = known.into_iter().collect();
+        let rule = format!("all, or some of {}, comma-separated", known.join(", "));
+        let queues: Option<String> = settings.optional("WORKER_QUEUES", &rule);
+        let queues = match queues.as_deref() {
+            None | Some("all") => Vec::new(),
+            Some(names) => names
                 .split(',')
                 .map(|name| name.trim().to_owned())
                 .filter(|name| !name.is_empty())
                 .collect(),
         };
         if queues.iter().any(|queue| !QUEUES.contains(&queue.as_str())) {
-            let rule = format!(
-                "names a queue that does not exist: all, or some of {}",
-                QUEUES.join(", ")
+            settings.problem(
+                "WORKER_QUEUES",
+                format!("names a queue that does not exist: {rule}"),
             );
-            settings.problem("WORKER_QUEUES", rule);
         }
         let concurrency: Option<Concurrency> =
             settings.optional("WORKER_CONCURRENCY", Concurrency::RULE);

@@ -107,8 +107,13 @@ impl Schedule {
         (cron_variable, cron): (&str, &str),
         (zone_variable, zone): (&str, &str),
     ) -> Option<Self> {
-        let cron = settings.get(cron_variable).unwrap_or(cron).to_owned();
-        let zone = settings.get(zone_variable).unwrap_or(zone).parse::<Tz>();
+        let cron = settings
+            .optional(cron_variable, "a cron expression of five fields")
+            .unwrap_or_else(|| cron.to_owned());
+        let zone = settings
+            .optional(zone_variable, "an IANA time zone such as Europe/Berlin")
+            .unwrap_or_else(|| zone.to_owned())
+            .parse::<Tz>();
         if zone.is_err() {
             settings.problem(zone_variable, ScheduleError::TimeZone.to_string());
         }

@@ -1,5 +1,6 @@
 //! `growth-chat check`: whether what this system depends on is as it needs it, one sentence for each
-//! thing. It changes nothing and calls no provider.
+//! thing. It changes nothing, costs nothing and tells nobody: of the providers it asks only whether they
+//! take our credentials.
 //!
 //! Each thing is a [`Probe`] in a file of its own. One that needs another is passed over when that one
 //! failed: a database that can't be reached is one problem, not six.
@@ -7,12 +8,15 @@
 mod bucket;
 mod calibration;
 mod configuration;
+mod crm;
 mod database;
+mod edge;
 mod knowledge;
 mod listen;
 mod pg_dump;
 mod pgvector;
 mod schema;
+mod slack;
 
 use std::{io::Write, process::ExitCode, time::Duration};
 
@@ -21,7 +25,9 @@ use futures::future::{BoxFuture, FutureExt, ready};
 use serde::Serialize;
 use store::{db::Database, settings::SettingsError};
 use tokio::time::timeout;
-use workers::knowledge::KnowledgeDeps;
+use workers::{config::HandoffConfig, knowledge::KnowledgeDeps};
+
+use super::role::Role;
 
 /// How long a probe may take: longer than a connection to a database that is waking up.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -37,23 +43,14 @@ pub(crate) struct CheckArgs {
     role: Role,
 }
 
-/// Who reads which variables.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Role {
-    /// `growth-chat api`
-    Api,
-    /// `growth-chat worker`
-    Worker,
-    /// Both
-    Serve,
-}
-
 /// What the probes look at. What could not be configured is not there.
 #[derive(Debug)]
 struct Context {
     problems: Option<SettingsError>,
     database: Option<Database>,
     knowledge: Option<KnowledgeDeps>,
+    edge: Option<edge::Edge>,
+    handoff: Option<HandoffConfig>,
 }
 
 /// Something to check.
@@ -70,6 +67,11 @@ const PROBES: &[Probe] = &[
         name: "configuration",
         needs: &[],
         run: |context| ready(configuration::probe(context)).boxed(),
+    },
+    Probe {
+        name: "edge",
+        needs: &[],
+        run: |context| ready(edge::probe(context)).boxed(),
     },
     Probe {
         name: "database",
@@ -110,6 +112,16 @@ const PROBES: &[Probe] = &[
         name: "pg_dump",
         needs: &["database"],
         run: |context| pg_dump::probe(context).boxed(),
+    },
+    Probe {
+        name: "slack",
+        needs: &[],
+        run: |context| slack::probe(context).boxed(),
+    },
+    Probe {
+        name: "crm",
+        needs: &[],
+        run: |context| crm::probe(context).boxed(),
     },
 ];
 
@@ -244,6 +256,8 @@ mod tests {
             problems: None,
             database: None,
             knowledge: None,
+            edge: None,
+            handoff: None,
         }
     }
 

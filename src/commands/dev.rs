@@ -368,6 +368,9 @@ fn environment(
             "RAG_RELEVANCE_THRESHOLD",
             openai::RELEVANCE_THRESHOLD.to_string(),
         ),
+        // Whoever develops is all the visitors at once.
+        ("RATE_LIMIT_IP", "1000/1m".to_owned()),
+        ("RATE_LIMIT_SESSION", "1000/1m".to_owned()),
         ("SHUTDOWN_DRAIN_SECONDS", "5".to_owned()),
         ("LOG_FORMAT", "text".to_owned()),
         ("RUST_LOG", if verbose { "info" } else { "warn" }.to_owned()),

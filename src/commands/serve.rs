@@ -2,9 +2,13 @@
 
 use std::process::ExitCode;
 
-use api::ApiConfig;
+use ::api::ApiConfig;
+use store::settings::Settings;
 
-use super::worker::{self, WorkConfig};
+use super::{
+    api,
+    worker::{self, WorkConfig},
+};
 use crate::{
     cli::WorkerArgs,
     process::{Process, ProcessConfig, bind_both},
@@ -12,14 +16,19 @@ use crate::{
 
 pub(crate) async fn run(args: WorkerArgs) -> anyhow::Result<ExitCode> {
     let mut settings = worker::settings(&args);
-    let process = ProcessConfig::read(&mut settings);
-    let api = ApiConfig::read(&mut settings);
-    let work = WorkConfig::read(&mut settings);
-    let ((process, api), work) = settings.finish(process.zip(api).zip(work))?;
+    let config = read(&mut settings);
+    let ((process, api), work) = settings.finish(config)?;
     let (http, metrics) = bind_both(&api).await?;
     let mut process = Process::start(process)?;
     process.serve_metrics(metrics)?;
     process.serve_api(api, http)?;
     work.start(&mut process)?;
     process.run().await
+}
+
+/// Reads all that the role needs.
+pub(super) fn read(settings: &mut Settings) -> Option<((ProcessConfig, ApiConfig), WorkConfig)> {
+    let api = api::read_service(settings);
+    let work = WorkConfig::read(settings);
+    api.zip(work)
 }

@@ -1,6 +1,6 @@
 //! `growth-chat worker`: runs jobs. It serves nothing but its metrics.
 
-use std::{process::ExitCode, sync::Arc};
+use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use api::config::metrics_address;
@@ -30,15 +30,21 @@ use crate::{
 
 pub(crate) async fn run(args: WorkerArgs) -> anyhow::Result<ExitCode> {
     let mut settings = settings(&args);
-    let process = ProcessConfig::read(&mut settings);
-    let metrics = metrics_address(&mut settings);
-    let work = WorkConfig::read(&mut settings);
-    let (process, work) = settings.finish(process.zip(work))?;
+    let config = read(&mut settings);
+    let ((process, metrics), work) = settings.finish(config)?;
     let metrics = bind(metrics, "METRICS_PORT").await?;
     let mut process = Process::start(process)?;
     process.serve_metrics(metrics)?;
     work.start(&mut process)?;
     process.run().await
+}
+
+/// Reads all that the role needs.
+pub(super) fn read(settings: &mut Settings) -> Option<((ProcessConfig, SocketAddr), WorkConfig)> {
+    let process = ProcessConfig::read(settings);
+    let metrics = metrics_address(settings);
+    let work = WorkConfig::read(settings);
+    Some(((process?, metrics), work?))
 }
 
 /// The environment, with what the command line says in its place.
@@ -54,6 +60,8 @@ pub(super) struct WorkConfig {
     worker: WorkerConfig,
     handoff: HandoffConfig,
     outgoing: OutgoingConfig,
+    /// `IDLE_SHUTDOWN_SECONDS`: after how long without anything to do the process ends.
+    idle_shutdown: Option<Duration>,
 }
 
 impl WorkConfig {
@@ -63,11 +71,18 @@ impl WorkConfig {
         let worker = WorkerConfig::read(settings);
         let handoff = HandoffConfig::read(settings);
         let outgoing = OutgoingConfig::read(settings);
+        let idle_shutdown = settings.with_default(
+            "IDLE_SHUTDOWN_SECONDS",
+            0,
+            "0 (never) to 86400",
+            |seconds| *seconds <= 86_400,
+        );
         Some(Self {
             queue: queue?,
             worker: worker?,
             handoff: handoff?,
             outgoing: outgoing?,
+            idle_shutdown: (idle_shutdown > 0).then(|| Duration::from_secs(idle_shutdown)),
         })
     }
 
@@ -78,6 +93,9 @@ impl WorkConfig {
 
     /// Runs jobs in `process`.
     pub(super) fn start(self, process: &mut Process) -> anyhow::Result<()> {
+        if let Some(window) = self.idle_shutdown {
+            process.stop_when_idle(window);
+        }
         let work = self.assemble(process.database(), process.bus())?;
         work.deps.budget.watch_by(process.spend());
         process.write_events(work.deps.events.clone());

@@ -136,8 +136,25 @@ impl Bus {
         self.inner.demand.rouse();
     }
 
+    /// Something was done here for somebody: a request was served, say.
+    pub fn touch(&self) {
+        self.inner.demand.touch();
+    }
+
+    /// Something is due here at this time, as far as is known.
+    pub fn expect(&self, due: Option<Instant>) {
+        self.inner.demand.expect(due);
+    }
+
+    /// Returns once this process has been idle for so long: there was no [`Interest`], nothing was done
+    /// ([`Bus::touch`]), and nothing is expected within as long again.
+    pub async fn idle_for(&self, window: Duration) {
+        self.inner.demand.idle_for(window).await;
+    }
+
     /// Somebody outside says that there is something to do: this process looks at everything.
     pub fn look_at_everything(&self) {
+        self.touch();
         self.rouse();
         self.tell_subscribers(&Wake {
             rescan: true,

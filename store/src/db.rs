@@ -40,7 +40,9 @@ pub struct DatabaseConfig {
 impl DatabaseConfig {
     /// Reads `CHECKPOINT_DB_URL` (alias `DATABASE_URL`) and `DATABASE_MAX_CONNECTIONS`.
     pub fn read(settings: &mut Settings) -> Option<Self> {
-        const RULE: &str = "a postgres:// URL of the database, direct and not pooled";
+        const RULE: &str = "a postgres:// URL of the database, the direct one and not a pooler's, with \
+            sslmode=require unless the host is local";
+        const ALIAS_RULE: &str = "the same as CHECKPOINT_DB_URL, in its place";
         let name = match (
             settings.get("CHECKPOINT_DB_URL"),
             settings.get("DATABASE_URL"),
@@ -59,6 +61,7 @@ impl DatabaseConfig {
             settings.with_default("DATABASE_MAX_CONNECTIONS", 10, "2 to 1000", |count| {
                 (2..=1000).contains(count)
             });
+        settings.optional::<String>("DATABASE_URL", ALIAS_RULE);
         let url: String = settings.required(name, RULE)?;
         let config = Self {
             url: url.into(),
@@ -68,6 +71,14 @@ impl DatabaseConfig {
             settings.problem(name, format!("is not valid: {RULE}"));
             return None;
         };
+        if is_pooled(options.get_host(), config.url.expose_secret()) {
+            settings.problem(
+                name,
+                "is the address of a pooler, which has no LISTEN and no session: give the direct one \
+                 (at Neon the host's name without -pooler)",
+            );
+            return None;
+        }
         let encrypted = matches!(
             options.get_ssl_mode(),
             PgSslMode::Require | PgSslMode::VerifyCa | PgSslMode::VerifyFull
@@ -142,6 +153,15 @@ impl DatabaseConfig {
     }
 }
 
+/// Whether an address says of itself that it is a pooler's. `growth-chat check` finds the others.
+fn is_pooled(host: &str, url: &str) -> bool {
+    let neon = host
+        .split('.')
+        .next()
+        .is_some_and(|name| name.ends_with("-pooler"));
+    neon || url.contains("pgbouncer=true")
+}
+
 fn is_local(host: &str) -> bool {
     host == "localhost"
         || host.starts_with('/')
@@ -160,6 +180,11 @@ pub struct Database {
 }
 
 impl Database {
+    /// Whether it is on this machine, where it needs no TLS.
+    pub fn is_local(&self) -> bool {
+        is_local(self.options.get_host())
+    }
+
     /// The connections that everybody shares.
     pub fn pool(&self) -> &PgPool {
         &self.pool
@@ -315,6 +340,19 @@ mod tests {
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].0, "CHECKPOINT_DB_URL");
         assert!(!found[0].1.contains("hunter2"));
+    }
+
+    #[test]
+    fn a_poolers_address_is_refused_with_the_way_to_the_direct_one() {
+        for pooled in [
+            "postgres://u:hunter2@ep-x-pooler.eu-central-1.aws.neon.tech/x?sslmode=require",
+            "postgres://u:hunter2@127.0.0.1:6543/x?pgbouncer=true",
+        ] {
+            let found = problems(&[("CHECKPOINT_DB_URL", pooled)]);
+            assert!(found[0].1.contains("direct one"), "{found:?}");
+        }
+        let direct = "postgres://u@ep-x.eu-central-1.aws.neon.tech/pooler?sslmode=require";
+        assert_eq!(problems(&[("CHECKPOINT_DB_URL", direct)]), []);
     }
 
     #[test]

@@ -11,6 +11,8 @@ pub mod chat;
 pub mod checkpoints;
 pub mod clock;
 pub mod db;
+pub mod edge_limits;
+pub mod environment;
 pub mod events;
 pub mod expiry;
 pub mod feedback;

@@ -30,12 +30,35 @@ impl fmt::Display for SettingsError {
     }
 }
 
-/// The variables, and what was found wrong with them so far.
-#[derive(Debug, Default)]
+/// What was asked for: the code's own word on a variable, from which the reference of all variables is
+/// written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// The variable.
+    pub name: String,
+    /// Whether it has to be set.
+    pub required: bool,
+    /// What a legal value is, in words.
+    pub rule: String,
+}
+
+/// The variables, what was found wrong with them so far, and which ones anybody wanted.
+#[derive(Default)]
 pub struct Settings {
     variables: BTreeMap<String, String>,
     unreadable: BTreeSet<String>,
     problems: Vec<(String, String)>,
+    asked: Vec<Asked>,
+}
+
+/// Without the values: some are secrets.
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("problems", &self.problems)
+            .field("asked", &self.asked)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Settings {
@@ -66,13 +89,31 @@ impl Settings {
         }
     }
 
-    /// The raw value, if set.
+    /// The raw value, if set. It is not asked for by this: one that nobody asks for otherwise is missing
+    /// in the reference.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.variables.get(name).map(|value| value.trim())
     }
 
+    /// What was asked for until now, each variable once.
+    pub fn asked(&self) -> &[Asked] {
+        &self.asked
+    }
+
+    fn ask(&mut self, name: &str, required: bool, rule: &str) {
+        match self.asked.iter_mut().find(|asked| asked.name == name) {
+            Some(asked) => asked.required |= required,
+            None => self.asked.push(Asked {
+                name: name.to_owned(),
+                required,
+                rule: rule.to_owned(),
+            }),
+        }
+    }
+
     /// A value that must be there; `rule` says what a legal value is.
     pub fn required<T: FromStr>(&mut self, name: &str, rule: &str) -> Option<T> {
+        self.ask(name, true, rule);
         if self.get(name).is_none() && !self.unreadable.contains(name) {
             self.problem(name, format!("is required: {rule}"));
             return None;
@@ -82,6 +123,7 @@ impl Settings {
 
     /// A value that may be missing.
     pub fn optional<T: FromStr>(&mut self, name: &str, rule: &str) -> Option<T> {
+        self.ask(name, false, rule);
         if self.unreadable.contains(name) {
             self.problem(name, "is not valid UTF-8");
             return None;
@@ -113,7 +155,31 @@ impl Settings {
 
     /// A secret that must be there.
     pub fn secret(&mut self, name: &str, rule: &str) -> Option<SecretString> {
-        self.required::<String>(name, rule).map(SecretString::from)
+        let secret = self.required::<String>(name, rule)?;
+        self.hide(name, secret)
+    }
+
+    /// A secret that may be missing.
+    pub fn optional_secret(&mut self, name: &str, rule: &str) -> Option<SecretString> {
+        let secret = self.optional::<String>(name, rule)?;
+        self.hide(name, secret)
+    }
+
+    /// Secrets are sent in headers and commands of protocols, where a line break would end them.
+    fn hide(&mut self, name: &str, secret: String) -> Option<SecretString> {
+        if secret.contains(char::is_control) {
+            self.problem(
+                name,
+                "is not valid: it has a line break or a control character",
+            );
+            return None;
+        }
+        Some(SecretString::from(secret))
+    }
+
+    /// Whether something is wrong with a variable.
+    pub fn has_problem(&self, name: &str) -> bool {
+        self.problems.iter().any(|(noted, _)| noted == name)
     }
 
     /// Ends the reading: the value, or every problem.

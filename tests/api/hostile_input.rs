@@ -7,7 +7,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::support::{App, SECRET, TOKEN, assert_problem};
+use super::support::{App, CLIENT, EDGE_SECRET, SECRET, TOKEN, assert_problem};
 
 #[tokio::test]
 async fn hostile_bodies_are_refused() {
@@ -162,6 +162,7 @@ async fn header_values_that_are_not_text_are_refused() {
     let head = |name: &str| {
         format!(
             "GET /chat/s1/stream HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\
+             x-edge-secret: {EDGE_SECRET}\r\ncf-connecting-ip: {CLIENT}\r\n\
              x-widget-token: {TOKEN}\r\n{name}: "
         )
     };

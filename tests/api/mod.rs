@@ -8,6 +8,7 @@ mod close;
 mod contact;
 mod cors;
 mod docs;
+mod edge;
 mod expiry;
 mod feedback;
 mod follow;

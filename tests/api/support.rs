@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use api::{
     ApiConfig, Hub, State,
-    config::{AllowedOrigins, Environment},
+    config::{AllowedOrigins, EdgeConfig, Environment, RateLimits},
 };
 use reqwest::{Client, RequestBuilder, Response, StatusCode, header};
 use sandbox::{people::SLACK_SIGNING_SECRET, postgres::TestDatabase};
@@ -13,6 +13,7 @@ use sqlx::{PgConnection, PgPool};
 use store::{
     bus::{Bus, Wake},
     clock::SystemClock,
+    edge_limits::RateLimit,
     events::{self, Cursor, NewEvent},
     ids::{SystemEntropy, TurnKey},
 };
@@ -35,6 +36,56 @@ pub(crate) const OTHER_SECRET: &str = "BBBBBBBBBBBBBBBBBBBBBB";
 
 /// Counts the jobs of turns; each session has another one, which looks after it.
 pub(crate) const TURN_JOBS: &str = "select count(*) from queue.jobs where kind = 'turn.process'";
+
+/// What the site's proxy shows.
+pub(crate) const EDGE_SECRET: &str = "the-edge-of-the-tests";
+
+/// The address of a visitor.
+pub(crate) const CLIENT: &str = "203.0.113.7";
+
+/// Production's, but for the limits.
+fn config() -> ApiConfig {
+    ApiConfig {
+        environment: Environment::Production,
+        bind_address: [127, 0, 0, 1].into(),
+        port: 0,
+        metrics_port: 0,
+        widget_tokens: vec!["another-token".to_owned(), TOKEN.to_owned()],
+        allowed_origins: AllowedOrigins::These(vec!["https://www.company.example".to_owned()]),
+        session_ttl: SESSION_TTL,
+        edge: EdgeConfig {
+            secrets: vec![EDGE_SECRET.into()],
+            proxies: "none".parse().unwrap(),
+        },
+        limits: limits(),
+    }
+}
+
+/// More than any test needs: the limits have tests of their own.
+fn limits() -> RateLimits {
+    let generous: RateLimit = "1000000/1s".parse().unwrap();
+    RateLimits {
+        address: generous,
+        session: generous,
+        site: generous,
+    }
+}
+
+/// The site's proxy, as a visitor at this address uses it.
+pub(crate) fn through_the_edge(visitor: &str) -> Client {
+    let headers = [
+        ("x-edge-secret", EDGE_SECRET),
+        ("cf-connecting-ip", visitor),
+    ];
+    let headers = headers.map(|(name, value)| {
+        let name: header::HeaderName = name.parse().unwrap();
+        (name, value.parse().unwrap())
+    });
+    Client::builder()
+        .default_headers(headers.into_iter().collect())
+        .build()
+        .unwrap()
+}
 
 /// An API process.
 pub(crate) struct App {
@@ -71,6 +122,7 @@ impl App {
             slack_signing_secret: Some(SLACK_SIGNING_SECRET.into()),
             handoff_waits: vec![1, 3, 9],
         };
+        let mut config = config();
         change(&mut config);
         Self::serve(Arc::new(TestDatabase::create().await.unwrap()), config).await
     }
@@ -88,6 +140,13 @@ impl App {
             slack_signing_secret: Some(SLACK_SIGNING_SECRET.into()),
             handoff_waits: vec![1, 3, 9],
         };
+        self.sibling_with(|_| {}).await
+    }
+
+    /// The same, configured differently.
+    pub(crate) async fn sibling_with(&self, change: impl FnOnce(&mut ApiConfig)) -> Self {
+        let mut config = config();
+        change(&mut config);
         Self::serve(self.database.clone(), config).await
     }
 
@@ -111,7 +170,8 @@ impl App {
         let address = listener.local_addr().unwrap();
         let stop = shutdown.clone();
         tokio::spawn(async move {
-            axum::serve(listener, api::router(state))
+            let router = api::router(state).into_make_service_with_connect_info::<SocketAddr>();
+            axum::serve(listener, router)
                 .with_graceful_shutdown(stop.cancelled_owned())
                 .await
         });
@@ -119,7 +179,7 @@ impl App {
             address,
             pool,
             bus,
-            client: Client::new(),
+            client: through_the_edge(CLIENT),
             shutdown,
             database,
         }

@@ -162,6 +162,7 @@ fn api_config(variables: BTreeMap<String, String>) -> ApiConfig {
     let required = [
         ("WIDGET_TOKENS", "key"),
         ("ALLOWED_ORIGIN", "https://www.example.com"),
+        ("EDGE_SECRET", "what-the-edge-shows"),
     ];
     let required = required.map(|(name, value)| (name.to_owned(), value.to_owned()));
     let mut settings = Settings::new(variables.into_iter().chain(required));
@@ -212,6 +213,8 @@ fn nobody_but_the_process_decides_that_it_ends_well() {
     let fly = fly();
     assert_eq!(fly.http_service.auto_stop_machines, "off");
     assert!(fly.http_service.auto_start_machines);
+    // Its decision: not before it has had nothing to do for some minutes.
+    assert!(seconds(&fly.env["IDLE_SHUTDOWN_SECONDS"]) >= Duration::from_mins(5));
     let policies: Vec<&str> = fly
         .restart
         .iter()

@@ -3,6 +3,7 @@
 
 mod api;
 mod budget;
+mod discretion;
 mod fallback;
 mod hostile_input;
 mod idempotency;

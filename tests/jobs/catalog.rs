@@ -3,9 +3,8 @@
 use jobs::{
     JobKind,
     catalog::{
-        HandoffRemind, HandoffSlackDelete, KnowledgeIndexDocument, PostedHandoff, QueuePrune,
-        SessionSweep, TurnProcess,
-        BackupRun, BackupVerify, KnowledgeIndexDocument, QueuePrune, SessionSweep, TurnProcess,
+        BackupRun, BackupVerify, HandoffRemind, HandoffSlackDelete, KnowledgeIndexDocument,
+        PostedHandoff, QueuePrune, SessionSweep, TurnProcess,
     },
 };
 use serde_json::{Value, json};

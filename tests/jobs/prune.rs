@@ -65,6 +65,11 @@ async fn what_is_old_enough_goes_in_batches_and_the_rest_stays() {
          from generate_series(1, 5002) n",
         "insert into knowledge_embeddings (content_hash, model, dimensions, embedding, created_at)
          values ('\\x01', 'stays', 1, '[1]', now() - interval '6 days')",
+        "insert into edge_limits (key, full_at, taken)
+         select decode(md5(n::text), 'hex'), now() - interval '1 s', true from generate_series(1, 5002) n",
+        "insert into edge_limits (key, full_at, taken) values (decode(md5('stays'), 'hex'), now() + interval '1 hour', false)",
+        "insert into edge_keys (day, key_id, key)
+         select (now() at time zone 'UTC')::date - n, gen_random_uuid(), sha256(int4send(n)) from generate_series(0, 3) n",
         // How many rows each statement deletes.
         "create table batches (size bigint not null)",
         "create function note_batch() returns trigger language plpgsql as
@@ -90,6 +95,8 @@ async fn what_is_old_enough_goes_in_batches_and_the_rest_stays() {
         "select array_agg(key order by key) = '{ever,longer}' from queue.unique_keys",
         "select array_agg(key order by key) = '{stays deferred,stays empty}' from queue.buckets",
         "select array_agg(model) = '{stays}' from knowledge_embeddings",
+        "select array_agg(key) = array[decode(md5('stays'), 'hex')] from edge_limits",
+        "select array_agg(key) = array[sha256(int4send(0))] from edge_keys",
         "select array_agg(name order by name) = '{queue.prune,stays yearly}' from queue.schedules",
     ] {
         let exactly: bool = sqlx::query_scalar(left)

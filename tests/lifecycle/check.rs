@@ -29,6 +29,7 @@ async fn a_system_as_it_should_be_passes_and_says_what_is_not_done_yet() {
         statuses(&output),
         [
             "configuration pass",
+            "edge warn",
             "database pass",
             "pgvector pass",
             "schema pass",
@@ -37,6 +38,8 @@ async fn a_system_as_it_should_be_passes_and_says_what_is_not_done_yet() {
             "calibration warn",
             "bucket warn",
             "pg_dump pass",
+            "slack pass",
+            "crm pass",
         ]
     );
     let output = system.run(&["check"]).await;
@@ -56,6 +59,7 @@ async fn every_wrong_variable_is_told_at_once_and_the_rest_is_checked_all_the_sa
         statuses(&output),
         [
             "configuration fail",
+            "edge warn",
             "database pass",
             "pgvector pass",
             "schema pass",
@@ -64,6 +68,8 @@ async fn every_wrong_variable_is_told_at_once_and_the_rest_is_checked_all_the_sa
             "calibration skip",
             "bucket fail",
             "pg_dump fail",
+            "slack pass",
+            "crm pass",
         ]
     );
     let told = String::from_utf8(output.stdout).unwrap();
@@ -84,9 +90,9 @@ async fn a_schema_that_is_not_there_is_one_failure() {
     let output = system.run(&["check", "--json"]).await;
     assert_eq!(output.status.code(), Some(1));
     let statuses = statuses(&output);
-    assert_eq!(statuses[3], "schema fail");
-    assert_eq!(statuses[4], "notifications pass");
-    assert_eq!(statuses[5], "knowledge skip");
+    assert_eq!(statuses[4], "schema fail");
+    assert_eq!(statuses[5], "notifications pass");
+    assert_eq!(statuses[6], "knowledge skip");
 }
 
 #[tokio::test]
@@ -104,9 +110,10 @@ async fn a_pooler_that_swallows_notifications_is_told() {
     assert_eq!(output.status.code(), Some(1));
     let statuses = statuses(&output);
     assert_eq!(
-        statuses[..5],
+        statuses[..6],
         [
             "configuration pass",
+            "edge warn",
             "database pass",
             "pgvector pass",
             "schema pass",
@@ -126,9 +133,9 @@ async fn a_database_that_is_not_there_is_one_failure() {
     .await;
     assert_eq!(output.status.code(), Some(1));
     let statuses = statuses(&output);
-    assert_eq!(statuses[1], "database fail");
+    assert_eq!(statuses[2], "database fail");
     // The bucket has nothing to do with it.
-    for line in statuses[2..]
+    for line in statuses[3..]
         .iter()
         .filter(|line| !line.starts_with("bucket "))
     {

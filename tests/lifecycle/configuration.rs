@@ -14,7 +14,7 @@ const DATABASE: (&str, &str) = ("CHECKPOINT_DB_URL", "postgres://nobody@127.0.0.
 async fn everything_that_a_role_misses_is_named_at_once() {
     let api = ["CHECKPOINT_DB_URL", "WIDGET_TOKENS", "ALLOWED_ORIGIN"];
     for (role, names) in [("api", &api[..]), ("migrate", &api[..1])] {
-        let output = run(role, &[]).await;
+        let output = run(role, &[("TRUSTED_PROXIES", "cloudflare")]).await;
         assert_eq!(output.status.code(), Some(2), "{role}");
         assert_eq!(output.stdout, b"", "{role}");
         let said = complaint(&output);
@@ -37,6 +37,7 @@ async fn everything_that_is_wrong_is_named_at_once_and_no_value_is_echoed() {
             ("METRICS_PORT", "0"),
             ("WIDGET_TOKENS", "hunter2 hunter2"),
             ("ALLOWED_ORIGIN", "*"),
+            ("EDGE_SECRET", "what-the-edge-shows"),
             ("SHUTDOWN_DRAIN_SECONDS", "-1"),
             ("LOG_FORMAT", "hunter2"),
             ("RUST_LOG", "info,store=hunter2"),

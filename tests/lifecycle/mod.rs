@@ -2,6 +2,7 @@
 
 mod check;
 mod configuration;
+mod idle_shutdown;
 mod outage;
 mod pooler;
 mod process;

@@ -10,6 +10,7 @@
 //! watchdog when the test itself is killed.
 
 pub(crate) mod activity;
+pub(crate) mod discretion;
 pub(crate) mod frames;
 pub(crate) mod process;
 pub(crate) mod stillness;
@@ -159,6 +160,10 @@ impl TestSystem {
             ),
             // The limit has tests of its own; in others a conversation may be long.
             ("MAX_TOKENS_PER_SESSION", "1000000"),
+            // So have these; all of a test's visitors are on this machine.
+            ("RATE_LIMIT_IP", "1000000/1s"),
+            ("RATE_LIMIT_SESSION", "1000000/1s"),
+            ("RATE_LIMIT_SITE", "1000000/1s"),
             ("RUST_LOG", "info"),
             ("LOG_FORMAT", "text"),
         ] {

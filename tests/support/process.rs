@@ -66,6 +66,10 @@ impl SystemProcess {
         self.listening.metrics.unwrap()
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
     pub(crate) fn serves_no_api(&self) -> bool {
         self.listening.http.is_none()
     }

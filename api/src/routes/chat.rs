@@ -13,8 +13,10 @@ use utoipa::ToSchema;
 use crate::{
     accept::{self, Accepted},
     auth::Credentials,
+    edge::ClientNetwork,
     extract::{KnownQuery, json_bytes},
     hub::Takeover,
+    limits::SiteKey,
     message::{self, ChatBody, Form, MAX_SDK_BODY},
     problem::{Problem, ProblemDocument},
     sse::{self, Reset},
@@ -67,6 +69,8 @@ pub(crate) async fn post(
     KnownQuery(query): KnownQuery<ChatQuery>,
     credentials: Credentials,
     Extension(trace): Extension<TraceContext>,
+    Extension(client): Extension<ClientNetwork>,
+    Extension(site): Extension<SiteKey>,
     request: Request,
 ) -> Result<Response, Problem> {
     let headers = request.headers().clone();
@@ -79,9 +83,15 @@ pub(crate) async fn post(
         let state = state.clone();
         to_the_end(async move {
             // Some 15 kB, which the stream's task would have room for as long as the client stays.
-            Box::pin(accept::accept(&state, credentials, message, trace))
-                .await
-                .map_err(Problem::from)
+            Box::pin(accept::accept(
+                &state,
+                credentials,
+                message,
+                trace,
+                (client, site),
+            ))
+            .await
+            .map_err(Problem::from)
         })
         .await?
     };

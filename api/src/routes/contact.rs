@@ -1,12 +1,13 @@
 //! `POST /chat/{session}/contact`: the visitor leaves contact details, so that a person can answer.
 
 use axum::{
-    Json,
+    Extension, Json,
     extract::{Request, State as StateOf},
     http::StatusCode,
 };
 use jobs::{QueueError, catalog::session_serial_key, lock_serial_key};
 use serde::{Deserialize, Serialize};
+use sqlx::Acquire;
 use store::{
     bus::Wake,
     handoffs::{self, HandoffStatus, Lead, NewHandoff, Trigger, is_email, is_phone},
@@ -18,7 +19,9 @@ use utoipa::ToSchema;
 
 use crate::{
     auth::Credentials,
+    edge::ClientNetwork,
     extract::{SessionPath, json_bytes},
+    limits::{Asking, LimitError},
     message::{MAX_BODY, parse_object},
     problem::{Code, Problem, ProblemDocument},
     state::{State, to_the_end},
@@ -114,6 +117,8 @@ impl From<ReplyPromise> for Promise {
 enum ContactError {
     #[error("the session is not there for this client")]
     NotFound,
+    #[error("the details got no token")]
+    Limit(#[from] LimitError),
     #[error("the database failed")]
     Database(#[from] sqlx::Error),
     #[error("the handoff's jobs could not be enqueued")]
@@ -124,7 +129,8 @@ impl From<ContactError> for Problem {
     fn from(error: ContactError) -> Self {
         match error {
             ContactError::NotFound => Self::new(Code::SessionNotFound),
-            ContactError::Database(_) | ContactError::Queue(_) => {
+            ContactError::Limit(LimitError::Limited(limited)) => limited.into(),
+            ContactError::Limit(_) | ContactError::Database(_) | ContactError::Queue(_) => {
                 Self::internal("take contact details", &error)
             }
         }
@@ -152,12 +158,13 @@ pub(crate) async fn post(
     StateOf(state): StateOf<State>,
     SessionPath(session_id): SessionPath,
     credentials: Credentials,
+    Extension(client): Extension<ClientNetwork>,
     request: Request,
 ) -> Result<(StatusCode, Json<ContactTaken>), Problem> {
     let body = json_bytes(request, MAX_BODY).await?;
     let lead = read(parse_object(&body)?)?;
     let taken = to_the_end(async move {
-        take(&state, credentials, session_id, lead)
+        take(&state, credentials, client, session_id, lead)
             .await
             .map_err(Problem::from)
     })
@@ -168,10 +175,19 @@ pub(crate) async fn post(
 async fn take(
     state: &State,
     credentials: Credentials,
+    network: ClientNetwork,
     session_id: SessionId,
     lead: Lead,
 ) -> Result<ContactTaken, ContactError> {
-    let mut transaction = state.begin().await?;
+    let asking = Asking {
+        network,
+        session: &session_id,
+        site: None,
+    };
+    state.limiter().check(asking).map_err(LimitError::Limited)?;
+    let mut conn = state.pool().acquire().await?;
+    state.limiter().take(&mut conn, asking).await?;
+    let mut transaction = conn.begin().await?;
     // A turn that ends now may make a handoff of the session as well.
     lock_serial_key(&mut transaction, &session_serial_key(&session_id)).await?;
     let owner = sessions::owner(&mut transaction, &session_id).await?;

@@ -220,3 +220,46 @@ pub(crate) fn webhook_secrets(pool: &PgPool, _: i32, _: Option<()>, _: i64) -> D
     }
     .boxed()
 }
+
+/// Buckets of the edge that are full: their rows say the same as none.
+pub(crate) fn edge_limits(
+    pool: &PgPool,
+    _: i32,
+    last: Option<Vec<u8>>,
+    limit: i64,
+) -> Deleting<'_, Vec<u8>> {
+    async move {
+        sqlx::query_as!(
+            Batch,
+            r#"with old as materialized (
+               select key from edge_limits
+               where full_at < now() and key > coalesce($1::bytea, '')
+               order by key limit $2
+               for update skip locked
+           ), gone as (
+               delete from edge_limits where key = any(array(select key from old))
+           )
+           select count(*) as "deleted!", (select key from old order by key desc limit 1) as last from old"#,
+            last,
+            limit,
+        )
+        .fetch_one(pool)
+        .await
+    }
+    .boxed()
+}
+
+/// Keys of days that are over, of a site that nobody has written to since.
+pub(crate) fn edge_keys(pool: &PgPool, _: i32, _: Option<()>, _: i64) -> Deleting<'_, ()> {
+    async move {
+        let deleted =
+            sqlx::query!("delete from edge_keys where day < (now() at time zone 'UTC')::date")
+                .execute(pool)
+                .await?;
+        Ok(Batch {
+            deleted: i64::try_from(deleted.rows_affected()).unwrap_or(i64::MAX),
+            last: None,
+        })
+    }
+    .boxed()
+}

@@ -1,15 +1,14 @@
 //! Whether every variable is legal, and what the other probes work with.
 
-use api::ApiConfig;
-use jobs::QueueConfig;
+use api::config::{EdgeConfig, Environment};
 use store::{
     db::DatabaseConfig,
     settings::{Settings, SettingsError},
 };
-use workers::{WorkerConfig, config::HandoffConfig};
+use workers::config::HandoffConfig;
 
-use super::{Context, Finding, Role};
-use crate::{commands::index::command::KnowledgeSettings, environment, process::ProcessConfig};
+use super::{Context, Finding, Role, edge::Edge};
+use crate::{commands::index::command::KnowledgeSettings, environment};
 
 /// Reads the variables of a role. A mistake in one group leaves the others in use.
 pub(super) fn read(role: Role) -> Context {
@@ -21,6 +20,16 @@ pub(super) fn read(role: Role) -> Context {
         problems: problems(environment::settings(), role).err(),
         database,
         knowledge: knowledge.filter(|_| role != Role::Api),
+        edge: part(|settings| {
+            let environment = Environment::read(settings);
+            let config = EdgeConfig::read(settings, environment)?;
+            Some(Edge {
+                environment,
+                config,
+            })
+        })
+        .filter(|_| role != Role::Worker),
+        handoff: part(HandoffConfig::read).filter(|_| role != Role::Api),
     }
 }
 
@@ -33,18 +42,8 @@ pub(super) fn part<T>(read: impl FnOnce(&mut Settings) -> Option<T>) -> Option<T
 
 /// Everything that is wrong with a role's variables.
 fn problems(mut settings: Settings, role: Role) -> Result<(), SettingsError> {
-    let process = ProcessConfig::read(&mut settings).map(drop);
-    let mut read = vec![process];
-    if role != Role::Worker {
-        read.push(ApiConfig::read(&mut settings).map(drop));
-    }
-    if role != Role::Api {
-        read.push(QueueConfig::read(&mut settings).map(drop));
-        read.push(WorkerConfig::read(&mut settings).map(drop));
-        read.push(HandoffConfig::read(&mut settings).map(drop));
-    }
-    let all: Option<Vec<()>> = read.into_iter().collect();
-    settings.finish(all).map(drop)
+    let read = role.read(&mut settings).map(drop);
+    settings.finish(read)
 }
 
 pub(super) fn probe(context: &Context) -> Finding {

@@ -20,12 +20,12 @@ pub(super) async fn probe(context: &Context) -> Finding {
     .fetch_one(database.pool())
     .await;
     match version {
-        Ok(version) => judge(version),
+        Ok(version) => judge(version, database.is_local()),
         Err(error) => Finding::failed("its version can't be read", error),
     }
 }
 
-fn judge(version: i32) -> Finding {
+fn judge(version: i32, local: bool) -> Finding {
     let shown = format!("PostgreSQL {}.{}", version / 10_000, version % 10_000);
     if version < OLDEST {
         Finding::fail(format!("{shown} is too old: 15 or newer is needed"))
@@ -34,7 +34,9 @@ fn judge(version: i32) -> Finding {
             "{shown} is newer than what this version was tried with: 15 to 18"
         ))
     } else {
-        Finding::pass(format!("{shown} answers"))
+        // Without TLS another host was refused before.
+        let way = if local { "on this machine" } else { "over TLS" };
+        Finding::pass(format!("{shown} answers, {way}"))
     }
 }
 
@@ -50,8 +52,11 @@ mod tests {
             (180_001, Status::Pass),
             (190_000, Status::Warn),
         ] {
-            assert_eq!(judge(version).status, status, "{version}");
+            assert_eq!(judge(version, true).status, status, "{version}");
         }
-        assert_eq!(judge(180_001).says, "PostgreSQL 18.1 answers");
+        assert_eq!(
+            judge(180_001, false).says,
+            "PostgreSQL 18.1 answers, over TLS"
+        );
     }
 }

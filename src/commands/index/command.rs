@@ -27,10 +27,8 @@ use crate::{
 /// Indexes, with a runtime of its own for the one queue.
 pub(crate) async fn run(args: IndexArgs) -> anyhow::Result<ExitCode> {
     let mut settings = environment::settings();
-    let process = ProcessConfig::read(&mut settings);
-    let knowledge = KnowledgeSettings::read(&mut settings);
-    let queue = QueueConfig::read(&mut settings);
-    let ((process, knowledge), queue) = settings.finish(process.zip(knowledge).zip(queue))?;
+    let config = read(&mut settings);
+    let ((process, knowledge), queue) = settings.finish(config)?;
     process.log.start()?;
     let database = process.database.open()?;
     let shutdown = CancellationToken::new();
@@ -69,6 +67,16 @@ pub(crate) async fn run(args: IndexArgs) -> anyhow::Result<ExitCode> {
         is_terminal,
     };
     super::run(indexing, work, &mut out).await
+}
+
+/// Reads all that the command needs.
+pub(crate) fn read(
+    settings: &mut Settings,
+) -> Option<((ProcessConfig, KnowledgeSettings), QueueConfig)> {
+    let process = ProcessConfig::read(settings);
+    let knowledge = KnowledgeSettings::read(settings);
+    let queue = QueueConfig::read(settings);
+    process.zip(knowledge).zip(queue)
 }
 
 /// What indexing and searching are configured with; they need no model.

@@ -4,12 +4,19 @@
 //! reconnect would wake it, and again after every suspension. So a connection that is lost while
 //! there is no demand stays lost until there is: that is the *dormant* state.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
 };
 
-use tokio::sync::Notify;
+use parking_lot::Mutex;
+use tokio::{sync::Notify, time::Instant};
+
+/// Whoever knew of what is due has had the time to see to it.
+const MARGIN: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct Demand {
@@ -19,6 +26,14 @@ pub(super) struct Demand {
     /// Something has happened since LISTEN was last known to stand.
     roused: AtomicBool,
     changed: Notify,
+    /// When something was last done here, and when something is due next.
+    activity: Mutex<Activity>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Activity {
+    last: Instant,
+    due: Option<Instant>,
 }
 
 impl Default for Demand {
@@ -29,6 +44,10 @@ impl Default for Demand {
             // A process that starts wants to hear of the others.
             roused: AtomicBool::new(true),
             changed: Notify::new(),
+            activity: Mutex::new(Activity {
+                last: Instant::now(),
+                due: None,
+            }),
         }
     }
 }
@@ -77,6 +96,36 @@ impl Demand {
         self.until(Self::is_busy).await;
     }
 
+    /// Something was done here.
+    pub(super) fn touch(&self) {
+        self.activity.lock().last = Instant::now();
+    }
+
+    /// Something is due here at this time, as far as is known.
+    pub(super) fn expect(&self, due: Option<Instant>) {
+        self.activity.lock().due = due;
+    }
+
+    /// Returns once nothing was done for so long, and nothing is due within as long.
+    pub(super) async fn idle_for(&self, window: Duration) {
+        while let Some(until) = self.active_until(window, Instant::now()) {
+            tokio::time::sleep_until(until).await;
+        }
+    }
+
+    fn active_until(&self, window: Duration, now: Instant) -> Option<Instant> {
+        let Activity { last, due } = *self.activity.lock();
+        if self.is_busy() {
+            return Some(now + window);
+        }
+        let rested = last + window;
+        if rested > now {
+            return Some(rested);
+        }
+        let seen_to = due? + MARGIN;
+        (seen_to > now && seen_to <= now + window + MARGIN).then_some(seen_to)
+    }
+
     async fn until(&self, condition: impl Fn(&Self) -> bool) {
         loop {
             let changed = self.changed.notified();
@@ -107,6 +156,7 @@ impl Interest {
 
 impl Drop for Interest {
     fn drop(&mut self) {
+        self.0.touch();
         self.0.interests.fetch_sub(1, SeqCst);
     }
 }
@@ -133,6 +183,53 @@ mod tests {
         demand.is_met();
         demand.be_constant();
         assert!(demand.exists());
+    }
+
+    const WINDOW: Duration = Duration::from_secs(300);
+
+    /// How long it takes until it has been idle for the window.
+    async fn idle_after(demand: &Demand) -> Duration {
+        let begun = Instant::now();
+        demand.idle_for(WINDOW).await;
+        begun.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_is_idle_when_nothing_was_done_for_long() {
+        let demand = Arc::new(Demand::default());
+        tokio::time::sleep(Duration::from_secs(100)).await;
+        demand.touch();
+        assert_eq!(idle_after(&demand).await, WINDOW);
+        assert_eq!(idle_after(&demand).await, Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_is_not_idle_while_somebody_waits_and_for_long_afterwards() {
+        let demand = Arc::new(Demand::default());
+        let interest = Interest::new(&demand);
+        let lasts = Duration::from_secs(1_000);
+        tokio::spawn(async move {
+            tokio::time::sleep(lasts).await;
+            drop(interest);
+        });
+        assert_eq!(idle_after(&demand).await, lasts + WINDOW);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_due_soon_is_waited_for_and_what_is_due_late_is_not() {
+        for (due, expected) in [
+            (WINDOW - MARGIN, WINDOW),
+            (
+                WINDOW + Duration::from_secs(10),
+                WINDOW + Duration::from_secs(10) + MARGIN,
+            ),
+            (WINDOW * 2, WINDOW * 2 + MARGIN),
+            (WINDOW * 2 + MARGIN, WINDOW),
+        ] {
+            let demand = Arc::new(Demand::default());
+            demand.expect(Some(Instant::now() + due));
+            assert_eq!(idle_after(&demand).await, expected, "{due:?}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::{net::IpAddr, str::FromStr};
 
 use ipnet::IpNet;
-use store::settings::Settings;
+use store::{environment::Environment, settings::Settings};
 
 use crate::clients::guarded::AddressRules;
 
@@ -17,17 +17,7 @@ pub struct OutgoingConfig {
 impl OutgoingConfig {
     /// Reads the variables of outgoing requests.
     pub fn read(settings: &mut Settings) -> Option<Self> {
-        let environment = settings.with_default(
-            "ENVIRONMENT",
-            "production".to_owned(),
-            "development, staging or production",
-            |environment| {
-                matches!(
-                    environment.as_str(),
-                    "development" | "staging" | "production"
-                )
-            },
-        );
+        let environment = Environment::read(settings);
         let exempt = settings
             .optional::<Networks>(
                 "ALLOW_PRIVATE_ADDRESSES",
@@ -37,7 +27,7 @@ impl OutgoingConfig {
         Some(Self {
             rules: AddressRules {
                 exempt: exempt.0,
-                loopback: environment == "development",
+                loopback: environment == Environment::Development,
             },
         })
     }

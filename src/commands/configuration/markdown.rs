@@ -1,0 +1,123 @@
+//! The reference as a document, and as a file to begin with.
+
+use std::fmt::Write;
+
+use super::{Entry, Group, WIDGET};
+
+const HEAD: &str = "# Configuration
+
+<!-- Generated: cargo run -- configuration > docs/configuration.md -->
+
+Environment variables are read once, at the start. Whatever is wrong with them is told at once, each with its name, and ends the process with exit code 2; a value is never shown. An empty value counts as none. `growth-chat check` tries what they lead to.
+
+The last column says which command reads a variable. `serve` is `api` and `worker`; `search` and `eval` read what `index` reads, `replay` what `worker` reads; all others need the database and the log only. **required** variables have no default, and the role does not start without them.
+";
+
+const OTHERS: &str = "## Read by libraries
+
+| variable | what for |
+|---|---|
+| `SSL_CERT_FILE`, `SSL_CERT_DIR` | other trust roots than the system's, for connections to providers |
+";
+
+/// docs/configuration.md.
+pub(super) fn document(groups: &[(&Group, Vec<Entry>)]) -> String {
+    let mut text = HEAD.to_owned();
+    for (group, entries) in groups {
+        heading(&mut text, group.title);
+        text.push_str(
+            "| variable | default | legal values | what for | role |\n|---|---|---|---|---|\n",
+        );
+        for entry in entries {
+            line(
+                &mut text,
+                &[
+                    &format!("`{}`", entry.name),
+                    &default(entry),
+                    &cell(&entry.rule),
+                    &format!(
+                        "{}{}{}",
+                        entry.meaning,
+                        entry
+                            .only_with
+                            .as_ref()
+                            .map_or(String::new(), |choice| format!(
+                                ". Read with `{choice}` only"
+                            )),
+                        if entry.secret { ". Secret" } else { "" },
+                    ),
+                    &entry.roles.join(", "),
+                ],
+            );
+        }
+    }
+    heading(&mut text, "Widget, at build time");
+    text.push_str("They are compiled into `chat.js` (`npm run build`); attributes of the element go before them.\n\n");
+    text.push_str("| variable | default | what for |\n|---|---|---|\n");
+    for variable in WIDGET {
+        let default = variable.default.text().map_or("–".to_owned(), value);
+        line(
+            &mut text,
+            &[&format!("`{}`", variable.name), &default, variable.meaning],
+        );
+    }
+    text.push('\n');
+    text.push_str(OTHERS);
+    text
+}
+
+fn heading(text: &mut String, title: &str) {
+    // Writing into memory does not fail.
+    let _ = write!(text, "\n## {title}\n\n");
+}
+
+fn line(text: &mut String, cells: &[&str]) {
+    let _ = writeln!(text, "| {} |", cells.join(" | "));
+}
+
+fn default(entry: &Entry) -> String {
+    match entry.default {
+        Some(default) => value(default),
+        None if entry.required => "**required**".to_owned(),
+        None => "–".to_owned(),
+    }
+}
+
+/// A value in the type of code; a sentence about values has that by itself, or needs none.
+fn value(default: &str) -> String {
+    if default.contains(['`', '[']) || default.contains(' ') && !default.contains('*') {
+        default.to_owned()
+    } else {
+        format!("`{default}`")
+    }
+}
+
+fn cell(text: &str) -> String {
+    text.replace('|', "\\|").replace('*', "\\*")
+}
+
+/// .env.example: what is required is to be filled in, everything else stands as it is without.
+pub(super) fn example(groups: &[(&Group, Vec<Entry>)]) -> String {
+    let mut text = "# Generated: cargo run -- configuration --format env > .env.example\n\
+        # What is required is to be filled in; docs/configuration.md explains the rest.\n"
+        .to_owned();
+    for (group, entries) in groups {
+        let _ = write!(text, "\n# ── {} ──\n", group.title);
+        for entry in entries {
+            let with = entry
+                .only_with
+                .as_ref()
+                .map_or(String::new(), |choice| format!("with {choice}: "));
+            let _ = writeln!(text, "# {with}{}", entry.rule);
+            let is_value = |text: &&str| value(text).starts_with('`') && !text.contains('`');
+            let default = entry.default.filter(is_value).unwrap_or_default();
+            let comment = if entry.required && entry.only_with.is_none() {
+                ""
+            } else {
+                "#"
+            };
+            let _ = writeln!(text, "{comment}{}={default}", entry.name);
+        }
+    }
+    text
+}
