@@ -53,6 +53,8 @@ fn config() -> ApiConfig {
         widget_tokens: vec!["another-token".to_owned(), TOKEN.to_owned()],
         allowed_origins: AllowedOrigins::These(vec!["https://www.company.example".to_owned()]),
         session_ttl: SESSION_TTL,
+        slack_signing_secret: Some(SLACK_SIGNING_SECRET.into()),
+        handoff_waits: vec![1, 3, 9],
         edge: EdgeConfig {
             secrets: vec![EDGE_SECRET.into()],
             proxies: "none".parse().unwrap(),
@@ -111,17 +113,6 @@ impl App {
 
     /// The same, configured differently.
     pub(crate) async fn start_with(change: impl FnOnce(&mut ApiConfig)) -> Self {
-        let mut config = ApiConfig {
-            environment: Environment::Production,
-            bind_address: [127, 0, 0, 1].into(),
-            port: 0,
-            metrics_port: 0,
-            widget_tokens: vec!["another-token".to_owned(), TOKEN.to_owned()],
-            allowed_origins: AllowedOrigins::These(vec!["https://www.company.example".to_owned()]),
-            session_ttl: SESSION_TTL,
-            slack_signing_secret: Some(SLACK_SIGNING_SECRET.into()),
-            handoff_waits: vec![1, 3, 9],
-        };
         let mut config = config();
         change(&mut config);
         Self::serve(Arc::new(TestDatabase::create().await.unwrap()), config).await
@@ -129,17 +120,6 @@ impl App {
 
     /// Another process with the same database.
     pub(crate) async fn sibling(&self) -> Self {
-        let config = ApiConfig {
-            environment: Environment::Production,
-            bind_address: [127, 0, 0, 1].into(),
-            port: 0,
-            metrics_port: 0,
-            widget_tokens: vec![TOKEN.to_owned()],
-            allowed_origins: AllowedOrigins::These(vec![]),
-            session_ttl: SESSION_TTL,
-            slack_signing_secret: Some(SLACK_SIGNING_SECRET.into()),
-            handoff_waits: vec![1, 3, 9],
-        };
         self.sibling_with(|_| {}).await
     }
 
