@@ -108,6 +108,7 @@ impl Leads {
             lead,
             summary: Some("Wants an audit"),
             consent: true,
+            promise: None,
         };
         let mut after = Wake::default();
         let mut transaction = self.pool.begin().await.unwrap();

@@ -179,12 +179,13 @@ async fn begin(conn: &mut PgConnection, job: &Job) -> sqlx::Result<Begin> {
         attempt: attempt.number,
         last_attempt: job.is_last,
     };
+    let is_out_of_patience = record.is_out_of_patience;
     let dossier = Dossier::new(&job.key, record, deliveries, occasion);
     Ok(Begin::Attempt(Box::new(Attempt {
         dossier,
         look_first: attempt.look_first,
         is_probe,
-        is_out_of_patience: record.is_out_of_patience,
+        is_out_of_patience,
     })))
 }
 
