@@ -17,3 +17,4 @@ mod lifecycle;
 mod ops;
 mod schema;
 mod support;
+mod webhooks;
