@@ -17,16 +17,7 @@ mod workspace;
 
 use std::{collections::HashMap, io, sync::Arc, time::Duration};
 
-use axum::{
-    Router,
-    body::{Body, Bytes},
-    extract::{Path, State as Shared},
-    http::{HeaderMap, HeaderName, StatusCode, header},
-    response::{IntoResponse, Response},
-    routing::post,
-};
 use parking_lot::Mutex;
-use serde_json::{Value, json};
 use tokio::sync::watch;
 
 pub use self::{
@@ -38,11 +29,7 @@ pub use self::{
         SlackUser, TEAM_ID, USERS, Via,
     },
 };
-use self::{
-    inbound::Inbound,
-    methods::{Arguments, Refused},
-    workspace::State,
-};
+use self::{inbound::Inbound, workspace::State};
 use crate::{
     outside::OutsideWorld,
     serve::Served,
