@@ -22,3 +22,4 @@ mod people;
 mod privacy;
 mod schema;
 mod support;
+mod webhooks;
