@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 use crate::commands::dev::DevArgs;
 use crate::commands::{
     check::CheckArgs, eval::EvalArgs, extract::ExtractArgs, index::IndexArgs, jobs::JobsArgs,
-    replay::ReplayArgs, search::SearchArgs, sessions::SessionsArgs,
+    replay::ReplayArgs, search::SearchArgs, sessions::SessionsArgs, webhooks::WebhooksArgs,
 };
 
 /// An embeddable AI website chat that never loses a message.
@@ -50,6 +50,8 @@ pub(crate) enum Command {
     Replay(ReplayArgs),
     /// Look at conversations: how they went, what they cost; needs the database only
     Sessions(SessionsArgs),
+    /// Say who is told what happens: endpoints, their secrets, how deliveries go; needs the database only
+    Webhooks(WebhooksArgs),
     /// Print the API's OpenAPI document
     Openapi,
     /// Run the whole system on this machine, with no keys and no accounts
@@ -241,6 +243,33 @@ mod tests {
             "growth-chat sessions list --limit 0",
             "growth-chat sessions show",
             "growth-chat sessions show s/1",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn endpoints_of_webhooks_are_kept_by_sub_commands() {
+        for line in [
+            "growth-chat webhooks add https://x.example/hook",
+            "growth-chat webhooks add https://x.example --events turn.completed,session.closed --description x",
+            "growth-chat webhooks list --json",
+            "growth-chat webhooks show we_1",
+            "growth-chat webhooks rotate we_1 --keep 0s",
+            "growth-chat webhooks disable we_1",
+            "growth-chat webhooks enable we_1",
+            "growth-chat webhooks test we_1",
+            "growth-chat webhooks remove we_1",
+        ] {
+            assert!(matches!(parse(line), Ok(Command::Webhooks(_))), "{line}");
+        }
+        for line in [
+            "growth-chat webhooks",
+            "growth-chat webhooks add",
+            "growth-chat webhooks add no-url",
+            "growth-chat webhooks add https://x.example --events everything",
+            "growth-chat webhooks rotate we_1 --keep soon",
+            "growth-chat webhooks show",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }

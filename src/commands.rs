@@ -15,6 +15,7 @@ pub(crate) mod search;
 mod serve;
 pub(crate) mod sessions;
 mod terminal;
+pub(crate) mod webhooks;
 mod worker;
 
 use std::process::ExitCode;
@@ -36,6 +37,7 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Jobs(args) => jobs::run(args).await,
         Command::Replay(args) => replay::run(args).await,
         Command::Sessions(args) => sessions::run(args).await,
+        Command::Webhooks(args) => webhooks::run(args).await,
         Command::Openapi => openapi::run(),
         #[cfg(feature = "sandbox")]
         Command::Dev(args) => Ok(dev::run(args).await),

@@ -8,6 +8,7 @@ use jobs::{QueueFigures, Runtime};
 use serde_json::json;
 use store::{
     bus::Bus,
+    clock::SystemClock,
     db::{Database, DatabaseConfig},
     ids::{Entropy, SystemEntropy},
     settings::Settings,
@@ -143,7 +144,8 @@ impl Process {
                 Ok(())
             });
         let entropy = Arc::new(SystemEntropy);
-        let state = api::State::new(config, pool, self.bus.clone(), hub, entropy);
+        let clock = Arc::new(SystemClock);
+        let state = api::State::new(config, pool, self.bus.clone(), hub, entropy, clock);
         let limits = Limits {
             connections: API_CONNECTIONS,
             drain: self.drain,

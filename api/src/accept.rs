@@ -5,16 +5,18 @@
 //! still so when it writes; two posts of one session never see each other half-way.
 
 use jobs::{
-    EnqueueOptions, JobKind, QueueError,
+    EnqueueOptions, JobKind, QueueError, agents,
     catalog::{SessionSweep, TurnProcess, session_serial_key},
-    lock_serial_key,
+    lock_serial_key, webhooks,
 };
 use sqlx::PgConnection;
 use store::{
+    bus::Wake,
     chat::{self, JoinableTurn, NewTurn, SessionState, TakenBy},
     ids::{MessageId, TurnKey, new_message_id},
     trace::TraceContext,
     turn_control,
+    webhooks::Event,
 };
 
 use crate::{
@@ -80,6 +82,7 @@ pub(crate) async fn accept(
         answer_id: new_message_id(state.entropy().as_ref()),
         trace,
     };
+    let mut after = Wake::default();
     let (accepted, stopping) = match plan {
         Plan::Join(turn) => return Ok(accept.accepted(turn)),
         Plan::Add { turn, interrupt } => {
@@ -87,11 +90,20 @@ pub(crate) async fn accept(
             if interrupt {
                 accept.interrupt(&mut transaction, &mut stopping).await?;
             }
-            (accept.add(&mut transaction, turn, None).await?, stopping)
+            let add = accept.add(&mut transaction, turn, None, &mut after);
+            (add.await?, stopping)
+        }
+        Plan::Relay { turn, agent } => {
+            let accepted = accept
+                .relay(&mut transaction, turn, &agent, &mut after)
+                .await?;
+            transaction.commit().await?;
+            state.bus().publish(&after);
+            return Ok(accepted);
         }
         Plan::Regenerate { turn, replaced } => {
-            let accepted = accept.add(&mut transaction, turn, Some(&replaced)).await?;
-            (accepted, Stopping::default())
+            let add = accept.add(&mut transaction, turn, Some(&replaced), &mut after);
+            (add.await?, Stopping::default())
         }
     };
     // Of a new session only, and last: whoever adds the same sweep waits for the commit.
@@ -104,7 +116,8 @@ pub(crate) async fn accept(
     transaction.commit().await?;
     tracing::debug!(session_id = %accepted.key.session_id, turn = accepted.key.turn, "a message is accepted");
     stopping.announce(state.bus());
-    state.bus().jobs_ready(TurnProcess::QUEUE);
+    after.queues.insert(TurnProcess::QUEUE.to_owned());
+    state.bus().publish(&after);
     if let Some(sweep) = sweep {
         state.sweep_waits();
         if sweep.new {
@@ -120,6 +133,8 @@ enum Plan {
     Join(JoinableTurn),
     /// It begins this turn.
     Add { turn: i32, interrupt: bool },
+    /// It goes to the person of this name, who speaks.
+    Relay { turn: i32, agent: String },
     /// This turn answers the last message again, in place of this answer.
     Regenerate { turn: i32, replaced: String },
 }
@@ -155,10 +170,20 @@ async fn decide(
             return Ok(Plan::Join(*turn));
         }
         (Some(TakenBy::VisitorMessage { .. }), Wish::AnswerAgain(answer_id)) => {
-            return decide_again(conn, session, message, answer_id.as_ref()).await;
+            let plan = decide_again(conn, session, message, answer_id.as_ref()).await?;
+            return match plan {
+                Plan::Regenerate { .. } if session.agent.is_some() => refuse(Code::PersonSpeaks),
+                plan => Ok(plan),
+            };
         }
         // A message that never arrived and is to be "answered again" is a new one.
         (None, _) => {}
+    }
+    if let Some(agent) = &session.agent {
+        return Ok(Plan::Relay {
+            turn: next_turn(session)?,
+            agent: agent.clone(),
+        });
     }
     let busy = session.unfinished_turns > 0;
     match message.on_busy {
@@ -239,12 +264,53 @@ impl Accept {
         Ok(())
     }
 
+    /// Adds the turn, which is finished with that, and the job that takes the message to the person who
+    /// speaks.
+    async fn relay(
+        self,
+        conn: &mut PgConnection,
+        turn: i32,
+        agent: &str,
+        after: &mut Wake,
+    ) -> Result<Accepted, AcceptError> {
+        let key = TurnKey {
+            session_id: self.message.session_id.clone(),
+            turn,
+        };
+        let trace = Some(self.trace.to_string());
+        // The job's number is known when it is enqueued.
+        let new = self.new_turn(&key, 0);
+        agents::relay(conn, &new, agent, trace, after).await?;
+        Ok(self.accepted(JoinableTurn {
+            turn,
+            attempt: 1,
+            finished: true,
+        }))
+    }
+
+    fn new_turn<'a>(&'a self, key: &'a TurnKey, job_id: i64) -> NewTurn<'a> {
+        NewTurn {
+            key,
+            secret_hash: match &self.credentials {
+                Credentials::Secret(hash) => Some(hash),
+                Credentials::None | Credentials::IllFormed => None,
+            },
+            page_url: self.message.page_url.as_deref(),
+            locale: self.message.locale.as_deref(),
+            message_id: &self.message.id,
+            body: &self.message.text,
+            answer_id: &self.answer_id,
+            job_id,
+        }
+    }
+
     /// Adds the turn with its job, in the transaction that holds the lock of the session's serial key.
     async fn add(
         self,
         conn: &mut PgConnection,
         turn: i32,
         replaced_answer_id: Option<&str>,
+        after: &mut Wake,
     ) -> Result<Accepted, AcceptError> {
         let job = TurnProcess {
             session_id: self.message.session_id.clone(),
@@ -256,21 +322,14 @@ impl Accept {
         };
         let enqueued = jobs::enqueue_locked(conn, &job, &options).await?;
         let key = job.key();
-        let new = NewTurn {
-            key: &key,
-            secret_hash: match &self.credentials {
-                Credentials::Secret(hash) => Some(hash),
-                Credentials::None | Credentials::IllFormed => None,
-            },
-            page_url: self.message.page_url.as_deref(),
-            locale: self.message.locale.as_deref(),
-            message_id: &self.message.id,
-            body: &self.message.text,
-            answer_id: &self.answer_id,
-            job_id: enqueued.id.0,
-        };
+        let new = self.new_turn(&key, enqueued.id.0);
         match replaced_answer_id {
-            None => chat::add_turn(conn, &new).await?,
+            None => {
+                if chat::add_turn(conn, &new).await? {
+                    let started = [Event::SessionStarted(key.session_id.clone())];
+                    webhooks::announce(conn, &started, after).await?;
+                }
+            }
             Some(answer_id) => chat::add_regeneration(conn, &new, answer_id).await?,
         }
         Ok(self.accepted(JoinableTurn {

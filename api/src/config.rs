@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use secrecy::SecretString;
 use store::{expiry, handoffs, settings::Settings};
 use url::Url;
 
@@ -59,6 +60,9 @@ pub struct ApiConfig {
     pub allowed_origins: AllowedOrigins,
     /// `SESSION_TTL_HOURS`: after how long without a message a session is closed ([`expiry::read_ttl`]).
     pub session_ttl: Duration,
+    /// `SLACK_SIGNING_SECRET`, a secret: what Slack signs its requests with. Without it nobody can speak from
+    /// Slack.
+    pub slack_signing_secret: Option<SecretString>,
     /// `HANDOFF_RETRY_BACKOFF_SECONDS`, stored with the jobs of a handoff ([`handoffs::read_waits`]).
     pub handoff_waits: Vec<i32>,
 }
@@ -83,6 +87,9 @@ impl ApiConfig {
         let widget_tokens = widget_tokens(settings);
         let allowed_origins = allowed_origins(settings, development);
         let session_ttl = expiry::read_ttl(settings);
+        let slack_signing_secret = settings
+            .get("SLACK_SIGNING_SECRET")
+            .map(|secret| SecretString::from(secret.to_owned()));
         let handoff_waits = handoffs::read_waits(settings);
         Some(Self {
             environment,
@@ -92,6 +99,7 @@ impl ApiConfig {
             widget_tokens: widget_tokens?,
             allowed_origins: allowed_origins?,
             session_ttl,
+            slack_signing_secret,
             handoff_waits,
         })
     }

@@ -18,6 +18,7 @@ use utoipa::{
     ),
     tags(
         (name = "chat", description = "A visitor's conversation"),
+        (name = "slack", description = "What Slack sends: for Slack only"),
         (name = "service", description = "The service itself"),
     ),
     modifiers(&SecuritySchemes),

@@ -84,7 +84,11 @@ pub(crate) async fn json_bytes(request: Request, limit: usize) -> Result<Bytes, 
     if !is_json(request.headers()) {
         return Err(Problem::new(Code::UnsupportedMediaType));
     }
-    let mut body = request.into_body();
+    bytes(request.into_body(), limit).await
+}
+
+/// Reads a body of at most `limit` bytes.
+pub(crate) async fn bytes(mut body: Body, limit: usize) -> Result<Bytes, Problem> {
     let limited = Limited::new(&mut body, limit).collect();
     match timeout(BODY_LIMIT, limited).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),

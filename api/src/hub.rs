@@ -4,7 +4,8 @@
 //! drained, marks turns; one query reads everything behind the cursors of the marked turns; each
 //! client is given the frames behind its own cursor. Wake-ups may come twice, late or never: while
 //! at least one client waits, all turns are read once a second as well. Without clients the task
-//! sleeps without a timer. A turn of which a client has been given nothing between two of those reads
+//! sleeps without a timer. Clients that follow a session, and wait for a turn that may never come, are read
+//! for every 15 s only, and told who speaks ([`follow`]). A turn of which a client has been given nothing between two of those reads
 //! may have lost its worker: the workers are woken.
 //!
 //! A client that does not read is skipped once its queue is full, catches up from the table when it
@@ -13,6 +14,7 @@
 
 mod body;
 mod fanout;
+mod follow;
 mod frame;
 mod lane;
 mod nudge;
@@ -22,9 +24,10 @@ use std::{future::ready, sync::Arc, time::Duration};
 use parking_lot::Mutex;
 use sqlx::PgPool;
 use store::{
+    agents::{self, Presence},
     bus::{Bus, Subscription, Wake},
     events::{self, Cursor, Page},
-    ids::TurnKey,
+    ids::{SessionId, TurnKey},
 };
 use tokio::{
     sync::Notify,
@@ -39,13 +42,20 @@ pub use self::{
 use crate::problem::chain;
 
 use self::{
-    fanout::{Fanout, READ_LIMIT, Want},
+    fanout::{Fanout, Patience, READ_LIMIT, Want},
+    follow::Followers,
     lane::Lane,
     nudge::Nudge,
 };
 
 /// How long a lost wake-up delays frames at most (02-queue: healed in at most 2 s).
 const RESCAN: Duration = Duration::from_secs(1);
+
+/// The same for clients that only follow: they must not keep a database awake by looking.
+const LOOK: Duration = Duration::from_secs(15);
+
+/// Sessions that one look is at.
+const SESSIONS_PER_LOOK: usize = 1_000;
 
 /// How long one read may take before it counts as failed.
 const READ_PATIENCE: Duration = Duration::from_secs(5);
@@ -70,6 +80,7 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Clients {
     fanout: Fanout,
+    followers: Followers,
     closed: bool,
 }
 
@@ -114,12 +125,39 @@ impl Hub {
         takeover: Takeover,
         finished: bool,
     ) -> EventStream {
+        let patience = if finished {
+            Patience::Finished
+        } else {
+            Patience::Hurried
+        };
+        self.enter(key, cursor, takeover, patience)
+    }
+
+    /// The stream of a turn that may come, from its beginning, and of who speaks meanwhile.
+    pub fn follow(&self, key: TurnKey, takeover: Takeover) -> EventStream {
+        let cursor = Cursor::start_of(key.turn);
+        self.enter(key, cursor, takeover, Patience::Patient)
+    }
+
+    fn enter(
+        &self,
+        key: TurnKey,
+        cursor: Cursor,
+        takeover: Takeover,
+        patience: Patience,
+    ) -> EventStream {
         let lane = Arc::new(Lane::default());
         let id = {
             let mut clients = self.shared.clients.lock();
             let id = clients
                 .fanout
-                .join(key.clone(), cursor, takeover, finished, lane.clone());
+                .join(key.clone(), cursor, takeover, patience, lane.clone());
+            if patience == Patience::Patient {
+                let session_id = key.session_id.clone();
+                clients
+                    .followers
+                    .join(session_id, id, lane.clone(), Instant::now());
+            }
             if clients.closed {
                 clients.fanout.drop_all();
             }
@@ -137,8 +175,17 @@ impl Shared {
         self.changed.notify_one();
     }
 
+    /// What could not be read is read again.
+    fn put_back(&self, wants: &[Want], sessions: Vec<SessionId>) {
+        let mut clients = self.clients.lock();
+        clients.fanout.put_back(wants);
+        clients.followers.put_back(sessions);
+    }
+
     fn leave(&self, key: &TurnKey, id: fanout::ReaderId) {
-        self.clients.lock().fanout.leave(key, id);
+        let mut clients = self.clients.lock();
+        clients.fanout.leave(key, id);
+        clients.followers.leave(&key.session_id, id);
     }
 }
 
@@ -158,12 +205,14 @@ impl HubReader {
 
     async fn feed(&mut self) {
         let mut next_rescan = Instant::now() + RESCAN;
+        let mut next_look = Instant::now() + LOOK;
         let (mut retry_wait, longest_wait) = RETRY_WAITS;
         let mut interest = None;
         loop {
             let (idle, marked) = {
                 let clients = self.shared.clients.lock();
-                (clients.fanout.is_empty(), clients.fanout.has_marked())
+                let marked = clients.fanout.has_marked() || clients.followers.has_marked();
+                (clients.fanout.is_empty(), marked)
             };
             if idle {
                 interest = None;
@@ -181,16 +230,22 @@ impl HubReader {
             };
             let now = Instant::now();
             let mut silent = false;
-            let wants = {
+            let (wants, sessions) = {
                 let mut clients = self.shared.clients.lock();
                 for key in &wake.turns {
                     clients.fanout.mark(key);
                 }
-                if wake.rescan {
+                for session_id in &wake.sessions {
+                    clients.followers.mark(session_id);
+                }
+                if wake.rescan || now >= next_look {
                     clients.fanout.mark_all();
+                    clients.followers.mark_all();
+                    next_look = now + LOOK;
                 }
                 if now >= next_rescan {
-                    clients.fanout.mark_all();
+                    clients.fanout.mark_hurried();
+                    clients.followers.end_silent(now);
                     silent = clients.fanout.is_any_silent();
                     let dropped = clients.fanout.drop_stalled(now);
                     if dropped > 0 {
@@ -198,22 +253,27 @@ impl HubReader {
                     }
                     next_rescan = now + RESCAN;
                 }
-                clients.fanout.plan()
+                let sessions = clients.followers.plan(SESSIONS_PER_LOOK);
+                (clients.fanout.plan(), sessions)
             };
             if silent {
                 self.nudge.workers();
             }
-            if wants.is_empty() {
+            if wants.is_empty() && sessions.is_empty() {
                 continue;
             }
-            match self.read(&wants).await {
-                Ok(page) => {
+            match self.read(&wants, &sessions).await {
+                Ok((page, presences)) => {
                     let mut clients = self.shared.clients.lock();
+                    // Who speaks goes before what they say.
+                    clients
+                        .followers
+                        .tell(&sessions, &presences, Instant::now());
                     clients.fanout.deliver(&wants, &page, READ_LIMIT);
                     (retry_wait, _) = RETRY_WAITS;
                 }
                 Err(error) => {
-                    self.shared.clients.lock().fanout.put_back(&wants);
+                    self.shared.put_back(&wants, sessions);
                     metrics::counter!("growth_chat_hub_read_failures_total").increment(1);
                     tracing::warn!(
                         error = chain(&error),
@@ -226,10 +286,22 @@ impl HubReader {
         }
     }
 
-    async fn read(&self, wants: &[Want]) -> Result<Page, ReadError> {
+    async fn read(
+        &self,
+        wants: &[Want],
+        sessions: &[SessionId],
+    ) -> Result<(Page, Vec<(SessionId, Presence)>), ReadError> {
         let read = async {
             let mut conn = self.pool.acquire().await?;
-            events::read_after(&mut conn, wants, READ_LIMIT).await
+            let presences = match sessions {
+                [] => Vec::new(),
+                _ => agents::presences(&mut conn, sessions).await?,
+            };
+            let page = match wants {
+                [] => Page::default(),
+                _ => events::read_after(&mut conn, wants, READ_LIMIT).await?,
+            };
+            Ok::<_, sqlx::Error>((page, presences))
         };
         Ok(timeout(READ_PATIENCE, read).await??)
     }

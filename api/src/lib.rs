@@ -14,6 +14,7 @@ mod observe;
 pub mod problem;
 mod router;
 mod routes;
+mod slack;
 mod sse;
 mod state;
 mod stop;

@@ -46,6 +46,8 @@ pub enum Code {
     TurnRunning,
     /// The turn is not finished.
     TurnUnfinished,
+    /// A person speaks: the assistant answers nothing again.
+    PersonSpeaks,
     /// The body is larger than its form may be.
     BodyTooLarge,
     /// The body is not announced as JSON.
@@ -68,6 +70,8 @@ pub enum Code {
     ConsentRequired,
     /// Too many messages of the session wait for an answer.
     TooManyTurns,
+    /// The request is not signed as it has to be, or too old.
+    InvalidSignature,
     /// The service made a mistake.
     Internal,
     /// The service can't answer now.
@@ -86,7 +90,10 @@ impl Code {
             Self::SessionNotFound | Self::TurnNotFound | Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::SessionClosed | Self::TurnRunning | Self::TurnUnfinished => StatusCode::CONFLICT,
+            Self::SessionClosed | Self::TurnRunning | Self::TurnUnfinished | Self::PersonSpeaks => {
+                StatusCode::CONFLICT
+            }
+            Self::InvalidSignature => StatusCode::UNAUTHORIZED,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::InvalidBody
@@ -119,6 +126,8 @@ impl Code {
             Self::SessionClosed => "The session is closed",
             Self::TurnRunning => "A turn is running",
             Self::TurnUnfinished => "The turn is not finished",
+            Self::PersonSpeaks => "A person has taken over the conversation",
+            Self::InvalidSignature => "The signature is not valid",
             Self::BodyTooLarge => "The body is too large",
             Self::UnsupportedMediaType => "The body must be JSON",
             Self::InvalidBody => "The body is not of the documented form",

@@ -126,6 +126,8 @@ fn service_routes() -> OpenApiRouter<State> {
         .routes(routes!(routes::health::get))
         .routes(routes!(routes::ready::get))
         .routes(routes!(routes::widget::get))
+        .routes(routes!(routes::slack_events::post))
+        .routes(routes!(routes::slack_interactions::post))
 }
 
 fn cors(origins: &AllowedOrigins) -> CorsLayer {

@@ -9,6 +9,8 @@ pub(crate) mod feedback;
 pub(crate) mod health;
 pub(crate) mod metrics;
 pub(crate) mod ready;
+pub(crate) mod slack_events;
+pub(crate) mod slack_interactions;
 pub(crate) mod stream;
 pub(crate) mod transcript;
 pub(crate) mod wake;

@@ -4,7 +4,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use sqlx::{PgPool, Postgres, Transaction};
-use store::{bus::Bus, ids::SharedEntropy};
+use store::{bus::Bus, clock::SharedClock, ids::SharedEntropy};
 use tokio::time::{Instant, timeout};
 use tracing::Instrument;
 
@@ -32,6 +32,7 @@ struct Inner {
     bus: Bus,
     hub: Hub,
     entropy: SharedEntropy,
+    clock: SharedClock,
     /// Until when new sessions need no sweep of their own.
     swept_for: Mutex<Option<Instant>>,
 }
@@ -48,6 +49,7 @@ impl State {
         bus: Bus,
         hub: Hub,
         entropy: SharedEntropy,
+        clock: SharedClock,
     ) -> Self {
         Self {
             inner: Arc::new(Inner {
@@ -57,6 +59,7 @@ impl State {
                 bus,
                 hub,
                 entropy,
+                clock,
                 swept_for: Mutex::new(None),
             }),
         }
@@ -88,6 +91,10 @@ impl State {
 
     pub(crate) fn entropy(&self) -> &SharedEntropy {
         &self.inner.entropy
+    }
+
+    pub(crate) fn clock(&self) -> &SharedClock {
+        &self.inner.clock
     }
 
     /// Whether a new session has to see to it that a sweep waits.

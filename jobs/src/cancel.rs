@@ -16,6 +16,29 @@ pub enum Cancelled {
     NotLive,
 }
 
+/// Ends a live job as cancelled in the caller's transaction, which holds the lock of the job's serial key
+/// if it has one – also when a worker runs it: whatever that worker still wants to write for the job is
+/// refused, since its lease is gone. `first` is done while the job's row is locked and before the job
+/// ends, so that what [`crate::JobKind::ended`] would do finds it done. After the commit, publish `after`,
+/// which stops the worker.
+///
+/// Returns whether there was such a job.
+pub async fn withdraw(
+    conn: &mut PgConnection,
+    id: JobId,
+    first: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<()>,
+    after: &mut Wake,
+) -> sqlx::Result<bool> {
+    // Whoever writes for a job locks its row before those of its turn.
+    let state = sql::request_cancel(conn, id.0).await?;
+    first(conn).await?;
+    if state.is_none() {
+        return Ok(false);
+    }
+    after.cancelled_jobs.insert(id.0);
+    end_with(conn, id.0, None, Ended::Cancelled, None, after).await
+}
+
 /// Cancels a live job in the caller's transaction, which holds the lock of the job's serial key if
 /// it has one. After the commit, publish `after`.
 pub async fn cancel(

@@ -1,6 +1,8 @@
 //! Every kind of job: the one place that names them all.
 
 mod handoff;
+mod people;
+mod webhook;
 
 use std::time::Duration;
 
@@ -17,11 +19,16 @@ use crate::{
     enqueue::{EnqueueOptions, Enqueued, QueueError, enqueue_with},
     kind::JobKind,
     outcome::Ended,
+    webhooks,
 };
 pub use handoff::{
-    HandoffCrm, HandoffEmail, HandoffRelay, HandoffRemind, HandoffSettle, HandoffSlack,
-    HandoffSlackDelete, HandoffSlackUpdate, PostedHandoff,
+    HandoffCrm, HandoffEmail, HandoffRemind, HandoffSettle, HandoffSlack, HandoffSlackDelete,
+    HandoffSlackUpdate, PostedHandoff,
 };
+pub use people::{
+    AgentUnreachable, HandoffRelay, Notice, SlackFace, SlackNote, SlackOpenReply, SlackPerson,
+};
+pub use webhook::{WebhookDeliver, WebhookRelease};
 
 macro_rules! catalog {
     ($($kind:ty),+ $(,)?) => {
@@ -84,7 +91,14 @@ catalog!(
     HandoffSettle,
     HandoffRemind,
     HandoffRelay,
+    AgentUnreachable,
+    SlackFace,
+    SlackNote,
+    SlackOpenReply,
+    SlackPerson,
     HandoffSlackDelete,
+    WebhookDeliver,
+    WebhookRelease,
     KnowledgeIndexDocument,
     SessionSweep,
     QueuePrune
@@ -116,6 +130,18 @@ pub const QUEUE_RULES: &[QueueRules] = &[
     QueueRules {
         queue: HandoffSlack::QUEUE,
         slots: 16,
+        fleet: None,
+    },
+    // Short, and somebody waits.
+    QueueRules {
+        queue: SlackOpenReply::QUEUE,
+        slots: 8,
+        fleet: None,
+    },
+    // One at a time for each endpoint, of which there are few; the others release.
+    QueueRules {
+        queue: WebhookDeliver::QUEUE,
+        slots: 24,
         fleet: None,
     },
     // Bound by the provider's limits, which all processes share.
@@ -179,7 +205,11 @@ impl JobKind for TurnProcess {
             Ended::Cancelled => Unattended::Cancelled,
         };
         let key = self.key();
-        if turn_control::end_unattended(conn, &key, how).await? {
+        let ended = turn_control::end_unattended(conn, &key, how).await?;
+        if webhooks::turn_ended(conn, &key, ended, after)
+            .await
+            .map_err(webhooks::database_error)?
+        {
             after.turns.insert(key);
         }
         Ok(())

@@ -209,6 +209,22 @@ pub async fn enqueue_all<J: JobKind>(
     Ok(enqueued)
 }
 
+/// Adds jobs with serial keys as blocked, in the caller's transaction, which need not hold the locks of the
+/// keys. Somebody has to promote them after the commit.
+pub(crate) async fn add_blocked<J: JobKind>(
+    conn: &mut PgConnection,
+    jobs: &[J],
+    options: &EnqueueOptions,
+) -> Result<(), QueueError> {
+    let terms = options.terms::<J>()?;
+    let new = jobs.iter().map(checked).collect::<Result<Vec<_>, _>>()?;
+    debug_assert!(new.iter().all(|job| job.serial_key.is_some()));
+    for batch in new.chunks(BATCH) {
+        sql::insert_many(conn, &terms, batch).await?;
+    }
+    Ok(())
+}
+
 /// The caller holds the serial key's lock.
 async fn add<J: JobKind>(
     conn: &mut PgConnection,

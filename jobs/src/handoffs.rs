@@ -14,6 +14,7 @@ use store::{
     business_hours::Promise,
     handoffs::{self, Asked, Channel, DeliveryStatus, HandoffKey, HandoffStatus, NewHandoff},
     ids::{HandoffId, SessionId},
+    webhooks::Event,
 };
 
 use crate::{
@@ -23,6 +24,7 @@ use crate::{
     enqueue::{EnqueueOptions, Enqueued, MAX_DELAY, QueueError, enqueue, enqueue_with},
     kind::JobKind,
     outcome::Ended,
+    webhooks::announce,
 };
 
 /// Opens a handoff with its deliveries and their jobs, or adds to the one that still takes facts. In the
@@ -35,7 +37,8 @@ pub async fn open(
     waits: &[i32],
     after: &mut Wake,
 ) -> Result<(HandoffId, HandoffStatus), QueueError> {
-    let (handoff_id, status) = handoffs::open_or_update(conn, new).await?;
+    let opened = handoffs::open_or_update(conn, new).await?;
+    let handoff_id = opened.handoff_id;
     let key = HandoffKey {
         session_id: new.session_id.clone(),
         handoff_id,
@@ -49,7 +52,11 @@ pub async fn open(
     if let Some(promise) = new.promise {
         remind_of(conn, &key, promise, after).await?;
     }
-    Ok((key.handoff_id, status))
+    if key.handoff_id == new.handoff_id && opened.wanted {
+        let created = Event::HandoffCreated(key.session_id, key.handoff_id.clone());
+        announce(conn, &[created], after).await?;
+    }
+    Ok((key.handoff_id, opened.status))
 }
 
 /// Has people be reminded of a promise that is about to be broken: once for ever.

@@ -42,6 +42,7 @@
 //! apalis runs the handlers (workers, extractors, layers); [`backend`](crate::Runtime) is only the
 //! receiving end of a bounded channel, so nothing that apalis does can lose, repeat or stop a job.
 
+pub mod agents;
 mod backend;
 mod cancel;
 pub mod catalog;
@@ -67,8 +68,9 @@ mod sql;
 mod starter;
 mod status;
 mod sweep;
+pub mod webhooks;
 
-pub use cancel::{Cancelled, cancel};
+pub use cancel::{Cancelled, cancel, withdraw};
 pub use catalog::enqueue_raw;
 pub use depth::QueueFigures;
 pub use end::end;

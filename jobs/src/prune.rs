@@ -77,6 +77,12 @@ impl Pruner {
                 .await?
             && self
                 .table("knowledge_embeddings", sql::embeddings, EMBEDDING_DAYS)
+                .await?
+            && self
+                .table("webhook_attempts", sql::webhook_attempts, history_days)
+                .await?
+            && self
+                .table("webhook_secrets", sql::webhook_secrets, 0)
                 .await?;
         Ok(if emptied {
             Outcome::Done

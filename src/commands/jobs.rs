@@ -113,7 +113,7 @@ struct RetryArgs {
 }
 
 /// Reads a number and its unit.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|last: char| !last.is_ascii_digit());
     let unit = match &text[digits.len()..] {
         "" | "s" => 1,

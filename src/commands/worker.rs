@@ -6,6 +6,7 @@ use anyhow::Context;
 use api::config::metrics_address;
 use jobs::{QueueConfig, Runtime};
 use store::{
+    clock::SystemClock,
     db::{is_temporary, reconnect_waits},
     ids::SystemEntropy,
     knowledge::KnowledgeError,
@@ -14,10 +15,11 @@ use store::{
 use tokio::time::sleep;
 use workers::{
     Deps, WorkerConfig,
-    config::HandoffConfig,
+    config::{HandoffConfig, OutgoingConfig},
     handlers::session_sweep::SweepDeps,
     handoff::{self, HandoffDeps},
     knowledge::KnowledgeDeps,
+    webhooks::{self, WebhookDeps},
 };
 
 use crate::{
@@ -52,6 +54,7 @@ pub(super) struct WorkConfig {
     queue: QueueConfig,
     worker: WorkerConfig,
     handoff: HandoffConfig,
+    outgoing: OutgoingConfig,
 }
 
 impl WorkConfig {
@@ -60,10 +63,12 @@ impl WorkConfig {
         let queue = QueueConfig::read(settings);
         let worker = WorkerConfig::read(settings);
         let handoff = HandoffConfig::read(settings);
+        let outgoing = OutgoingConfig::read(settings);
         Some(Self {
             queue: queue?,
             worker: worker?,
             handoff: handoff?,
+            outgoing: outgoing?,
         })
     }
 
@@ -77,9 +82,13 @@ impl WorkConfig {
         let people = HandoffDeps::build(self.handoff, &database, bus.clone(), entropy)
             .context("the client of the handoff could not be made")?;
         deps.budget.watch_by(process.spend());
+        let clock = Arc::new(SystemClock);
+        let told = WebhookDeps::build(self.outgoing, &database, bus.clone(), clock)
+            .context("the client of the webhooks could not be made")?;
         let runtime = Runtime::new(database, bus, self.queue).with_pruning();
         let runtime = workers::register(runtime, &deps);
         let runtime = handoff::register(runtime, &people);
+        let runtime = webhooks::register(runtime, &told);
         process.write_events(deps.events);
         process.run_jobs(runtime, prepare(people, deps.knowledge, deps.sweep));
         Ok(())

@@ -29,6 +29,8 @@ pub struct SessionState {
     pub secret_hash: Option<Vec<u8>>,
     /// Whether it takes no more messages.
     pub closed: bool,
+    /// The person who speaks; `None`: the assistant.
+    pub agent: Option<String>,
     /// The newest turn's number.
     pub last_turn: i32,
     /// How many turns are queued or running.
@@ -58,7 +60,7 @@ pub async fn state(
     message_id: &MessageId,
 ) -> sqlx::Result<Option<SessionState>> {
     let row = sqlx::query!(
-        r#"select s.secret_hash, s.status = 'closed' as "closed!", s.last_turn,
+        r#"select s.secret_hash, s.status = 'closed' as "closed!", s.agent, s.last_turn,
                   (select count(*) from turns where session_id = $1 and finished_at is null)
                       as "unfinished_turns!",
                   m.body as "body?", t.turn as "turn?", t.attempt as "attempt?",
@@ -90,6 +92,7 @@ pub async fn state(
         SessionState {
             secret_hash: row.secret_hash,
             closed: row.closed,
+            agent: row.agent,
             last_turn: row.last_turn,
             unfinished_turns: row.unfinished_turns,
             id_taken_by,
@@ -98,7 +101,7 @@ pub async fn state(
 }
 
 /// A message and the turn that will answer it.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct NewTurn<'a> {
     /// The session and the turn's number: the session's `last_turn` + 1.
     pub key: &'a TurnKey,
@@ -118,10 +121,11 @@ pub struct NewTurn<'a> {
     pub job_id: i64,
 }
 
-/// Adds the message and its turn, in a session that is made if it does not exist.
-pub async fn add_turn(conn: &mut PgConnection, new: &NewTurn<'_>) -> sqlx::Result<()> {
-    sqlx::query!(
-        "with session as (
+/// Adds the message and its turn, in a session that is made if it does not exist. Returns whether an
+/// endpoint is to be told of a session that begins ([`crate::webhooks`]).
+pub async fn add_turn(conn: &mut PgConnection, new: &NewTurn<'_>) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"with session as (
              insert into sessions (session_id, secret_hash, page_url, locale, last_turn)
              values ($1, $2, $3, $4, $5)
              on conflict on constraint sessions_pkey do update
@@ -133,7 +137,8 @@ pub async fn add_turn(conn: &mut PgConnection, new: &NewTurn<'_>) -> sqlx::Resul
              values ($1, $6, $5, 'user', $7)
          )
          insert into turns (session_id, turn, message_id, answer_id, job_id)
-         values ($1, $5, $6, $8, $9)",
+         values ($1, $5, $6, $8, $9)
+         returning $5 = 1 and webhooks_wanted('session.started') as "wanted!""#,
         new.key.session_id.as_str(),
         new.secret_hash.map(SecretHash::as_bytes),
         new.page_url,
@@ -144,9 +149,8 @@ pub async fn add_turn(conn: &mut PgConnection, new: &NewTurn<'_>) -> sqlx::Resul
         new.answer_id.as_str(),
         new.job_id,
     )
-    .execute(conn)
-    .await?;
-    Ok(())
+    .fetch_one(conn)
+    .await
 }
 
 /// What a wish to have the last message answered again finds.

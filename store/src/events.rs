@@ -167,7 +167,7 @@ pub struct ReadLimit {
 }
 
 /// What one read returned.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Page {
     /// The frames: cursor by cursor, in the order of the log.
     pub events: Vec<StoredEvent>,

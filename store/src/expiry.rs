@@ -9,7 +9,10 @@ use std::time::Duration;
 
 use sqlx::{PgConnection, postgres::types::PgInterval};
 
-use crate::{ids::SessionId, settings::Settings};
+use crate::{
+    ids::{BadId, SessionId},
+    settings::Settings,
+};
 
 /// Reads `SESSION_TTL_HOURS` (seed 000), default 24: after how long without a message a session is
 /// closed.
@@ -58,9 +61,18 @@ pub async fn idle(
         .collect()
 }
 
+/// Sessions that were closed just now.
+#[derive(Debug)]
+pub struct ClosedSessions {
+    /// Which.
+    pub sessions: Vec<SessionId>,
+    /// Whether an endpoint is to be told of them ([`crate::webhooks`]).
+    pub wanted: bool,
+}
+
 /// Closes those of these sessions that are still open and idle, in a transaction that holds the locks of
 /// their serial keys: a message that came after [`idle`] has moved the last activity, and the lock says
-/// that none is just coming. Returns how many were closed.
+/// that none is just coming.
 ///
 /// Why a session ended: `handed_off` if somebody was asked to take over, `stalled` if the last answer
 /// offered a person because nothing moved, else `session_expiry`.
@@ -68,9 +80,9 @@ pub async fn close_idle(
     conn: &mut PgConnection,
     ttl: Duration,
     sessions: &[String],
-) -> sqlx::Result<u64> {
-    let closed = sqlx::query!(
-        "with idle as (
+) -> sqlx::Result<ClosedSessions> {
+    let rows = sqlx::query!(
+        r#"with idle as (
              select session_id from sessions s
              where session_id = any($1) and status = 'open' and last_activity_at <= now() - $2::interval
                and not exists (select 1 from turns t
@@ -80,18 +92,27 @@ pub async fn close_idle(
          )
          update sessions s
          set status = 'closed', closed_at = now(),
+             agent = null, agent_id = null, agent_since = null, agent_typing_until = null,
              termination_type = case
                  when exists (select 1 from handoff_records h where h.session_id = s.session_id) then 'handed_off'
                  when s.stall_offered_turn = s.last_turn then 'stalled'
                  else 'session_expiry' end
          from idle
-         where s.session_id = idle.session_id",
+         where s.session_id = idle.session_id
+         returning s.session_id, (select webhooks_wanted('session.closed')) as "wanted!""#,
         sessions,
         interval(ttl),
     )
-    .execute(conn)
+    .fetch_all(conn)
     .await?;
-    Ok(closed.rows_affected())
+    let wanted = rows.first().is_some_and(|row| row.wanted);
+    let sessions = rows.into_iter().map(|row| row.session_id.parse());
+    Ok(ClosedSessions {
+        sessions: sessions
+            .collect::<Result<_, BadId>>()
+            .map_err(|bad| sqlx::Error::Decode(Box::new(bad)))?,
+        wanted,
+    })
 }
 
 /// How long until the first of the open sessions has been idle for `ttl`; none: no session is open. Zero:

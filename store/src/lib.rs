@@ -3,6 +3,7 @@
 //! Everything else stands on this crate (`store ← jobs ← {api, workers} ← binary`). Nothing here
 //! knows HTTP, a provider, or how a job is run.
 
+pub mod agents;
 pub mod bus;
 pub mod business_hours;
 pub mod chat;
@@ -26,3 +27,4 @@ pub mod trace;
 pub mod transcript;
 pub mod turn_control;
 pub mod turns;
+pub mod webhooks;

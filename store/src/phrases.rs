@@ -51,11 +51,15 @@ pub enum Phrase {
     StallOffer,
     /// A person takes over and needs to know how to reach the visitor: above the contact form.
     HandoffForm,
+    /// The person who had taken over can't be reached; the assistant answers again.
+    Unreachable,
+    /// Who speaks, while their name is not known.
+    Team,
 }
 
 impl Phrase {
     /// Every phrase.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::SessionLimit,
         Self::CostCap,
         Self::Failed,
@@ -63,6 +67,8 @@ impl Phrase {
         Self::TooLong,
         Self::StallOffer,
         Self::HandoffForm,
+        Self::Unreachable,
+        Self::Team,
     ];
 
     /// The words.
@@ -164,6 +170,27 @@ impl Phrase {
             (Self::HandoffForm, German) => "Wie können wir Sie erreichen?",
             (Self::HandoffForm, Spanish) => "¿Cómo podemos ponernos en contacto con usted?",
             (Self::HandoffForm, French) => "Comment pouvons-nous vous joindre ?",
+            (Self::Team, English) => "Our team",
+            (Self::Team, German) => "Unser Team",
+            (Self::Team, Spanish) => "Nuestro equipo",
+            (Self::Team, French) => "Notre équipe",
+            (Self::Unreachable, English) => {
+                "I'm sorry, my colleague can't be reached right now and may not have seen your last \
+                 message. I am the assistant again: I'll help as far as I can."
+            }
+            (Self::Unreachable, German) => {
+                "Es tut mir leid, die Person aus unserem Team ist gerade nicht erreichbar und hat Ihre \
+                 letzte Nachricht vielleicht nicht gesehen. Hier antwortet wieder der Assistent: Ich \
+                 helfe, so gut ich kann."
+            }
+            (Self::Unreachable, Spanish) => {
+                "Lo siento, ahora no podemos localizar a la persona de nuestro equipo y quizá no haya \
+                 visto su último mensaje. Vuelve a responder el asistente: le ayudaré en lo que pueda."
+            }
+            (Self::Unreachable, French) => {
+                "Désolé, la personne de notre équipe n'est pas joignable pour le moment et n'a peut-être \
+                 pas vu votre dernier message. L'assistant reprend : je vous aiderai autant que possible."
+            }
         }
     }
 }

@@ -90,7 +90,7 @@ pub async fn messages(
 ) -> sqlx::Result<Vec<PastMessage>> {
     let found = sqlx::query_scalar!(
         r#"select coalesce(json_agg(json_build_object('id', m.message_id, 'turn', m.turn, 'role', m.role,
-                                                      'body', m.body) order by asked.n), '[]')
+                                                      'author', m.author, 'body', m.body) order by asked.n), '[]')
                       as "messages!: Json<Vec<PastMessage>>"
            from unnest($2::text[]) with ordinality as asked (id, n)
            join messages m on m.session_id = $1 and m.message_id = asked.id"#,

@@ -51,18 +51,24 @@ pub async fn owner(
     .await
 }
 
-/// Closes a session at the visitor's wish; a session that is closed stays as it was closed.
-pub async fn close_by_visitor(conn: &mut PgConnection, session_id: &SessionId) -> sqlx::Result<()> {
-    sqlx::query!(
-        "update sessions
+/// Closes a session at the visitor's wish; a session that is closed stays as it was closed. Returns
+/// whether it was closed by this call and an endpoint is to be told of it ([`crate::webhooks`]).
+pub async fn close_by_visitor(
+    conn: &mut PgConnection,
+    session_id: &SessionId,
+) -> sqlx::Result<bool> {
+    let wanted = sqlx::query_scalar!(
+        r#"update sessions
          set status = 'closed', termination_type = 'visitor_closed', closed_at = now(),
-             last_activity_at = now()
-         where session_id = $1 and status = 'open'",
+             last_activity_at = now(),
+             agent = null, agent_id = null, agent_since = null, agent_typing_until = null
+         where session_id = $1 and status = 'open'
+         returning webhooks_wanted('session.closed') as "wanted!""#,
         session_id.as_str(),
     )
-    .execute(conn)
+    .fetch_optional(conn)
     .await?;
-    Ok(())
+    Ok(wanted.unwrap_or_default())
 }
 
 /// Moves a session to the last stage: people take over. A closed session stays closed.
@@ -136,6 +142,74 @@ pub async fn stream_targets(
         cursor.attempt,
         cursor.seq,
         moment.as_secs_f64(),
+    )
+    .fetch_optional(conn)
+    .await
+}
+
+/// The visitor's language, as BCP 47.
+pub async fn locale(
+    conn: &mut PgConnection,
+    session_id: &SessionId,
+) -> sqlx::Result<Option<String>> {
+    let locale = sqlx::query_scalar!(
+        "select locale from sessions where session_id = $1",
+        session_id.as_str(),
+    )
+    .fetch_optional(conn)
+    .await?;
+    Ok(locale.flatten())
+}
+
+/// What a client that follows a session can be given.
+#[derive(Debug)]
+pub struct FollowTarget {
+    /// The hash of the secret that the session is bound to.
+    pub secret_hash: Option<Vec<u8>>,
+    /// The newest turn's number.
+    pub last_turn: i32,
+    /// The oldest turn behind the one that the client has, of which there is something to stream.
+    pub next_turn: Option<i32>,
+    /// That turn's current attempt; 0: none has begun.
+    pub next_attempt: Option<i32>,
+    /// Whether that turn is still to be finished.
+    pub next_unfinished: bool,
+    /// Whether it is worth waiting for another one: a person speaks, or a handoff is not older than was
+    /// asked for.
+    pub expected: bool,
+}
+
+/// Looks up what a client can be given that has everything up to the turn `known`; `None`: there is no such
+/// session.
+pub async fn follow_target(
+    conn: &mut PgConnection,
+    session_id: &SessionId,
+    known: i32,
+    expected_for: Duration,
+) -> sqlx::Result<Option<FollowTarget>> {
+    sqlx::query_as!(
+        FollowTarget,
+        r#"select s.secret_hash, s.last_turn,
+                  next.turn as "next_turn?", next.attempt as "next_attempt?",
+                  coalesce(next.finished_at is null and next.turn is not null, false) as "next_unfinished!",
+                  s.status = 'open' and (s.agent is not null or exists (
+                      select 1 from handoff_records h
+                      where h.session_id = $1 and h.status <> 'dead'
+                        and h.updated_at > now() - make_interval(secs => $3))) as "expected!"
+           from sessions s
+           left join lateral (
+               select t.turn, t.attempt, t.finished_at from turns t
+               where t.session_id = $1 and t.turn > $2
+                 and (t.finished_at is null
+                      or exists (select 1 from turn_events e
+                                 where e.session_id = $1 and e.turn = t.turn
+                                   and e.attempt = t.attempt and e.terminal))
+               order by t.turn limit 1
+           ) next on true
+           where s.session_id = $1"#,
+        session_id.as_str(),
+        known,
+        expected_for.as_secs_f64(),
     )
     .fetch_optional(conn)
     .await

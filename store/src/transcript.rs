@@ -33,7 +33,7 @@ pub struct TranscriptMessage {
     pub body: String,
     /// What it cites.
     pub sources: Vec<Source>,
-    /// `complete` or `cancelled`.
+    /// `complete` or `cancelled`; `relayed` for a visitor's message that a person answers.
     pub status: String,
     /// What the visitor thinks of it.
     pub rating: Option<String>,
@@ -50,6 +50,8 @@ pub struct Transcript {
     pub status: String,
     /// Why it was closed.
     pub termination_type: Option<String>,
+    /// The person who speaks; `None`: the assistant.
+    pub agent: Option<String>,
     /// How far the newest handoff is; `None`: there is none.
     pub handoff: Option<String>,
     /// The oldest turn that is not finished.
@@ -82,7 +84,7 @@ pub async fn read(
 ) -> sqlx::Result<Option<Transcript>> {
     // One statement, so that an answer and the turn that it finishes are seen together.
     let rows = sqlx::query!(
-        r#"select s.stage, s.status, s.termination_type,
+        r#"select s.stage, s.status, s.termination_type, s.agent,
                   (select min(turn) from turns where session_id = $1 and finished_at is null)
                       as active_turn,
                   (select jsonb_build_object('status', status, 'text', promise_text, 'by', promise_by)
@@ -90,10 +92,12 @@ pub async fn read(
                    order by created_at desc, handoff_id limit 1) as "handoff: Json<NewestHandoff>",
                   m.message_id as "message_id?", m.turn as "turn?", m.role as "role?", m.author,
                   m.body as "body?", m.sources as "sources?: Json<Vec<Source>>",
-                  m.status as "message_status?", m.created_at as "created_at?",
+                  case when m.role = 'user' and t.status = 'relayed' then 'relayed' else m.status end
+                      as message_status, m.created_at as "created_at?",
                   f.rating as "rating?"
            from sessions s
            left join messages m on m.session_id = s.session_id and m.status <> 'superseded'
+           left join turns t on t.session_id = m.session_id and t.turn = m.turn
            left join feedback f on f.session_id = m.session_id and f.turn = m.turn
              and m.role = 'assistant'
            where s.session_id = $1
@@ -108,6 +112,7 @@ pub async fn read(
             stage: row.stage,
             status: row.status,
             termination_type: row.termination_type,
+            agent: row.agent,
             promise: row.handoff.as_ref().and_then(|handoff| handoff.promise()),
             handoff: row.handoff.map(|handoff| handoff.0.status),
             active_turn: row.active_turn,

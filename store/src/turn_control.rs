@@ -9,7 +9,7 @@ use crate::{
     events,
     ids::{MessageId, SessionId, TurnKey},
     phrases::{Language, Phrase},
-    protocol::{Chunk, ContactFormData, ContactReason, ResetData, True},
+    protocol::{AgentData, AgentStatus, Chunk, ContactFormData, ContactReason, ResetData, True},
 };
 
 /// A turn as somebody who wants to stop it finds it.
@@ -17,7 +17,7 @@ use crate::{
 pub struct TurnState {
     /// The turn's number.
     pub turn: i32,
-    /// `queued`, `running`, `answered`, `cancelled` or `failed`.
+    /// `queued`, `running`, `answered`, `cancelled`, `failed` or `relayed`.
     pub status: String,
     /// Whether nothing will change any more.
     pub finished: bool,
@@ -57,28 +57,41 @@ pub async fn unfinished(
 /// What the stream of a turn that was stopped says, whoever stopped it and wherever it was by then.
 pub const CANCELLED: &str = "cancelled";
 
+/// What the stream of a turn says that a person took from the assistant.
+pub const TAKEN_OVER: &str = "taken_over";
+
 /// How a turn ends that no worker has in hand.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unattended {
     /// Somebody stopped it.
     Cancelled,
     /// Its job is dead. The visitor reads so, without internals, and is offered the contact form.
     Failed,
+    /// A person of this name answers instead of the assistant.
+    TakenOver(String),
 }
 
-/// Ends a turn that no worker has in hand: its stream begins and stops under an attempt of its own,
+/// A turn that was ended just now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EndedTurn {
+    /// Whether an endpoint is to be told of it ([`crate::webhooks`]).
+    pub wanted: bool,
+}
+
+/// Ends a turn that no worker has in hand, or none is to have in hand any more: its stream begins and stops under an attempt of its own,
 /// so that frames of a worker that lost the turn are fenced off. What its attempts were billed for is
 /// the session's. A finished turn stays as it is.
 ///
-/// Returns whether the turn was ended by this call; then its clients are to be told after the commit.
+/// None: it was finished before. Otherwise its clients are to be told after the commit.
 pub async fn end_unattended(
     conn: &mut PgConnection,
     key: &TurnKey,
     how: Unattended,
-) -> sqlx::Result<bool> {
+) -> sqlx::Result<Option<EndedTurn>> {
     let status = match how {
         Unattended::Cancelled => "cancelled",
         Unattended::Failed => "failed",
+        Unattended::TakenOver(_) => "relayed",
     };
     let Some(turn) = sqlx::query!(
         r#"with billed as (
@@ -105,7 +118,7 @@ pub async fn end_unattended(
                delete from spend_reservations
                where session_id = $1 and turn = $2 and exists (select 1 from ended)
            )
-           select e.attempt, e.answer_id, s.locale,
+           select e.attempt, e.answer_id, s.locale, webhooks_wanted('turn.completed') as "wanted!",
                   exists (select 1 from turn_events where session_id = $1 and turn = $2)
                       as "earlier_frames!"
            from ended e
@@ -117,13 +130,17 @@ pub async fn end_unattended(
     .fetch_optional(&mut *conn)
     .await?
     else {
-        return Ok(false);
+        return Ok(None);
     };
     let message_id: MessageId = turn
         .answer_id
         .parse()
         .map_err(|bad| sqlx::Error::Decode(Box::new(bad)))?;
-    let mut chunks = vec![Chunk::Start { message_id }];
+    // A turn that was never shown needs no beginning, when nothing of the assistant follows.
+    let mut chunks = match how {
+        Unattended::TakenOver(_) if !turn.earlier_frames => Vec::new(),
+        _ => vec![Chunk::Start { message_id }],
+    };
     if turn.earlier_frames {
         chunks.push(Chunk::DataReset {
             data: ResetData {
@@ -133,6 +150,18 @@ pub async fn end_unattended(
         });
     }
     match how {
+        Unattended::TakenOver(name) => chunks.extend([
+            Chunk::DataAgent {
+                data: AgentData {
+                    name,
+                    status: AgentStatus::Joined,
+                },
+                transient: True,
+            },
+            Chunk::Abort {
+                reason: TAKEN_OVER.to_owned(),
+            },
+        ]),
         Unattended::Cancelled => chunks.push(Chunk::Abort {
             reason: CANCELLED.to_owned(),
         }),
@@ -151,5 +180,7 @@ pub async fn end_unattended(
         ]),
     }
     events::append(conn, &events::number(key, turn.attempt, 1, &chunks)).await?;
-    Ok(true)
+    Ok(Some(EndedTurn {
+        wanted: turn.wanted,
+    }))
 }

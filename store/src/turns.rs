@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use sqlx::{PgConnection, types::Json};
 
-pub use self::finish::{Ending, Finish, LimitReached, finish};
+pub use self::finish::{Ending, Finish, Finished, LimitReached, finish};
 use crate::{
     checkpoints::{ConversationState, JobLease, Steps},
     ids::{MessageId, TurnKey},
@@ -41,6 +41,9 @@ pub struct PastMessage {
     pub turn: i32,
     /// Who said it.
     pub role: Speaker,
+    /// The person of the company who wrote it; none: the visitor or the assistant.
+    #[serde(default)]
+    pub author: Option<String>,
     /// What.
     pub body: String,
 }
@@ -97,7 +100,8 @@ pub enum Beginning {
 }
 
 /// Begins an attempt under the job's lease. From the commit on, frames of earlier attempts are
-/// refused. `window` is the number of exchanges of the conversation that are wanted.
+/// refused. `window` is the number of exchanges of the conversation that are wanted. While a person speaks
+/// nothing begins.
 pub async fn begin_attempt(
     conn: &mut PgConnection,
     lease: JobLease,
@@ -119,6 +123,7 @@ pub async fn begin_attempt(
                    started_at = coalesce(t.started_at, now())
                from fence
                where t.session_id = $3 and t.turn = $4 and t.finished_at is null
+                 and not exists (select 1 from sessions where session_id = $3 and agent is not null)
                returning t.attempt, t.answer_id, t.message_id, t.created_at, fence.cancel_requested
            )
            select b.attempt, b.answer_id, b.cancel_requested, m.body, s.stage, s.locale, s.page_url,
@@ -134,7 +139,8 @@ pub async fn begin_attempt(
                    from checkpoint_writes where session_id = $3 and turn = $4)
                       as "steps!: Json<HashMap<String, Value>>",
                   (select coalesce(json_agg(json_build_object('id', w.message_id, 'turn', w.turn,
-                                                              'role', w.role, 'body', w.body)
+                                                              'role', w.role, 'author', w.author,
+                                                              'body', w.body)
                                             order by w.turn, w.role desc, w.created_at), '[]')
                    from messages w
                    where w.session_id = $3 and w.turn < m.turn and w.status <> 'superseded'
@@ -210,7 +216,7 @@ pub async fn said_between(
     limit: i64,
 ) -> sqlx::Result<Vec<PastMessage>> {
     let rows = sqlx::query!(
-        r#"select message_id, turn, role = 'user' as "by_visitor!", body
+        r#"select message_id, turn, role = 'user' as "by_visitor!", author, body
            from messages
            where session_id = $1 and turn > $2 and turn < $3 and status <> 'superseded'
            order by turn, role desc, created_at limit $4"#,
@@ -229,6 +235,7 @@ pub async fn said_between(
         } else {
             Speaker::Assistant
         },
+        author: row.author,
         body: row.body,
     });
     Ok(said.collect())

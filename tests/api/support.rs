@@ -7,11 +7,12 @@ use api::{
     config::{AllowedOrigins, Environment},
 };
 use reqwest::{Client, RequestBuilder, Response, StatusCode, header};
-use sandbox::postgres::TestDatabase;
+use sandbox::{people::SLACK_SIGNING_SECRET, postgres::TestDatabase};
 use serde_json::{Value, json};
 use sqlx::{PgConnection, PgPool};
 use store::{
     bus::{Bus, Wake},
+    clock::SystemClock,
     events::{self, Cursor, NewEvent},
     ids::{SystemEntropy, TurnKey},
 };
@@ -67,6 +68,7 @@ impl App {
             widget_tokens: vec!["another-token".to_owned(), TOKEN.to_owned()],
             allowed_origins: AllowedOrigins::These(vec!["https://www.company.example".to_owned()]),
             session_ttl: SESSION_TTL,
+            slack_signing_secret: Some(SLACK_SIGNING_SECRET.into()),
             handoff_waits: vec![1, 3, 9],
         };
         change(&mut config);
@@ -83,6 +85,7 @@ impl App {
             widget_tokens: vec![TOKEN.to_owned()],
             allowed_origins: AllowedOrigins::These(vec![]),
             session_ttl: SESSION_TTL,
+            slack_signing_secret: Some(SLACK_SIGNING_SECRET.into()),
             handoff_waits: vec![1, 3, 9],
         };
         Self::serve(self.database.clone(), config).await
@@ -102,6 +105,7 @@ impl App {
             bus.clone(),
             hub,
             Arc::new(SystemEntropy),
+            Arc::new(SystemClock),
         );
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();

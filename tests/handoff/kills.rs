@@ -429,7 +429,7 @@ async fn killings(crm: CrmKind, system: usize) -> usize {
     let killings = Killings {
         leads,
         crm,
-        name: format!("{crm:?}{system}"),
+        name: format!("{crm:?}{system}").to_lowercase(),
         first_job: AtomicI64::new(0),
     };
     let mut runs = 0;

@@ -89,7 +89,8 @@ impl Frames {
                     done = true;
                     continue;
                 }
-                let (id, data) = text.split_once('\n').unwrap();
+                // A frame that is nowhere kept has no id.
+                let (id, data) = text.split_once('\n').unwrap_or(("id: ", text));
                 return Next::Frame(Frame {
                     id: id.strip_prefix("id: ").unwrap().to_owned(),
                     json: serde_json::from_str(data.strip_prefix("data: ").unwrap()).unwrap(),

@@ -87,6 +87,14 @@ export class Api {
     return response.status === 204 ? null : response;
   }
 
+  /** Waits for what comes behind the turn `known`, and is told who speaks; `null`: nobody is expected. */
+  async follow(session: Credentials, known: number, signal: AbortSignal): Promise<Response | null> {
+    const response = await this.#send(session, `/${encodeURIComponent(session.sessionId)}/stream?reset=event&follow=${known}`, {
+      headers: { Accept: 'text/event-stream' },
+    }, signal);
+    return response.status === 204 ? null : response;
+  }
+
   async transcript(session: Credentials, signal: AbortSignal): Promise<Transcript> {
     const response = await this.#send(session, `/${encodeURIComponent(session.sessionId)}`, {
       headers: { Accept: 'application/json' },

@@ -1,7 +1,8 @@
 /**
  * The chat behind the panel. Two loops work side by side: one brings the visitor's messages to the
  * service, one follows the streams of open turns, and each goes on until its work is done, whatever
- * the network does. Both are safe to repeat: a message is named by its id, a frame by its cursor.
+ * the network does. A third one watches, when there is nothing else to do, for what people of the
+ * company say. All are safe to repeat: a message is named by its id, a frame by its cursor.
  */
 import { ApiError, type Api, type Outgoing } from './api';
 import type { Details } from './contact-form';
@@ -29,6 +30,9 @@ export interface Snapshot {
   readonly stalled: boolean;
   readonly contact: Delivery;
 }
+
+/** For so long people are watched for without a sign of anybody, in milliseconds. */
+const WATCH_LIMIT_MS = 30 * 60_000;
 
 export interface ChatOptions {
   readonly api: Api;
@@ -62,6 +66,13 @@ export class Chat {
   #loading: Promise<void> = Promise.resolve();
   /** Counts the frames that changed something. */
   #gains = 0;
+  /** Watching; aborted when something else is to be done. */
+  #watching: AbortController | null = null;
+  /** The service has not said that nobody is expected. */
+  #expecting = true;
+  /** When the visitor or a person last gave a sign. */
+  #lastSign = Date.now();
+  readonly #unsubscribe: () => void;
   #again = new Map<string, { answerId: string | null; turn: number }>();
   #disposed = false;
 
@@ -69,6 +80,7 @@ export class Chat {
     this.#options = options;
     this.#session = options.credentials.read();
     this.#persistence = new Persistence(options.surroundings, () => this.#changed());
+    this.#unsubscribe = options.surroundings.onWake(() => this.#expect());
     this.#replies = new Replies({
       api: options.api,
       keepsakes: options.keepsakes,
@@ -107,6 +119,7 @@ export class Chat {
     }
     void this.#deliver();
     void this.#follow(null);
+    this.#expect();
   }
 
   /** Accepts the visitor's message for delivery. */
@@ -178,12 +191,14 @@ export class Chat {
     this.#disposed = true;
     this.#life.abort();
     this.#persistence.dispose();
+    this.#unsubscribe();
     clearTimeout(this.#stallTimer);
   }
 
   async #deliver(): Promise<void> {
     if (this.#delivering) return;
     this.#delivering = true;
+    this.#watching?.abort();
     try {
       // What is running already comes first, so that its stream is followed and not only the new turn's.
       await this.#loading;
@@ -202,6 +217,7 @@ export class Chat {
     } finally {
       this.#delivering = false;
     }
+    this.#expect();
   }
 
   /** The session's credentials, minted when the first message needs them. */
@@ -274,6 +290,7 @@ export class Chat {
   async #follow(posted: { response: Response; message: Outgoing } | null): Promise<void> {
     if (this.#following || (!posted && conversation.openTurn(this.#state) === null)) return;
     this.#following = true;
+    this.#watching?.abort();
     const life = this.#life;
     try {
       if (posted) {
@@ -290,7 +307,48 @@ export class Chat {
       this.#changed();
     }
     // A turn may have been opened in the very moment that this one ended.
-    if (!this.#disposed) void this.#follow(null);
+    if (this.#disposed) return;
+    void this.#follow(null);
+    void this.#watch();
+  }
+
+  /** Somebody gave a sign: it is worth watching again. */
+  #expect(): void {
+    this.#expecting = true;
+    this.#lastSign = Date.now();
+    void this.#watch();
+  }
+
+  #isWorthWatching(): boolean {
+    const { agent, handoff, closed } = this.#state;
+    const somebody = agent !== null || (handoff !== null && !handoff.failed);
+    const idle = !this.#delivering && !this.#following && conversation.openTurn(this.#state) === null;
+    const soon = Date.now() - this.#lastSign < WATCH_LIMIT_MS;
+    return somebody && idle && soon && this.#expecting && !closed && !this.#disposed && this.#session !== null && this.#options.surroundings.visible();
+  }
+
+  /** Waits for what people say, one stream after the other. */
+  async #watch(): Promise<void> {
+    if (this.#watching || !this.#isWorthWatching()) return;
+    const watch = (this.#watching = new AbortController());
+    const { signal } = this.#life;
+    const stop = () => watch.abort();
+    signal.addEventListener('abort', stop, { once: true });
+    await this.#persistence.until('watch', watch.signal, () => this.#gains, async () => {
+      while (!watch.signal.aborted && this.#isWorthWatching()) {
+        const known = conversation.newestTurn(this.#state);
+        const response = await this.#options.api.follow(this.#own(), known, watch.signal);
+        if (!response) this.#expecting = false;
+        else if ((await this.#read(response, null, watch)) === 'cut') throw new ApiError(null);
+      }
+    });
+    signal.removeEventListener('abort', stop);
+    this.#watching = null;
+    if (signal.aborted || this.#disposed) return;
+    this.#dispatch({ type: 'quiet' });
+    // A turn that was cut half-way is brought to its end, and what was to be done instead may be done already.
+    void this.#follow(null);
+    if (watch.signal.aborted) void this.#watch();
   }
 
   #openTurn(life: AbortController): number | null {
@@ -338,6 +396,9 @@ export class Chat {
         waiting = null;
       }
       const before = this.#state;
+      const { type } = frame.chunk;
+      if (frame.cursor || type === 'data-handoff') this.#lastSign = Date.now();
+      if (type === 'data-handoff' || type === 'data-agent') this.#expecting = true;
       this.#dispatch({ type: 'frame', turn: turn ?? conversation.openTurn(this.#state), frame });
       if (this.#state !== before) this.#gains++;
       this.#progress();
@@ -381,6 +442,7 @@ export class Chat {
     if (next === this.#state) return;
     this.#state = next;
     this.#options.outbox.write(next.messages);
+    if (action.type === 'contacted' && action.handoff) queueMicrotask(() => this.#expect());
     if (this.#session) this.#options.keepsakes.write(this.#session.sessionId, next);
     this.#changed();
   }

@@ -8,7 +8,7 @@
  *                        ▲ └────► refused
  *                        └──retry───┘
  * answer:  (none) ──frame──► streaming ──finish──► done
- *                             │  ▲  ├────abort───► stopped
+ *                             │  ▲  ├────abort───► stopped (done without a word: a person took over)
  *                             └──┘  └────error───► failed
  *                           data-reset
  * ```
@@ -71,6 +71,15 @@ export interface Conversation {
   readonly contactOffer: ContactOffer | null;
   /** A person is to get in touch. */
   readonly handoff: Handoff | null;
+  /** The person who speaks instead of the assistant. */
+  readonly agent: Agent | null;
+  /** Who spoke last and has left since. */
+  readonly left: string | null;
+}
+
+export interface Agent {
+  readonly name: string;
+  readonly types: boolean;
 }
 
 /** What a reload of the page would lose, because no transcript has it. */
@@ -93,6 +102,8 @@ export type Action =
   | { readonly type: 'rated'; readonly turn: number; readonly rating: Rating | null }
   /** The visitor left contact details, or (`null`) does not want to. */
   | { readonly type: 'contacted'; readonly handoff: Handoff | null }
+  /** The stream that told whether somebody types is over. */
+  | { readonly type: 'quiet' }
   /** The session is over; `carry` takes what it did not accept along and leaves the rest in sight. */
   | { readonly type: 'restart'; readonly carry: boolean };
 
@@ -107,6 +118,8 @@ export const EMPTY: Conversation = {
   notices: {},
   contactOffer: null,
   handoff: null,
+  agent: null,
+  left: null,
 };
 
 export function textOf(answer: Answer): string {
@@ -115,9 +128,14 @@ export function textOf(answer: Answer): string {
 
 export function answerOf(state: Conversation, turn: number): Answer | null {
   for (const message of state.messages) {
-    if (message.role === 'assistant' && message.turn === turn && message.author === null) return message;
+    if (message.role === 'assistant' && message.turn === turn) return message;
   }
   return null;
+}
+
+/** The newest turn on the screen; what people say comes behind it. */
+export function newestTurn(state: Conversation): number {
+  return Math.max(0, ...state.messages.map((message) => message.turn ?? 0));
 }
 
 /** The turn whose stream is to be followed, `null` when there is none. */
@@ -181,6 +199,8 @@ export function reduce(state: Conversation, action: Action): Conversation {
     }
     case 'contacted':
       return { ...state, contactOffer: null, handoff: action.handoff ?? state.handoff };
+    case 'quiet':
+      return state.agent?.types ? { ...state, agent: { ...state.agent, types: false } } : state;
     case 'restart': {
       if (!action.carry) return EMPTY;
       const unsent = state.messages.filter((message) => message.role === 'user' && message.delivery !== 'accepted');
@@ -192,7 +212,9 @@ export function reduce(state: Conversation, action: Action): Conversation {
 
 function applyFrame(state: Conversation, streamTurn: number | null, { cursor, chunk }: Frame): Conversation {
   const turn = cursor?.turn ?? (chunk.type === 'data-session' ? chunk.turn : null) ?? streamTurn;
-  if (turn === null || chunk.type === 'data-session') return applyData(state, chunk);
+  // Who speaks is news whatever became of a turn.
+  const isNews = chunk.type === 'data-session' || (chunk.type === 'data-agent' && !cursor);
+  if (turn === null || isNews) return applyData(state, chunk);
   const known = answerOf(state, turn);
   if (known && known.status !== 'streaming') return state;
   if (known?.cursor && cursor && compareCursors(cursor, known.cursor) <= 0) return state;
@@ -217,7 +239,7 @@ function applyFrame(state: Conversation, streamTurn: number | null, { cursor, ch
     case 'finish':
       return putAnswer(state, { ...answer, status: 'done' });
     case 'abort':
-      return putAnswer(state, { ...answer, status: 'stopped' });
+      return putAnswer(state, chunk.takenOver ? { ...cleared(answer), status: 'done' } : { ...answer, status: 'stopped' });
     case 'error':
       return putAnswer(state, { ...answer, status: 'failed', errorText: chunk.errorText });
     case 'data-limit':
@@ -226,6 +248,10 @@ function applyFrame(state: Conversation, streamTurn: number | null, { cursor, ch
     case 'data-contact-form':
     case 'data-handoff':
       return applyData(cursor ? putAnswer(state, answer) : state, chunk);
+    case 'data-agent': {
+      const author = chunk.status === 'joined' ? chunk.name : answer.author;
+      return applyData(cursor ? putAnswer(state, { ...answer, author }) : state, chunk);
+    }
     case 'data-reset': {
       // A reset without an id may be a repetition of one that was already obeyed.
       if (!cursor && chunk.attempt !== null && chunk.attempt <= answer.attempt) return state;
@@ -247,6 +273,13 @@ function applyData(state: Conversation, chunk: Chunk): Conversation {
       return { ...state, contactOffer: chunk.form };
     case 'data-handoff':
       return { ...state, handoff: chunk.handoff };
+    case 'data-agent': {
+      const { name, status } = chunk;
+      if (status === 'left') return state.agent ? { ...state, agent: null, left: state.agent.name } : state;
+      const types = status === 'typing';
+      const same = state.agent?.name === name && state.agent.types === types;
+      return same ? state : { ...state, agent: { name, types }, left: null };
+    }
     default:
       return state;
   }
@@ -309,6 +342,7 @@ function mergeTranscript(state: Conversation, transcript: Transcript): Conversat
   const isOver = (turn: number) => turn <= newest && (activeTurn === null || turn < activeTurn);
 
   const told = transcript.messages.map((message) => fromTranscript(state, message));
+  const relayed = new Set(transcript.messages.flatMap((message) => (message.relayed ? [message.turn] : [])));
   const answered = new Set(told.flatMap((message) => (message.role === 'assistant' ? [message.turn] : [])));
   const kept = state.messages.filter((message) => {
     if (told.some((other) => other.id !== null && other.id === message.id)) return false;
@@ -324,16 +358,17 @@ function mergeTranscript(state: Conversation, transcript: Transcript): Conversat
     if (message?.role !== 'user' || message.turn === null || answered.has(message.turn)) continue;
     const next = messages[at + 1];
     if (next?.role === 'assistant') continue;
+    if (relayed.has(message.turn)) continue;
     if (!isOver(message.turn)) awaiting.add(message.turn);
     // The newest question may be what the active turn answers again.
     else if (next || activeTurn === null) messages.splice(at + 1, 0, failedAnswer(state, message.turn));
   }
   for (const message of messages) {
-    if (message.role !== 'assistant' || message.author !== null) continue;
+    if (message.role !== 'assistant') continue;
     if (message.status === 'streaming') awaiting.add(message.turn);
     else awaiting.delete(message.turn);
   }
-  const { closed, limited, stage, handoff } = transcript;
+  const { closed, limited, stage, handoff, agent } = transcript;
   return {
     ...state,
     messages,
@@ -341,6 +376,8 @@ function mergeTranscript(state: Conversation, transcript: Transcript): Conversat
     closed,
     limited: limited || state.limited,
     stage: stage ?? state.stage,
+    agent: agent === null ? null : { name: agent, types: state.agent?.types ?? false },
+    left: agent !== null ? null : (state.agent?.name ?? state.left),
     // The transcript may have been read before the form was sent.
     handoff: handoff ? { ...handoff, promise: handoff.promise ?? state.handoff?.promise ?? null } : state.handoff,
   };
@@ -367,7 +404,7 @@ function fromTranscript(state: Conversation, told: TranscriptMessage): Message {
     return { role: 'user', key: id, id, text, turn, delivery: 'accepted' };
   }
   const shown = state.messages.find((message) => message.role === 'assistant' && message.id === id)
-    ?? (author === null ? answerOf(state, turn) : null);
+    ?? answerOf(state, turn);
   return {
     ...newAnswer(turn),
     key: shown?.key ?? id,

@@ -3,7 +3,7 @@ import { ApiError } from './api';
 import { backoffMs, retryAfterMs } from './backoff';
 import type { Surroundings } from './surroundings';
 
-export type Task = 'deliver' | 'follow' | 'refresh';
+export type Task = 'deliver' | 'follow' | 'refresh' | 'watch';
 
 /** How often a button's work is tried. */
 const ATTEMPTS = 5;

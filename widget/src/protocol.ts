@@ -18,7 +18,7 @@ export type Chunk =
   | { readonly type: 'text-delta'; readonly id: string; readonly delta: string }
   | { readonly type: 'source-url'; readonly source: Source }
   | { readonly type: 'finish' }
-  | { readonly type: 'abort' }
+  | { readonly type: 'abort'; readonly takenOver: boolean }
   | { readonly type: 'error'; readonly errorText: string }
   | { readonly type: 'data-session'; readonly turn: number | null }
   | { readonly type: 'data-reset'; readonly attempt: number | null }
@@ -26,7 +26,8 @@ export type Chunk =
   | { readonly type: 'data-stage'; readonly stage: number }
   | { readonly type: 'data-notice'; readonly kind: NoticeKind; readonly text: string }
   | { readonly type: 'data-contact-form'; readonly form: ContactOffer }
-  | { readonly type: 'data-handoff'; readonly handoff: Handoff };
+  | { readonly type: 'data-handoff'; readonly handoff: Handoff }
+  | { readonly type: 'data-agent'; readonly name: string; readonly status: AgentStatus };
 
 export type NoticeKind = 'privacy' | 'ai';
 
@@ -41,6 +42,9 @@ export interface Handoff {
   /** When the visitor can expect a reply, in words. */
   readonly promise: string | null;
 }
+
+/** A person of the company takes part, types, or has left. */
+export type AgentStatus = 'joined' | 'typing' | 'left';
 
 export type Rating = 'up' | 'down';
 
@@ -71,8 +75,9 @@ export function decodeChunk(data: string): Chunk | null {
       return source && { type: 'source-url', source };
     }
     case 'finish':
+      return { type: 'finish' };
     case 'abort':
-      return { type: json.type };
+      return { type: 'abort', takenOver: json.reason === 'taken_over' };
     case 'error':
       return { type: 'error', errorText: asString(json.errorText) ?? '' };
     case 'data-session':
@@ -99,6 +104,12 @@ export function decodeChunk(data: string): Chunk | null {
       const handoff = decodeHandoff(json.data);
       return handoff && { type: 'data-handoff', handoff };
     }
+    case 'data-agent': {
+      const data = asObject(json.data);
+      const status = data?.status;
+      const known = status === 'joined' || status === 'typing' || status === 'left';
+      return known ? { type: 'data-agent', name: asString(data?.name) ?? '', status } : null;
+    }
     default:
       return null;
   }
@@ -120,6 +131,8 @@ export interface TranscriptMessage {
   readonly text: string;
   readonly sources: readonly Source[];
   readonly stopped: boolean;
+  /** A person answers it, not the assistant. */
+  readonly relayed: boolean;
   readonly rating: Rating | null;
 }
 
@@ -129,6 +142,8 @@ export interface Transcript {
   readonly limited: boolean;
   readonly stage: number | null;
   readonly handoff: Handoff | null;
+  /** The person who speaks. */
+  readonly agent: string | null;
   /** The oldest turn that is queued or running. */
   readonly activeTurn: number | null;
   readonly messages: readonly TranscriptMessage[];
@@ -144,6 +159,7 @@ export function decodeTranscript(body: unknown): Transcript | null {
     closed: session.status === 'closed',
     limited: session.termination_type === 'token_limit',
     stage: asCount(session.stage),
+    agent: asString(session.agent),
     handoff: decodeHandoff({ status: session.handoff, promise: session.promise }),
     activeTurn: asCount(json.active_turn),
     messages: messages.filter((message) => message !== null),
@@ -167,6 +183,7 @@ function decodeMessage(value: unknown): TranscriptMessage | null {
     text: parts.map((part) => (part?.type === 'text' ? (asString(part.text) ?? '') : '')).join(''),
     sources: parts.flatMap((part) => (part?.type === 'source-url' ? (decodeSource(part) ?? []) : [])),
     stopped: metadata?.status === 'cancelled',
+    relayed: metadata?.status === 'relayed',
     rating: metadata?.rating === 'up' || metadata?.rating === 'down' ? metadata.rating : null,
   };
 }

@@ -8,7 +8,7 @@ import type { Draft } from './keepsakes';
 import { link } from './markdown';
 import { messageView, type MessageActions, type MessageView } from './message-view';
 import type { Rating } from './protocol';
-import { wordsFor, type Words } from './words';
+import { presenceWordsFor, wordsFor, type PresenceWords, type Words } from './words';
 
 /** The longest message in characters (01-product, limits); counted as the service counts, in code points. */
 export const MAX_CHARACTERS = 4000;
@@ -39,6 +39,7 @@ export class View {
   readonly element: HTMLElement;
   readonly #config: Config;
   readonly #words: Words;
+  readonly #presenceWords: PresenceWords;
   readonly #actions: ViewActions;
   readonly #messageActions: MessageActions;
   readonly #launcher: HTMLButtonElement;
@@ -52,6 +53,7 @@ export class View {
   readonly #aiNotice = h('p', { class: 'gdpr' });
   readonly #contact: ContactForm;
   readonly #handoff = h('p', { class: 'handoff', role: 'status', hidden: true });
+  readonly #presence = h('p', { class: 'presence', role: 'status', hidden: true });
   readonly #suggestions: HTMLElement;
   readonly #status = h('div', { role: 'status', class: 'visually-hidden' });
   readonly #banner = h('div', { class: 'banner', hidden: true });
@@ -70,6 +72,7 @@ export class View {
     const words = wordsFor(config.locale);
     this.#config = config;
     this.#words = words;
+    this.#presenceWords = presenceWordsFor(config.locale);
     this.#actions = actions;
     this.#messageActions = { words, fallbackUrl: config.fallbackUrl, resend: actions.resend, answerAgain: actions.answerAgain, rate: actions.rate };
     this.#contact = new ContactForm({
@@ -98,7 +101,7 @@ export class View {
       this.#suggestions.append(button);
     }
     this.#log = h('div', { class: 'log', role: 'log', 'aria-live': 'polite', 'aria-label': words.log, tabindex: '0' });
-    this.#log.append(...this.#opening(), this.#messages, this.#typing, this.#contact.element, this.#handoff, this.#suggestions);
+    this.#log.append(...this.#opening(), this.#messages, this.#typing, this.#contact.element, this.#handoff, this.#presence, this.#suggestions);
 
     this.#input = h('textarea', { id: 'input', rows: '1', placeholder: words.placeholder, 'aria-label': words.input, 'aria-describedby': 'counter', enterkeyhint: 'send', autocomplete: 'off' });
     this.#send = h('button', { type: 'submit', class: 'send', 'aria-label': words.send, title: words.send }, icon(ICONS.send));
@@ -175,7 +178,8 @@ export class View {
     // While it is true, screen readers wait; then they read the answer in one piece.
     set(this.#log, { 'aria-busy': String(busy) });
     const added = this.#showMessages(conversation.previous, conversation.messages);
-    this.#typing.hidden = !busy || answering;
+    this.#typing.hidden = !(busy && !answering) && !conversation.agent?.types;
+    const changed = this.#showPresence(conversation);
     const offered = this.#showContact(conversation, busy, contact);
     this.#showNotices(conversation.notices);
     set(this.#panel, { 'data-stage': conversation.stage === null ? null : String(conversation.stage) });
@@ -193,7 +197,7 @@ export class View {
     this.#over.hidden = !over;
     this.#showBanner(conversation.limit ?? (over ? this.#words.limited : null), reconnecting && busy, stalled);
     this.#measure();
-    if (nearEnd || added || offered) this.#log.scrollTop = this.#log.scrollHeight;
+    if (nearEnd || added || offered || changed) this.#log.scrollTop = this.#log.scrollHeight;
   }
 
   /** The form and the handoff. Returns whether the form is new, which is worth showing wherever the log stands. */
@@ -212,6 +216,18 @@ export class View {
     this.#handoff.replaceChildren(text);
     if (handoff.failed && fallbackUrl !== null) this.#handoff.append(' ', link(fallbackUrl, this.#words.fallback));
     return true;
+  }
+
+  /** Who speaks. Returns whether that is new, which is worth showing wherever the log stands. */
+  #showPresence({ agent, left }: Conversation): boolean {
+    const { here, left: gone, types } = this.#presenceWords;
+    const text = agent ? (agent.types ? types : here)(agent.name) : left ? gone(left) : '';
+    const before = this.#presence.dataset.agent;
+    const now = agent?.name ?? '';
+    this.#presence.hidden = text === '';
+    setText(this.#presence, text);
+    this.#presence.dataset.agent = now;
+    return before !== undefined && before !== now;
   }
 
   /** What the service says wins over what the build says. */

@@ -106,6 +106,41 @@ const GERMAN: Words = {
   tooLong: (count) => `${count} Zeichen zu viel`,
 };
 
+/** Who speaks, and that they are gone: also where the rest is in English. */
+export interface PresenceWords {
+  readonly here: (name: string) => string;
+  readonly left: (name: string) => string;
+  readonly types: (name: string) => string;
+}
+
+const PRESENCE: Readonly<Record<string, PresenceWords>> = {
+  en: {
+    here: (name) => `You are talking to ${name}.`,
+    left: (name) => `${name} has left. The assistant answers again.`,
+    types: (name) => `${name} is typing…`,
+  },
+  de: {
+    here: (name) => `Sie sprechen mit ${name}.`,
+    left: (name) => `${name} hat das Gespräch verlassen. Der Assistent antwortet wieder.`,
+    types: (name) => `${name} schreibt…`,
+  },
+  es: {
+    here: (name) => `Está hablando con ${name}.`,
+    left: (name) => `${name} ha salido. El asistente vuelve a responder.`,
+    types: (name) => `${name} está escribiendo…`,
+  },
+  fr: {
+    here: (name) => `Vous parlez avec ${name}.`,
+    left: (name) => `${name} a quitté la conversation. L’assistant répond de nouveau.`,
+    types: (name) => `${name} écrit…`,
+  },
+};
+
+export function presenceWordsFor(locale: string): PresenceWords {
+  const language = locale.slice(0, 2).toLowerCase();
+  return PRESENCE[language] ?? (PRESENCE.en as PresenceWords);
+}
+
 export function wordsFor(locale: string): Words {
   return /^de\b/i.test(locale) ? GERMAN : ENGLISH;
 }

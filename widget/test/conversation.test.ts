@@ -29,8 +29,9 @@ function told(messages: Partial<TranscriptMessage>[], activeTurn: number | null 
     limited: false,
     stage: null,
     handoff: null,
+    agent: null,
     activeTurn,
-    messages: messages.map((message) => ({ id: 'x', role: 'user', turn: 1, author: null, text: '', sources: [], stopped: false, rating: null, ...message })),
+    messages: messages.map((message) => ({ id: 'x', role: 'user', turn: 1, author: null, text: '', sources: [], stopped: false, relayed: false, rating: null, ...message })),
   };
   return { type: 'transcript', transcript };
 }
@@ -110,7 +111,7 @@ describe('a streamed answer', () => {
   });
 
   it('keeps its partial text when it is stopped', () => {
-    const state = play(...asked, ...frames(1, 1, [...answer('a1', 'half'), { type: 'abort' }]));
+    const state = play(...asked, ...frames(1, 1, [...answer('a1', 'half'), { type: 'abort', takenOver: false }]));
     expect(outline(state)).toEqual(['q1 accepted', '1 stopped: half']);
     expect(openTurn(state)).toBeNull();
   });
@@ -202,7 +203,7 @@ describe('the transcript', () => {
   });
 
   it('leaves a turn stopped that was stopped before its first word', () => {
-    const stopped = play(...asked, ...frames(1, 1, [{ type: 'start', messageId: 'a1' }, { type: 'abort' }]));
+    const stopped = play(...asked, ...frames(1, 1, [{ type: 'start', messageId: 'a1' }, { type: 'abort', takenOver: false }]));
     expect(outline(reduce(stopped, told([question])))).toEqual(['q1 accepted', '1 stopped: ']);
   });
 

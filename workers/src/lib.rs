@@ -16,5 +16,6 @@ pub mod knowledge;
 pub mod prices;
 pub mod standard_webhooks;
 pub mod turn;
+pub mod webhooks;
 
 pub use deps::{Deps, WorkerConfig, register};

@@ -49,6 +49,25 @@ pub enum Takeover {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ReaderId(u64);
 
+#[cfg(test)]
+impl ReaderId {
+    pub(super) fn of(number: u64) -> Self {
+        Self(number)
+    }
+}
+
+/// How a client waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// For a turn that is under way.
+    Hurried,
+    /// For a turn that may come or not: it is looked for now and then, and nobody is woken for it. Its
+    /// first frame makes it a turn like any other.
+    Patient,
+    /// For nothing: nothing will be added to the turn, and the stream ends where the log ends.
+    Finished,
+}
+
 /// What to read of one turn.
 pub(super) type Want = (SessionId, Cursor);
 
@@ -58,8 +77,7 @@ struct Reader {
     /// The last frame that was queued for the client.
     cursor: Cursor,
     takeover: Takeover,
-    /// Nothing will be added to the turn: the stream ends where the log ends.
-    finished: bool,
+    patience: Patience,
     lane: Arc<Lane>,
     /// Whether frames came since the last [`Fanout::is_any_silent`].
     heard: bool,
@@ -93,7 +111,7 @@ impl Fanout {
         key: TurnKey,
         cursor: Cursor,
         takeover: Takeover,
-        finished: bool,
+        patience: Patience,
         lane: Arc<Lane>,
     ) -> ReaderId {
         self.last_id += 1;
@@ -108,7 +126,7 @@ impl Fanout {
             id,
             cursor,
             takeover,
-            finished,
+            patience,
             lane,
             heard: false,
             stalled: None,
@@ -136,6 +154,16 @@ impl Fanout {
     /// Every turn may have something to read.
     pub(super) fn mark_all(&mut self) {
         self.marked.extend(self.turns.keys().cloned());
+    }
+
+    /// Every turn that somebody waits for in a hurry may have something to read.
+    pub(super) fn mark_hurried(&mut self) {
+        let patient = |reader: &Reader| reader.patience == Patience::Patient;
+        let hurried = self
+            .turns
+            .iter()
+            .filter(|(_, readers)| !readers.iter().all(patient));
+        self.marked.extend(hurried.map(|(key, _)| key.clone()));
     }
 
     /// Takes what is to be read now: each marked turn from the cursor of the client that is
@@ -194,7 +222,9 @@ impl Fanout {
         let mut silent = false;
         for reader in self.turns.values_mut().flatten() {
             let heard = std::mem::take(&mut reader.heard);
-            silent |= !heard && !reader.finished && reader.lane.stalled_at().is_none();
+            silent |= !heard
+                && reader.patience == Patience::Hurried
+                && reader.lane.stalled_at().is_none();
         }
         silent
     }
@@ -242,6 +272,9 @@ impl Reader {
                 Offer::Taken => {
                     self.cursor = event.cursor;
                     self.heard = true;
+                    if self.patience == Patience::Patient {
+                        self.patience = Patience::Hurried;
+                    }
                 }
                 Offer::Full => return true,
                 Offer::Gone => return false,
@@ -251,7 +284,7 @@ impl Reader {
                 return false;
             }
         }
-        if self.finished && !more {
+        if self.patience == Patience::Finished && !more {
             // The log of a finished turn has no end: what came is not the whole answer.
             self.lane.end(End::Cut, None);
             return false;

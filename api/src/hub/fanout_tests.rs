@@ -68,7 +68,7 @@ impl Client {
     fn connect(&mut self, fanout: &mut Fanout, turn: i32, takeover: Takeover) {
         let lane = Arc::new(Lane::default());
         let from = self.seen.unwrap_or(Cursor::start_of(turn));
-        let id = fanout.join(key(turn), from, takeover, false, lane.clone());
+        let id = fanout.join(key(turn), from, takeover, Patience::Hurried, lane.clone());
         self.connection = Some((id, lane));
     }
 

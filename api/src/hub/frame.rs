@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use bytes::Bytes;
-use store::events::StoredEvent;
+use store::{events::StoredEvent, protocol::Chunk};
 
 /// Ends every stream that ends on purpose.
 pub(super) const DONE: Bytes = Bytes::from_static(b"data: [DONE]\n\n");
@@ -27,6 +27,11 @@ pub(super) fn encode(event: &StoredEvent) -> Bytes {
     }));
     frame.extend_from_slice(b"\n\n");
     Bytes::from(frame)
+}
+
+/// A frame that is nowhere kept, and so has no id.
+pub(super) fn transient(chunk: &Chunk) -> Bytes {
+    Bytes::from(format!("data: {}\n\n", chunk.to_json()))
 }
 
 #[cfg(test)]

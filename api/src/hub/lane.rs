@@ -77,7 +77,7 @@ impl Lane {
     /// Queues a frame if there is room.
     pub(super) fn offer(&self, frame: &Bytes) -> Offer {
         let mut state = self.0.lock();
-        if state.gone {
+        if state.gone || state.end.is_some() {
             return Offer::Gone;
         }
         if !state.has_room() {
@@ -88,6 +88,12 @@ impl Lane {
         state.frames.push_back(frame.clone());
         wake(state);
         Offer::Taken
+    }
+
+    /// How many frames were queued so far, those that the client has taken included.
+    pub(super) fn given(&self) -> u64 {
+        let state = self.0.lock();
+        state.taken + u64::try_from(state.frames.len()).unwrap_or(u64::MAX)
     }
 
     /// Ends the stream behind `last` and what is queued.

@@ -98,8 +98,11 @@ async fn close(
         };
         stopping.stop(&mut transaction, key, turn.job_id).await?;
     }
-    sessions::close_by_visitor(&mut transaction, &session_id).await?;
+    if sessions::close_by_visitor(&mut transaction, &session_id).await? {
+        stopping.closed(&mut transaction, &session_id).await?;
+    }
     transaction.commit().await?;
+    stopping.changed(session_id);
     stopping.announce(state.bus());
     Ok(())
 }

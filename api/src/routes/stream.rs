@@ -5,6 +5,9 @@
 //! client that was cut may come back just after the answer was finished: it still shows a part, and
 //! 204 would tell it that this is all. So for a moment the finished turn is replayed as well; to a
 //! client that has seen it the same message with the same id changes nothing.
+//!
+//! With `follow` the client has everything up to a turn and waits for the next one, while a person speaks
+//! or is expected to: what people say comes without a question.
 
 use std::time::Duration;
 
@@ -15,8 +18,9 @@ use axum::{
 };
 use serde::Deserialize;
 use store::{
+    agents,
     events::Cursor,
-    ids::TurnKey,
+    ids::{SessionId, TurnKey},
     sessions::{self, StreamTargets},
 };
 
@@ -37,6 +41,7 @@ const REPLAY_MOMENT: Duration = Duration::from_mins(1);
 pub(crate) struct StreamQuery {
     after: Option<String>,
     reset: Option<Reset>,
+    follow: Option<i32>,
 }
 
 /// Join a turn's stream
@@ -51,6 +56,7 @@ pub(crate) struct StreamQuery {
         ("session" = String, Path, description = "The session's id"),
         ("after" = Option<String>, Query, description = "The id of the last frame that was seen, `<turn>-<attempt>-<seq>`"),
         ("Last-Event-ID" = Option<String>, Header, description = "The same; wins over `after`"),
+        ("follow" = Option<i32>, Query, description = "The newest turn that the client has in full, 0: none. The stream waits for the next turn and plays it; meanwhile `data-agent` tells who speaks. It ends after some minutes in which nothing came; 204 while no person speaks or is expected to"),
         ("reset" = Option<Reset>, Query, description = "What a takeover after a crash does to the stream; `event` by default when a cursor is given, else `cut`"),
     ),
     responses(
@@ -67,6 +73,9 @@ pub(crate) async fn get(
     credentials: Credentials,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
+    if let Some(known) = query.follow {
+        return follow(&state, session_id, known, &credentials, query.reset).await;
+    }
     let cursor = cursor(&headers, query.after.as_deref())?;
     let found = within_patience(async {
         let read = async {
@@ -108,6 +117,57 @@ pub(crate) async fn get(
     Ok(sse::respond(
         state.hub().join(key, from, takeover, finished),
     ))
+}
+
+/// Joins what comes behind the turn `known`: the next turn that there is something of, or the one that
+/// will be the next.
+async fn follow(
+    state: &State,
+    session_id: SessionId,
+    known: i32,
+    credentials: &Credentials,
+    reset: Option<Reset>,
+) -> Result<Response, Problem> {
+    let found = within_patience(async {
+        let read = async {
+            let mut conn = state.pool().acquire().await?;
+            sessions::follow_target(&mut conn, &session_id, known, agents::EXPECTED_FOR).await
+        };
+        read.await
+            .map_err(|error: sqlx::Error| Problem::internal("follow a session", &error))
+    })
+    .await?;
+    let Some(found) = found else {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    };
+    if !credentials.open(found.secret_hash.as_deref()) {
+        return Err(Problem::new(Code::SessionNotFound));
+    }
+    if known < 0 || known > found.last_turn {
+        return Err(Problem::with_detail(
+            Code::InvalidCursor,
+            "follow is the number of a turn of this session, or 0",
+        ));
+    }
+    let takeover = reset.map_or(Takeover::Event, Takeover::from);
+    let key = |turn| TurnKey {
+        session_id: session_id.clone(),
+        turn,
+    };
+    let events = match (found.next_turn, found.last_turn.checked_add(1)) {
+        (Some(turn), _) => {
+            let cursor = Cursor {
+                turn,
+                attempt: found.next_attempt.unwrap_or(0),
+                seq: 0,
+            };
+            let finished = !found.next_unfinished;
+            state.hub().join(key(turn), cursor, takeover, finished)
+        }
+        (None, Some(turn)) if found.expected => state.hub().follow(key(turn), takeover),
+        _ => return Ok(StatusCode::NO_CONTENT.into_response()),
+    };
+    Ok(sse::respond(events))
 }
 
 fn cursor(headers: &HeaderMap, after: Option<&str>) -> Result<Option<Cursor>, Problem> {

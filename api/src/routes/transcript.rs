@@ -95,7 +95,7 @@ pub(crate) struct UiMetadata {
     author: String,
     /// When it was accepted or finished.
     created_at: DateTime<Utc>,
-    /// `complete` or `cancelled`.
+    /// `complete` or `cancelled`; `relayed`: a person answers the visitor's message, not the assistant.
     status: String,
     /// What the visitor thinks of it: `up` or `down`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -147,7 +147,7 @@ fn show(id: String, found: Transcript) -> SessionTranscript {
             termination_type: found.termination_type,
             promise: found.promise.map(Promise::from),
             handoff: found.handoff,
-            agent: None,
+            agent: found.agent,
         },
         messages: found.messages.into_iter().map(show_message).collect(),
         active_turn: found.active_turn,

@@ -20,24 +20,24 @@ use crate::{
 };
 
 /// The queue of all of them.
-const QUEUE: &str = "handoff";
+pub(super) const QUEUE: &str = "handoff";
 /// The default of `HANDOFF_RETRY_BACKOFF_SECONDS` (seed 000).
 const WAITS: &[i32] = &[1, 3, 9];
 /// One attempt: a provider's time-out (10 s), the same to ask it first, and the database.
-const TIMEOUT: Duration = Duration::from_secs(45);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(45);
 /// Slack takes about one message a second in a channel (<https://docs.slack.dev/apis/web-api/rate-limits>).
-const SLACK_POST: Rate = Rate::one_each(Duration::from_secs(1));
+pub(super) const SLACK_POST: Rate = Rate::one_each(Duration::from_secs(1));
 /// Private apps of HubSpot may make 100 calls in 10 s; a delivery makes three, and one more to look first.
 const CRM: Rate = Rate {
     every: Duration::from_millis(500),
     burst: 5,
 };
 /// `chat.update` is a method of tier 3: 50 a minute.
-const SLACK_CHANGE: Rate = Rate::one_each(Duration::from_millis(1_200));
+pub(super) const SLACK_CHANGE: Rate = Rate::one_each(Duration::from_millis(1_200));
 /// What shares the rate of messages.
-const SLACK_POST_KEY: &str = "slack.post";
+pub(super) const SLACK_POST_KEY: &str = "slack.post";
 /// What shares the rate of changes.
-const SLACK_CHANGE_KEY: &str = "slack.change";
+pub(super) const SLACK_CHANGE_KEY: &str = "slack.change";
 
 /// A delivery by one channel: the end of its job is followed by `handoff.settle`, however it ended.
 macro_rules! delivery {
@@ -145,36 +145,6 @@ impl JobKind for HandoffRemind {
 
     fn unique_key(&self) -> Option<String> {
         Some(self.handoff_id.to_string())
-    }
-
-    fn rate_key(&self) -> Option<String> {
-        Some(SLACK_POST_KEY.to_owned())
-    }
-}
-
-/// Takes what a visitor wrote to the person who has taken over, in the thread in Slack.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HandoffRelay {
-    /// The session.
-    pub session_id: SessionId,
-    /// The visitor's turn.
-    pub turn: i32,
-}
-
-impl JobKind for HandoffRelay {
-    const KIND: &'static str = "handoff.relay";
-    const QUEUE: &'static str = QUEUE;
-    const RETRY_WAITS: &'static [i32] = &[1, 3, 9, 60, 300];
-    const TIMEOUT: Duration = TIMEOUT;
-    const RATE: Option<Rate> = Some(SLACK_POST);
-
-    fn unique_key(&self) -> Option<String> {
-        Some(format!("{}/{}", self.session_id, self.turn))
-    }
-
-    /// In the order in which they were written.
-    fn serial_key(&self) -> Option<String> {
-        Some(format!("relay:{}", self.session_id))
     }
 
     fn rate_key(&self) -> Option<String> {

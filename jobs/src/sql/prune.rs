@@ -175,3 +175,48 @@ pub(crate) fn embeddings(
     }
     .boxed()
 }
+
+/// Attempts of webhooks that began more than `days` ago.
+pub(crate) fn webhook_attempts(
+    pool: &PgPool,
+    days: i32,
+    last: Option<DateTime<Utc>>,
+    limit: i64,
+) -> Deleting<'_, DateTime<Utc>> {
+    async move {
+        sqlx::query_as!(
+            Batch,
+            r#"with old as materialized (
+               select attempt_id, started_at from webhook_attempts
+               where started_at < now() - make_interval(days => $1)
+                 and started_at >= coalesce($2::timestamptz, '-infinity')
+               order by started_at limit $3
+               for update skip locked
+           ), gone as (
+               delete from webhook_attempts where attempt_id = any(array(select attempt_id from old))
+           )
+           select count(*) as "deleted!", max(started_at) as last from old"#,
+            days,
+            last,
+            limit,
+        )
+        .fetch_one(pool)
+        .await
+    }
+    .boxed()
+}
+
+/// Secrets that sign nothing any more. There are never more than three of an endpoint.
+pub(crate) fn webhook_secrets(pool: &PgPool, _: i32, _: Option<()>, _: i64) -> Deleting<'_, ()> {
+    async move {
+        sqlx::query!("delete from webhook_secrets where expires_at <= now()")
+            .execute(pool)
+            .await?;
+        // All of them went at once.
+        Ok(Batch {
+            deleted: 0,
+            last: None,
+        })
+    }
+    .boxed()
+}

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fmt::Write as _};
 
-use crate::ids::TurnKey;
+use crate::ids::{SessionId, TurnKey};
 
 /// Postgres refuses a payload of 8,000 bytes or more.
 const MAX_PAYLOAD: usize = 7_900;
@@ -25,6 +25,8 @@ pub struct Wake {
     pub cancelled_jobs: BTreeSet<i64>,
     /// Turns with new events.
     pub turns: BTreeSet<TurnKey>,
+    /// Sessions in which somebody else speaks, or types.
+    pub sessions: BTreeSet<SessionId>,
 }
 
 impl Wake {
@@ -39,7 +41,10 @@ impl Wake {
         self.queues.extend(other.queues.iter().cloned());
         self.cancelled_jobs.extend(&other.cancelled_jobs);
         self.turns.extend(other.turns.iter().cloned());
-        if self.queues.len() + self.cancelled_jobs.len() + self.turns.len() > MAX_KEYS {
+        self.sessions.extend(other.sessions.iter().cloned());
+        let keys =
+            self.queues.len() + self.cancelled_jobs.len() + self.turns.len() + self.sessions.len();
+        if keys > MAX_KEYS {
             *self = Self {
                 rescan: true,
                 outage: self.outage,
@@ -65,6 +70,7 @@ impl Wake {
                 .iter()
                 .map(|key| format!("t {} {}", key.turn, key.session_id)),
         );
+        lines.extend(self.sessions.iter().map(|id| format!("s {id}")));
         let mut payloads = Vec::new();
         let mut payload = sender.to_owned();
         for line in lines {
@@ -95,6 +101,7 @@ impl Wake {
                         wake.turns.insert(TurnKey { session_id, turn });
                     }
                 }
+                Some(("s", id)) => wake.sessions.extend(id.parse::<SessionId>()),
                 _ if line == "r" => wake.rescan = true,
                 _ if line == "l" => wake.leases = true,
                 _ => {}
@@ -120,6 +127,7 @@ mod tests {
             queues: ["turns".to_owned()].into(),
             cancelled_jobs: [7].into(),
             turns: (1..=300).map(key).collect(),
+            sessions: ["s-1".parse().unwrap()].into(),
         }
     }
 
@@ -138,7 +146,7 @@ mod tests {
 
     #[test]
     fn a_line_of_a_newer_version_is_passed_over() {
-        let (_, wake) = Wake::parse("me\nz whatever\nt x y\nc nine\nq turns");
+        let (_, wake) = Wake::parse("me\nz whatever\nt x y\nc nine\ns ?\nq turns");
         assert_eq!(
             wake,
             Wake {

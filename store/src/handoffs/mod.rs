@@ -112,6 +112,17 @@ pub struct NewHandoff<'a> {
     pub promise: Option<&'a Promise>,
 }
 
+/// A handoff that was opened or added to.
+#[derive(Debug)]
+pub struct Opened {
+    /// Its id: the new one, or that of the open one.
+    pub handoff_id: HandoffId,
+    /// How far it is.
+    pub status: HandoffStatus,
+    /// Whether an endpoint is to be told of new ones ([`crate::webhooks`]).
+    pub wanted: bool,
+}
+
 /// The most messages of a conversation that go with a handoff, the newest of them.
 const MOST_SAID: i64 = 60;
 /// The most bytes of them together.
@@ -122,10 +133,7 @@ const LONGEST_SAID: i32 = 8_000;
 /// Opens a handoff, or adds to the session's open one, whose revision grows if that makes a difference.
 /// Its page and its language are the session's, and so is its summary, unless there is a better one. What
 /// was said so far goes with it. In the transaction that holds the lock of the session's serial key.
-pub async fn open_or_update(
-    conn: &mut PgConnection,
-    new: &NewHandoff<'_>,
-) -> sqlx::Result<(HandoffId, HandoffStatus)> {
+pub async fn open_or_update(conn: &mut PgConnection, new: &NewHandoff<'_>) -> sqlx::Result<Opened> {
     let row = sqlx::query!(
         r#"with said as (
                select role, author, left(body, $10) as body, created_at, turn, message_id,
@@ -164,7 +172,7 @@ pub async fn open_or_update(
                             coalesce(excluded.summary, open.summary) as summary,
                             coalesce(excluded.page_url, open.page_url) as page_url,
                             coalesce(excluded.locale, open.locale) as locale) merged)
-           returning handoff_id, status"#,
+           returning handoff_id, status, webhooks_wanted('handoff.created') as "wanted!""#,
         new.session_id.as_str(),
         new.handoff_id.as_str(),
         new.turn,
@@ -184,7 +192,11 @@ pub async fn open_or_update(
         .handoff_id
         .parse()
         .map_err(|bad| sqlx::Error::Decode(Box::new(bad)))?;
-    Ok((handoff_id, status(&row.status)?))
+    Ok(Opened {
+        handoff_id,
+        status: status(&row.status)?,
+        wanted: row.wanted,
+    })
 }
 
 /// The status by its name in the database, which is its name in JSON, too.

@@ -36,23 +36,24 @@ pub async fn give_up_lost(conn: &mut PgConnection, key: &HandoffKey) -> sqlx::Re
     Ok(lost.rows_affected())
 }
 
-/// Moves a handoff to another status. Returns whether it had another one before.
+/// Moves a handoff to another status. None: it had it before; otherwise, whether an endpoint is to be told
+/// ([`crate::webhooks`]).
 pub async fn settle(
     conn: &mut PgConnection,
     key: &HandoffKey,
     status: HandoffStatus,
-) -> sqlx::Result<bool> {
-    let changed = sqlx::query!(
-        "update handoff_records
+) -> sqlx::Result<Option<bool>> {
+    sqlx::query_scalar!(
+        r#"update handoff_records
          set status = $3, settled_at = coalesce(settled_at, now()), updated_at = now()
-         where session_id = $1 and handoff_id = $2 and status <> $3",
+         where session_id = $1 and handoff_id = $2 and status <> $3
+         returning webhooks_wanted('handoff.delivered', 'handoff.failed') as "wanted!""#,
         key.session_id.as_str(),
         key.handoff_id.as_str(),
         status.as_str(),
     )
-    .execute(conn)
-    .await?;
-    Ok(changed.rows_affected() > 0)
+    .fetch_optional(conn)
+    .await
 }
 
 /// Whether channels owe a handoff anything; none do for one that was made before there were any.

@@ -86,18 +86,27 @@ impl FinishReason {
     }
 }
 
+/// A turn that was finished just now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Finished {
+    /// Whether the session was closed with it.
+    pub closed: bool,
+    /// Whether an endpoint is to be told of either ([`crate::webhooks`]).
+    pub wanted: bool,
+}
+
 /// Finishes a turn in the transaction that ends its job, before the job: one that ends while its turn
 /// is unfinished ends the turn as well. What the turn is billed for is what was recorded of all its
 /// attempts, and [`Finish::calls`]. What was reserved for its calls is free.
 ///
-/// Returns false when the lease was lost or the turn is not this attempt's any more: then the caller rolls
-/// back.
+/// None when the lease was lost, the turn is not this attempt's any more, or a person speaks: then the
+/// caller rolls back.
 pub async fn finish(
     conn: &mut PgConnection,
     lease: JobLease,
     key: &TurnKey,
     finish: &Finish,
-) -> sqlx::Result<bool> {
+) -> sqlx::Result<Option<Finished>> {
     let (status, reason, message_status) = match finish.ending {
         Ending::Answered(reason) => ("answered", Some(reason.as_str()), "complete"),
         Ending::Cancelled => ("cancelled", None, "cancelled"),
@@ -112,7 +121,7 @@ pub async fn finish(
     let closes = finish.limit == Some(LimitReached::SessionTokens);
     // The first token's time is told as an age, so that all times are the database's. The contact form
     // may have moved the session to the last stage meanwhile, which nothing takes back.
-    let finished = sqlx::query_scalar!(
+    let row = sqlx::query!(
         r#"with fence as (
                select 1 from queue.jobs
                where id = $16 and lease = $17 and state = 'running'
@@ -134,6 +143,7 @@ pub async fn finish(
                    first_token_at = now() - make_interval(secs => $11), finished_at = now()
                from fence, billed b
                where session_id = $1 and turn = $2 and attempt = $3 and finished_at is null
+                 and not exists (select 1 from sessions where session_id = $1 and agent is not null)
                returning answer_id, b.input + b.output + b.cache_write + b.cache_read as tokens
            ), message as (
                insert into messages (session_id, message_id, turn, role, body, sources, status)
@@ -165,7 +175,9 @@ pub async fn finish(
                delete from spend_reservations
                where session_id = $1 and turn = $2 and exists (select 1 from finished)
            )
-           select exists (select 1 from finished) as "is!""#,
+           select exists (select 1 from finished) as "is!",
+                  $22 and (select status = 'open' from sessions where session_id = $1) as "closed!",
+                  webhooks_wanted('turn.completed', 'session.closed') as "wanted!""#,
         key.session_id.as_str(),
         key.turn,
         finish.attempt,
@@ -193,8 +205,12 @@ pub async fn finish(
     )
     .fetch_one(&mut *conn)
     .await?;
-    if finished {
-        events::append(conn, &finish.tail).await?;
+    if !row.is {
+        return Ok(None);
     }
-    Ok(finished)
+    events::append(conn, &finish.tail).await?;
+    Ok(Some(Finished {
+        closed: row.closed,
+        wanted: row.wanted,
+    }))
 }

@@ -80,6 +80,7 @@ mod tests {
             id: format!("m{turn}"),
             turn,
             role,
+            author: None,
             body: String::new(),
         }
     }

@@ -117,7 +117,8 @@ async fn due(pool: &PgPool, key: &HandoffKey) -> sqlx::Result<Due> {
     }))
 }
 
-fn failed(error: &SendError) -> JobError {
+/// A message that was not brought, as the queue records it.
+pub(super) fn failed(error: &SendError) -> JobError {
     let reason = error.to_string();
     let retry = match error {
         SendError::Healable {

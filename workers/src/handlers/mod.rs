@@ -1,7 +1,9 @@
 //! One file per kind of job.
 
+pub mod agent_unreachable;
 pub mod handoff_crm;
 pub mod handoff_email;
+pub mod handoff_relay;
 pub mod handoff_remind;
 pub mod handoff_settle;
 pub mod handoff_slack;
@@ -9,4 +11,10 @@ pub mod handoff_slack_delete;
 pub mod handoff_slack_update;
 pub mod index_document;
 pub mod session_sweep;
+pub mod slack_face;
+pub mod slack_note;
+pub mod slack_open_reply;
+pub mod slack_person;
 pub mod turn_process;
+pub mod webhook_deliver;
+pub mod webhook_release;

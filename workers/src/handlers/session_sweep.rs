@@ -10,9 +10,15 @@ use std::{collections::HashSet, time::Duration};
 use jobs::{
     HandlerResult, JobError, JobKind, NextSweep, Outcome, QueueError, Runtime,
     catalog::{SessionSweep, session_serial_key},
+    webhooks,
 };
 use sqlx::PgPool;
-use store::{bus::Bus, expiry, ids::SessionId};
+use store::{
+    bus::{Bus, Wake},
+    expiry,
+    ids::SessionId,
+    webhooks::Event,
+};
 use tokio::time::Instant;
 
 /// Sessions of one transaction, which holds a lock of each: some milliseconds.
@@ -77,7 +83,7 @@ impl SweepDeps {
     }
 
     /// Closes those that nobody is writing in. The serial key's lock is the outermost one (decision 0006).
-    async fn close(&self, found: &[SessionId]) -> Result<u64, JobError> {
+    async fn close(&self, found: &[SessionId]) -> Result<usize, JobError> {
         if found.is_empty() {
             return Ok(0);
         }
@@ -94,8 +100,21 @@ impl SweepDeps {
             .map(|(session_id, _)| session_id.to_string())
             .collect();
         let closed = expiry::close_idle(&mut transaction, self.ttl, &ours).await?;
+        let count = closed.sessions.len();
+        let mut after = Wake::default();
+        if closed.wanted {
+            let events: Vec<Event> = closed
+                .sessions
+                .into_iter()
+                .map(Event::SessionClosed)
+                .collect();
+            webhooks::announce(&mut transaction, &events, &mut after)
+                .await
+                .map_err(failed)?;
+        }
         transaction.commit().await?;
-        Ok(closed)
+        self.bus.publish(&after);
+        Ok(count)
     }
 
     /// Adds the sweep that the open sessions need, if there are any, and says how long until the first

@@ -22,12 +22,11 @@ use store::{
         HandoffKey, HandoffStatus, PATIENCE_WITH_CIRCUITS, Record, Told,
     },
     ids::{Entropy, HandoffId, SessionId},
-    phrases::Language,
 };
 use tokio::time::{Instant, timeout};
 
 use super::{
-    Channel, Dossier, HandoffDeps, Line, Promise, Receipt, Reference, SendError, Speaker,
+    Channel, Dossier, HandoffDeps, Occasion, Receipt, SendError,
     circuit::{self, Admission, Finding},
     join::find,
 };
@@ -175,33 +174,18 @@ async fn begin(conn: &mut PgConnection, job: &Job) -> sqlx::Result<Begin> {
         crm: find(&deliveries, Way::Crm).map_or(0, |crm| crm.revision),
     });
     let attempt = handoffs::begin_attempt(conn, job.lease, &job.key, job.way, asks).await?;
-    let dossier = Dossier {
-        session_id: job.key.session_id.clone(),
-        handoff_id: job.key.handoff_id.clone(),
-        revision: record.revision,
-        trigger: record.trigger,
-        stage: record.stage,
-        lead: record.lead,
-        consent: record.consent,
-        summary: record.summary,
-        transcript: record.transcript.into_iter().map(Line::from).collect(),
-        page_url: record.page_url,
-        language: Language::of(record.locale.as_deref()),
-        locale: record.locale,
-        promise: record.promise.map(|(text, by)| Promise { text, by }),
-        created_at: record.created_at,
+    let occasion = Occasion {
         first_attempt_at: attempt.first_at,
         attempt: attempt.number,
         last_attempt: job.is_last,
-        taken_by: record.taken_by,
-        references: deliveries.into_iter().filter_map(reference).collect(),
-        earlier_thread: record.earlier_thread,
     };
+    let is_out_of_patience = record.is_out_of_patience;
+    let dossier = Dossier::new(&job.key, record, deliveries, occasion);
     Ok(Begin::Attempt(Box::new(Attempt {
         dossier,
         look_first: attempt.look_first,
         is_probe,
-        is_out_of_patience: record.is_out_of_patience,
+        is_out_of_patience,
     })))
 }
 
@@ -260,29 +244,6 @@ async fn admit(conn: &mut PgConnection, provider: &str) -> sqlx::Result<Admissio
         handoffs::keep_circuit(conn, provider, &known).await?;
     }
     Ok(admission)
-}
-
-impl From<handoffs::Said> for Line {
-    fn from(said: handoffs::Said) -> Self {
-        let speaker = match (said.author, said.role.as_str()) {
-            (Some(name), _) => Speaker::Person(name),
-            (None, "user") => Speaker::Visitor,
-            (None, _) => Speaker::Assistant,
-        };
-        Self {
-            speaker,
-            text: said.text,
-            at: said.at,
-        }
-    }
-}
-
-fn reference(delivery: Delivery) -> Option<Reference> {
-    delivery.was_delivered.then_some(Reference {
-        channel: delivery.channel,
-        reference: delivery.reference,
-        url: delivery.url,
-    })
 }
 
 /// Asks the provider whether it has the message, if that may be, and sends it otherwise.

@@ -8,8 +8,9 @@ use crate::{
     clients::http_client,
     config::HandoffConfig,
     handlers::{
-        handoff_crm, handoff_email, handoff_remind, handoff_settle, handoff_slack,
-        handoff_slack_delete, handoff_slack_update,
+        agent_unreachable, handoff_crm, handoff_email, handoff_relay, handoff_remind,
+        handoff_settle, handoff_slack, handoff_slack_delete, handoff_slack_update, slack_face,
+        slack_note, slack_open_reply, slack_person,
     },
 };
 
@@ -61,5 +62,11 @@ pub fn register(runtime: Runtime, deps: &HandoffDeps) -> Runtime {
     let runtime = handoff_email::register(runtime, deps);
     let runtime = handoff_remind::register(runtime, deps);
     let runtime = handoff_slack_delete::register(runtime, deps);
+    let runtime = handoff_relay::register(runtime, deps);
+    let runtime = agent_unreachable::register(runtime, deps);
+    let runtime = slack_face::register(runtime, deps);
+    let runtime = slack_note::register(runtime, deps);
+    let runtime = slack_open_reply::register(runtime, deps);
+    let runtime = slack_person::register(runtime, deps);
     handoff_settle::register(runtime, deps)
 }

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use store::{
-    handoffs::{Channel, Lead, Trigger},
+    handoffs::{self, Channel, Delivery, HandoffKey, Lead, Record, Trigger},
     ids::{HandoffId, SessionId},
     phrases::Language,
 };
@@ -95,11 +95,76 @@ pub struct Reference {
     pub url: Option<String>,
 }
 
+/// On which occasion a handoff is told.
+#[derive(Debug, Clone, Copy)]
+pub struct Occasion {
+    /// When the first attempt of the channel began.
+    pub first_attempt_at: DateTime<Utc>,
+    /// The number of this attempt, from 1.
+    pub attempt: i32,
+    /// Whether the job has no attempt after this one.
+    pub last_attempt: bool,
+}
+
 impl Dossier {
+    /// A handoff as it is known.
+    pub fn new(
+        key: &HandoffKey,
+        record: Record,
+        deliveries: Vec<Delivery>,
+        occasion: Occasion,
+    ) -> Self {
+        Self {
+            session_id: key.session_id.clone(),
+            handoff_id: key.handoff_id.clone(),
+            revision: record.revision,
+            trigger: record.trigger,
+            stage: record.stage,
+            lead: record.lead,
+            consent: record.consent,
+            summary: record.summary,
+            transcript: record.transcript.into_iter().map(Line::from).collect(),
+            page_url: record.page_url,
+            language: Language::of(record.locale.as_deref()),
+            locale: record.locale,
+            promise: record.promise.map(|(text, by)| Promise { text, by }),
+            created_at: record.created_at,
+            first_attempt_at: occasion.first_attempt_at,
+            attempt: occasion.attempt,
+            last_attempt: occasion.last_attempt,
+            taken_by: record.taken_by,
+            references: deliveries.into_iter().filter_map(reference).collect(),
+            earlier_thread: record.earlier_thread,
+        }
+    }
+
     /// What a channel that is done has told us.
     pub fn reference(&self, channel: Channel) -> Option<&Reference> {
         self.references
             .iter()
             .find(|reference| reference.channel == channel)
     }
+}
+
+impl From<handoffs::Said> for Line {
+    fn from(said: handoffs::Said) -> Self {
+        let speaker = match (said.author, said.role.as_str()) {
+            (Some(name), _) => Speaker::Person(name),
+            (None, "user") => Speaker::Visitor,
+            (None, _) => Speaker::Assistant,
+        };
+        Self {
+            speaker,
+            text: said.text,
+            at: said.at,
+        }
+    }
+}
+
+fn reference(delivery: Delivery) -> Option<Reference> {
+    delivery.was_delivered.then_some(Reference {
+        channel: delivery.channel,
+        reference: delivery.reference,
+        url: delivery.url,
+    })
 }

@@ -16,6 +16,6 @@ pub use self::{
     channel::{Channel, Receipt, SendError},
     deliver::deliver,
     deps::{HandoffDeps, register},
-    dossier::{Dossier, Line, Promise, Reference, Speaker},
+    dossier::{Dossier, Line, Occasion, Promise, Reference, Speaker},
     email::Email,
 };

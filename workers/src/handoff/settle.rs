@@ -6,12 +6,13 @@
 
 use jobs::{
     Ended, HandlerResult, JobContext, Outcome, QueueError, catalog::HandoffSettle,
-    handoffs::deliver,
+    handoffs::deliver, webhooks,
 };
 use sqlx::PgPool;
 use store::{
     bus::Wake,
     handoffs::{self, Channel, HandoffKey, HandoffStatus},
+    webhooks::Event,
 };
 
 use super::{
@@ -89,7 +90,13 @@ async fn once(
             }
             Decision::Settled(came_to) => {
                 let changed = handoffs::settle(conn, &key, came_to).await?;
-                status = changed.then_some(came_to);
+                status = changed.map(|_| came_to);
+                if changed == Some(true) {
+                    let (session_id, handoff_id) = (key.session_id.clone(), key.handoff_id.clone());
+                    let settled = [Event::HandoffSettled(session_id, handoff_id, came_to)];
+                    let announced = webhooks::announce(conn, &settled, &mut after);
+                    announced.await.map_err(failed)?;
+                }
                 if let Some(asks) = update(&deliveries, record.revision) {
                     let channel = Channel::SlackUpdate;
                     let update = deliver(conn, &key, channel, &waits, Some(asks), &mut after);

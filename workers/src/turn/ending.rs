@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use jobs::{
     Ended, Fence, HandlerResult, JobError, Outcome, QueueError, catalog::session_serial_key,
+    webhooks,
 };
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use store::{
     bus::{Bus, Wake},
     events,
@@ -15,7 +16,8 @@ use store::{
     phrases::Phrase,
     protocol::{Chunk, ContactReason, LimitData},
     spend,
-    turns::{self, Ending, Finish, LimitReached},
+    turns::{self, Ending, Finish, Finished, LimitReached},
+    webhooks::Event,
 };
 use tokio::time::Instant;
 
@@ -170,11 +172,17 @@ async fn once(pool: PgPool, end: Arc<End>) -> sqlx::Result<Option<Wake>> {
     let mut tail = end.tail.clone();
     answer::promise(&mut tail, promise.as_ref());
     finish.tail = events::number(&end.key, finish.attempt, end.next_seq, &tail);
-    let written = turns::finish(&mut transaction, lease(end.fence), &end.key, &finish).await?
-        && jobs::end(&mut transaction, end.fence, end.ended, &mut after).await?;
-    if !written {
+    let finished = turns::finish(&mut transaction, lease(end.fence), &end.key, &finish).await?;
+    let Some(finished) = finished else {
         transaction.rollback().await?;
         return Ok(None);
+    };
+    if !jobs::end(&mut transaction, end.fence, end.ended, &mut after).await? {
+        transaction.rollback().await?;
+        return Ok(None);
+    }
+    if finished.wanted {
+        tell(&mut transaction, &end.key, finished, &mut after).await?;
     }
     if let Some((handoff_id, handoff)) = &end.handoff {
         let summary = finish.state.summary.as_ref();
@@ -201,4 +209,23 @@ async fn once(pool: PgPool, end: Arc<End>) -> sqlx::Result<Option<Wake>> {
     transaction.commit().await?;
     after.turns.insert(end.key.clone());
     Ok(Some(after))
+}
+
+/// Has those told who want to know: before what the same transaction makes of the turn.
+async fn tell(
+    conn: &mut PgConnection,
+    key: &TurnKey,
+    finished: Finished,
+    after: &mut Wake,
+) -> sqlx::Result<()> {
+    let mut events = vec![Event::TurnCompleted(key.clone())];
+    if finished.closed {
+        events.push(Event::SessionClosed(key.session_id.clone()));
+    }
+    webhooks::announce(conn, &events, after)
+        .await
+        .map_err(|error| match error {
+            QueueError::Database(error) => error,
+            other => sqlx::Error::Encode(Box::new(other)),
+        })
 }

@@ -24,6 +24,7 @@ fn past(role: Speaker, body: &str) -> PastMessage {
         id: "m".to_owned(),
         turn: 1,
         role,
+        author: None,
         body: body.to_owned(),
     }
 }

@@ -179,9 +179,10 @@ fn material(messages: &[PastMessage]) -> Option<(String, i32)> {
     let said: Vec<serde_json::Value> = messages[..taken]
         .iter()
         .map(|message| {
-            let who = match message.role {
-                Speaker::User => "visitor",
-                Speaker::Assistant => "assistant",
+            let who = match (message.role, &message.author) {
+                (Speaker::User, _) => "visitor",
+                (Speaker::Assistant, None) => "assistant",
+                (Speaker::Assistant, Some(_)) => "colleague",
             };
             let text: String = message.body.chars().take(LONGEST_MESSAGE).collect();
             serde_json::json!({ who: text })
@@ -199,6 +200,7 @@ mod tests {
             id: format!("{turn}"),
             turn,
             role,
+            author: None,
             body,
         }
     }

@@ -110,3 +110,31 @@ async fn what_slack_does_not_let_us_delete_is_named_for_a_person() {
     let named = format!("C0NEWLEADS/{}", office.messages()[0].ts);
     assert!(left.reason.contains(&named), "{left}");
 }
+
+#[tokio::test]
+async fn a_message_whose_name_never_reached_us_is_deleted_as_well() {
+    let office = Office::new().await;
+    let ours = dossier("h-1");
+    let posting = office.workspace().switch_of("chat.postMessage");
+    posting.once(Trouble::TakeAndCut);
+    office.post(&ours).await.unwrap_err();
+    let mut job = job(&ours, &Receipt::default());
+    job.handoffs[0].references.clear();
+    assert_eq!(delete(&office.client, &job).await.unwrap(), Outcome::Done);
+    assert!(office.messages().is_empty());
+}
+
+#[tokio::test]
+async fn what_can_not_be_looked_for_is_told_to_a_person_and_what_is_known_goes() {
+    let office = Office::new().await;
+    let ours = dossier("h-1");
+    let receipt = office.post(&ours).await.unwrap();
+    let history = office.workspace().switch_of("conversations.history");
+    history.once(Trouble::Refuse("missing_scope".to_owned()));
+    let told = delete(&office.client, &job(&ours, &receipt))
+        .await
+        .unwrap_err();
+    assert!(told.reason.contains("missing_scope"), "{told}");
+    assert_eq!(told.retry, Retry::Never);
+    assert!(office.messages().is_empty());
+}

@@ -11,6 +11,7 @@ use futures::future::BoxFuture;
 use serde_json::Value;
 use store::{clock::SystemClock, handoffs};
 
+pub(crate) use self::webhook::inert_lead;
 pub use self::{hubspot::HubSpot, webhook::CrmWebhook};
 use super::{Channel, Dossier, Receipt, SendError};
 use crate::config::{CrmConfig, HandoffConfig};

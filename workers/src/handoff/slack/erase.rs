@@ -41,7 +41,9 @@ impl SlackClient {
         let until = since + LOOKED_FOR;
         let found = self.search_channel(since, Some(until), usize::MAX, is_it);
         match found.await? {
-            Found::Places(places) => in_channel.extend(places),
+            Found::Places(places) => {
+                in_channel.extend(places.into_iter().filter(|place| !known.contains(place)));
+            }
             Found::NotAsked(reason) => erased.not_looked = Some(reason),
         }
         for place in in_channel {
@@ -65,9 +67,7 @@ impl SlackClient {
             Ok(there) => erased.deleted += usize::from(there),
             Err(error) if error.class() == Class::Final => {
                 tracing::warn!(%error, "a message in Slack can't be deleted");
-                if !erased.left.contains(&place) {
-                    erased.left.push(place);
-                }
+                erased.left.push(place);
             }
             Err(error) => return Err(error),
         }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `message` | the handoff's message as a pure function of what is known |
 //! | `notes` | the smaller messages: the CRM's link, the reminder, notes in the thread |
+//! | `talk` | what is said in the thread while a person speaks with the visitor |
 //! | `text`, `block` | what makes them harmless and keeps them within Slack's limits |
 //! | `client`, `error` | the calls, and what their failures mean |
 //! | `mark` | how a message is found again whose fate nobody knows |
@@ -24,6 +25,7 @@ mod mark;
 mod message;
 mod notes;
 mod post;
+mod talk;
 mod text;
 
 pub use self::{
@@ -37,4 +39,5 @@ pub use self::{
     },
     notes::{LINK, REMINDER, note, reminder},
     post::Posted,
+    talk::{notice, relayed, reply_form},
 };
