@@ -18,3 +18,4 @@ mod lifecycle;
 mod ops;
 mod schema;
 mod support;
+mod webhooks;
