@@ -24,10 +24,6 @@ pub type AfterRestore = Vec<String>;
 
 /// Replays what must not come back. An error says in a sentence what could not be replayed: the database
 /// must not be used then.
-#[expect(
-    clippy::unused_async,
-    reason = "whoever replays asks the bucket and the database"
-)]
 pub async fn after_restore(_restored: Restored<'_>) -> Result<AfterRestore, String> {
     Ok(AfterRestore::new())
 }

@@ -21,7 +21,7 @@ use flate2::{Compress, Compression, Crc, FlushCompress, Status};
 
 /// Bytes of a block. A smaller one costs compression, a larger one memory.
 pub(super) const BLOCK: usize = 512 * 1024;
-/// Compressors at most: with four, pg_dump's single thread is what takes longest.
+/// Compressors at most: with four, `pg_dump`'s single thread is what takes longest.
 const MOST_COMPRESSORS: usize = 4;
 /// Twice as fast as gzip's usual 6, for some percent of size.
 const LEVEL: u32 = 4;
