@@ -38,7 +38,7 @@ const PART: usize = 8 * 1024 * 1024;
 const LOOK: Duration = Duration::from_millis(20);
 /// How many times as fast as the peer it should be.
 const RATIO_AIM: f64 = 2.0;
-/// Megabytes of memory, besides pg_dump's.
+/// Megabytes of memory, besides `pg_dump`'s.
 const MEMORY_AIM: f64 = 64.0;
 
 pub(crate) async fn measure(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {

@@ -58,9 +58,17 @@ pub(crate) async fn run(args: BackupArgs) -> Result<ExitCode> {
     match args.action {
         Some(Action::List { json }) => list(json).await,
         Some(Action::Verify { which, drill }) => {
-            interruptible(async |backups| verify(&backups, &which, drill).await).await
+            Box::pin(interruptible(async |backups| {
+                verify(&backups, &which, drill).await
+            }))
+            .await
         }
-        None => interruptible(async |backups| make(&backups, args.if_due).await).await,
+        None => {
+            Box::pin(interruptible(async |backups| {
+                make(&backups, args.if_due).await
+            }))
+            .await
+        }
     }
 }
 
@@ -164,7 +172,7 @@ pub(super) fn restorer(mut settings: Settings) -> Result<Restorer> {
 
 /// Tells each step to the person who waits.
 pub(super) fn steps() -> Say {
-    Arc::new(|step| note(step))
+    Arc::new(note)
 }
 
 /// An error in one line, without what a database may have quoted.

@@ -37,8 +37,10 @@ pub(crate) async fn run(args: RestoreArgs) -> Result<ExitCode> {
     let restorer = restorer(settings)?;
     log.start()?;
     let manifest = restorer.find(&args.which).await.map_err(plainly)?;
-    let restored = restorer.restore(&manifest, &into, &steps()).await;
-    let report = restored.map_err(plainly)?;
+    let report = restorer
+        .restore(&manifest, &into, &steps())
+        .await
+        .map_err(plainly)?;
     write(tell(&report)).await?;
     Ok(ExitCode::SUCCESS)
 }

@@ -15,7 +15,7 @@ fn due(text: &str) -> Due {
     }
 }
 
-/// A pg_dump that waits to be let go on.
+/// A `pg_dump` that waits to be let go on.
 const WAITING: &str = "[ \"$1\" = --version ] || while [ ! -e \"$(dirname \"$0\")/go\" ]; do sleep 0.01; done\n\
                        exec \"$REAL/pg_dump\" \"$@\"";
 

@@ -1,8 +1,8 @@
-//! pg_dump that dies, lies, or does not fit: nothing is at the key, and the row says why.
+//! `pg_dump` that dies, lies, or does not fit: nothing is at the key, and the row says why.
 
 use super::support::{Fakes, Row, World, made};
 
-/// A run by a pg_dump that does what the script says, which has to fail for a reason; then one by the
+/// A run by a `pg_dump` that does what the script says, which has to fail for a reason; then one by the
 /// real one, which has to go well.
 async fn fails_and_heals(script: &str, reason: &str) {
     let mut world = World::new().await;

@@ -3,7 +3,8 @@
 use jobs::{
     JobKind,
     catalog::{
-        BackupRun, BackupVerify, HandoffRemind, HandoffSlackDelete, KnowledgeIndexDocument, PostedHandoff, QueuePrune, SessionSweep, TurnProcess, WebhookDeliver, WebhookRelease,
+        BackupRun, BackupVerify, HandoffRemind, HandoffSlackDelete, KnowledgeIndexDocument,
+        PostedHandoff, QueuePrune, SessionSweep, TurnProcess, WebhookDeliver, WebhookRelease,
     },
 };
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! Whether pg_dump and psql are there, and new enough for the server.
+//! Whether `pg_dump` and psql are there, and new enough for the server.
 
 use workers::{
     backup::{ToolVersion, Tools},

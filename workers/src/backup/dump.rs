@@ -1,10 +1,10 @@
-//! pg_dump at work, and its output on the way to the bucket.
+//! `pg_dump` at work, and its output on the way to the bucket.
 //!
 //! ```text
 //! pg_dump ──pipe──► reader ► compressors ► [age] ► SHA-256 ► parts ──channel──► upload
 //! ```
 //! All of it but the ends runs on threads that may block. Dropping the receiver of the parts, or killing
-//! pg_dump, ends it.
+//! `pg_dump`, ends it.
 
 use std::{
     io::{self, PipeReader, Read, Write},
@@ -32,7 +32,7 @@ const PG_DUMP: &str = "pg_dump";
 /// Bytes of a part: the least that S3 takes, because so many parts are held in memory.
 pub(super) const PART: usize = 5 * 1024 * 1024;
 
-/// A pg_dump that runs. Dropped, it is killed.
+/// A `pg_dump` that runs. Dropped, it is killed.
 pub(super) struct Dump {
     child: Child,
     complaint: JoinHandle<String>,
@@ -89,7 +89,7 @@ pub(super) struct Pumped {
     pub(super) sha256: String,
 }
 
-/// Takes a dump to the end. `taken` is told of the first byte: by then pg_dump has taken the snapshot.
+/// Takes a dump to the end. `taken` is told of the first byte: by then `pg_dump` has taken the snapshot.
 /// Blocks.
 pub(super) fn pump(
     source: impl Read,

@@ -20,24 +20,24 @@ pub enum BackupError {
     /// The bucket could not be used.
     #[error("the bucket could not be used")]
     Bucket(#[from] BucketError),
-    /// pg_dump could not be used, or failed.
+    /// `pg_dump` could not be used, or failed.
     #[error("the dump failed")]
     Tool(#[from] ToolError),
-    /// pg_dump can't read what a newer server has.
+    /// `pg_dump` can't read what a newer server has.
     #[error(
         "pg_dump {tool} is older than the server {server}: install the client programs of \
          PostgreSQL {} or newer, or set PG_BIN_DIR", server.major
     )]
     TooOld {
-        /// Of pg_dump.
+        /// Of `pg_dump`.
         tool: ToolVersion,
         /// Of the server.
         server: ToolVersion,
     },
-    /// pg_dump ended well, and what it wrote does not end as a dump does.
+    /// `pg_dump` ended well, and what it wrote does not end as a dump does.
     #[error("the dump is not whole: its trailer is missing")]
     NotWhole,
-    /// What pg_dump writes could not be read or compressed.
+    /// What `pg_dump` writes could not be read or compressed.
     #[error("the dump could not be read")]
     Pump(#[source] io::Error),
     /// The store has other parts than were sent.
@@ -86,7 +86,7 @@ pub enum RestoreError {
     /// Its manifest can't be used.
     #[error("the backup can't be used")]
     Manifest(#[from] ManifestError),
-    /// psql does not understand what a newer pg_dump wrote.
+    /// psql does not understand what a newer `pg_dump` wrote.
     #[error(
         "psql {tool} is older than the pg_dump {dump} that made the backup: install newer client \
          programs of PostgreSQL, or set PG_BIN_DIR"

@@ -39,7 +39,7 @@ const RESUMES: u32 = 5;
 const AHEAD: usize = 16;
 /// Bytes that are written to psql at once.
 const PIECE: usize = 256 * 1024;
-/// A setting of every dump by pg_dump 17 or newer, which servers before 17 do not know.
+/// A setting of every dump by `pg_dump` 17 or newer, which servers before 17 do not know.
 const NEWER_SETTING: &[u8] = b"SET transaction_timeout = 0;\n";
 const KNOWS_THE_SETTING: u32 = 17;
 
@@ -180,7 +180,7 @@ fn unpack(
     const ENCRYPTED: Interrupted = Interrupted::Unreadable("it can't be decrypted");
     const PACKED: Interrupted = Interrupted::Unreadable("it can't be unpacked");
     let mut object = Arrived {
-        arrived,
+        pieces: arrived,
         piece: Bytes::new(),
         hash: Sha256::new(),
         bytes: 0,
@@ -232,7 +232,7 @@ fn leave_out(text: &mut Vec<u8>, line: &[u8]) {
 
 /// What has arrived of an object, hashed.
 struct Arrived {
-    arrived: mpsc::Receiver<Bytes>,
+    pieces: mpsc::Receiver<Bytes>,
     piece: Bytes,
     hash: Sha256,
     bytes: u64,
@@ -241,7 +241,7 @@ struct Arrived {
 impl Read for Arrived {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.piece.is_empty() {
-            match self.arrived.blocking_recv() {
+            match self.pieces.blocking_recv() {
                 Some(piece) => self.piece = piece,
                 None => return Ok(0),
             }

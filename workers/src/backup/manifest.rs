@@ -58,7 +58,7 @@ pub struct Manifest {
     pub encryption: Encryption,
     /// The server's version.
     pub server_version: ToolVersion,
-    /// The version of pg_dump.
+    /// The version of `pg_dump`.
     pub pg_dump_version: ToolVersion,
     /// The newest migration that had been applied; none: the schema is not ours.
     pub schema_version: Option<i64>,

@@ -98,13 +98,13 @@ impl Backups {
             object_key: None,
             drill: false,
         };
-        let mut waited = false;
+        let mut told_so = false;
         loop {
             match backups::claim(pool, wanted).await? {
                 Claim::Ours(run) => return Ok(Some(run)),
                 Claim::Done => return Ok(None),
                 Claim::Busy { run_id, left } if due.is_some() => {
-                    if !std::mem::replace(&mut waited, true) {
+                    if !std::mem::replace(&mut told_so, true) {
                         tracing::info!(run = run_id, "another process makes a backup: waiting");
                     }
                     sleep(left.clamp(Duration::from_millis(100), LOOK)).await;
@@ -208,11 +208,11 @@ impl Backups {
         }
 
         let (dump, output) = Dump::start(tools, self.database.url(), &exported)?;
-        let (taken, was_taken) = oneshot::channel();
-        let counting = tokio::spawn(snapshot.count(was_taken));
+        let (begun_tx, begun_rx) = oneshot::channel();
+        let counting = tokio::spawn(snapshot.count(begun_rx));
         let (parts, to_send) = mpsc::channel(1);
         let recipient = self.config.recipient.clone();
-        let pumping = spawn_blocking(move || pump(output, recipient.as_ref(), parts, taken));
+        let pumping = spawn_blocking(move || pump(output, recipient.as_ref(), parts, begun_tx));
         let sent = match send_all(bucket, &upload, to_send).await {
             Ok(sent) => sent,
             Err(error) => {

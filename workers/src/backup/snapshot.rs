@@ -1,4 +1,4 @@
-//! One moment of the database, for pg_dump and the manifest alike.
+//! One moment of the database, for `pg_dump` and the manifest alike.
 
 use chrono::{DateTime, Utc};
 use sqlx::{AssertSqlSafe, PgConnection, Postgres, pool::PoolConnection};

@@ -1,4 +1,4 @@
-//! pg_dump and psql: where they are, how new they are, and what they are told. Passwords go by the
+//! `pg_dump` and psql: where they are, how new they are, and what they are told. Passwords go by the
 //! environment, never by arguments, which everybody on the machine can read; of our own environment they
 //! are given nothing that they do not need.
 

@@ -1,6 +1,6 @@
-//! Whether a dump is whole, by its last lines. pg_dump that is killed leaves a beginning that reads well.
+//! Whether a dump is whole, by its last lines. `pg_dump` that is killed leaves a beginning that reads well.
 
-/// The last thing that pg_dump writes into a dump that is whole, but for what `\restrict` needs.
+/// The last thing that `pg_dump` writes into a dump that is whole, but for what `\restrict` needs.
 const TRAILER: &[u8] = b"\n--\n-- PostgreSQL database dump complete\n--\n";
 /// Newer versions end the restricted mode after it.
 const UNRESTRICT: &[u8] = b"\\unrestrict ";

@@ -83,7 +83,7 @@ fn is_region(region: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
-/// Where pg_dump and psql are.
+/// Where `pg_dump` and psql are.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ToolsConfig {
     /// `PG_BIN_DIR`; none: they are found by `PATH`.
