@@ -133,6 +133,9 @@ const LONGEST_SAID: i32 = 8_000;
 /// Opens a handoff, or adds to the session's open one, whose revision grows if that makes a difference.
 /// Its page and its language are the session's, and so is its summary, unless there is a better one. What
 /// was said so far goes with it. In the transaction that holds the lock of the session's serial key.
+///
+/// A handoff that people have already takes nothing any more. What it has said stays said: the same again
+/// gives that handoff, and what is new makes another one, which repeats what was known.
 pub async fn open_or_update(conn: &mut PgConnection, new: &NewHandoff<'_>) -> sqlx::Result<Opened> {
     let row = sqlx::query!(
         r#"with said as (
@@ -143,18 +146,26 @@ pub async fn open_or_update(conn: &mut PgConnection, new: &NewHandoff<'_>) -> sq
                where session_id = $1 and status <> 'superseded'
                order by turn desc, role, created_at desc, message_id desc
                limit $8
-           )
+           ), newest as (
+               select handoff_id, status, lead, consent_at, sealed_at from handoff_records
+               where session_id = $1
+               order by created_at desc, handoff_id limit 1
+           ), known as (
+               select handoff_id, status from newest
+               where (status in ('delivered', 'degraded', 'mailed') or status = 'pending' and sealed_at is not null)
+                 and lead @> $5 and (consent_at is not null or not $7)
+           ), opened as (
            insert into handoff_records as open
              (session_id, handoff_id, turn, trigger, lead, summary, page_url, locale, consent_at, transcript,
               promise_text, promise_by)
-           select session_id, $2, $3, $4, $5,
+           select session_id, $2, $3, $4, coalesce((select lead from newest), '{}') || $5,
                   coalesce($6, (select c.state -> 'summary' ->> 'text' from checkpoints c where c.session_id = $1)),
                   page_url, locale, case when $7 then now() end,
                   coalesce((select jsonb_agg(jsonb_build_object('role', role, 'author', author, 'text', body, 'at', created_at)
                                              order by turn, role desc, created_at, message_id)
                             from said where bytes <= $9), '[]'),
                   $11::text, $12::timestamptz
-           from sessions where session_id = $1
+           from sessions where session_id = $1 and not exists (select from known)
            on conflict (session_id) where status = 'pending' and sealed_at is null do update
            set (lead, turn, summary, page_url, locale, consent_at, transcript, promise_text, promise_by, updated_at,
                 revision) = (
@@ -172,7 +183,11 @@ pub async fn open_or_update(conn: &mut PgConnection, new: &NewHandoff<'_>) -> sq
                             coalesce(excluded.summary, open.summary) as summary,
                             coalesce(excluded.page_url, open.page_url) as page_url,
                             coalesce(excluded.locale, open.locale) as locale) merged)
-           returning handoff_id, status, webhooks_wanted('handoff.created') as "wanted!""#,
+           returning handoff_id, status
+           )
+           select handoff_id as "handoff_id!", status as "status!",
+                  webhooks_wanted('handoff.created') as "wanted!"
+           from (select * from opened union all select * from known) it"#,
         new.session_id.as_str(),
         new.handoff_id.as_str(),
         new.turn,
