@@ -5,19 +5,23 @@
 //!      └▶ handoff.crm ───┴▶ handoff.settle ────┼▶ handoff.email: both failed
 //!                              ▲               ├▶ handoff.slack_update: there is more to show
 //!                              └───────────────┴── their ends, too
+//!      ┄▶ handoff.remind, shortly before what was promised
 //! ```
 
 use sqlx::PgConnection;
 use store::{
     bus::Wake,
+    business_hours::Promise,
     handoffs::{self, Asked, Channel, DeliveryStatus, HandoffKey, HandoffStatus, NewHandoff},
     ids::{HandoffId, SessionId},
     webhooks::Event,
 };
 
 use crate::{
-    catalog::{HandoffCrm, HandoffEmail, HandoffSettle, HandoffSlack, HandoffSlackUpdate},
-    enqueue::{EnqueueOptions, Enqueued, QueueError, enqueue, enqueue_with},
+    catalog::{
+        HandoffCrm, HandoffEmail, HandoffRemind, HandoffSettle, HandoffSlack, HandoffSlackUpdate,
+    },
+    enqueue::{EnqueueOptions, Enqueued, MAX_DELAY, QueueError, enqueue, enqueue_with},
     kind::JobKind,
     outcome::Ended,
     webhooks::announce,
@@ -45,11 +49,36 @@ pub async fn open(
             deliver(conn, &key, channel, waits, None, after).await?;
         }
     }
+    if let Some(promise) = new.promise {
+        remind_of(conn, &key, promise, after).await?;
+    }
     if key.handoff_id == new.handoff_id && opened.wanted {
         let created = Event::HandoffCreated(key.session_id, key.handoff_id.clone());
         announce(conn, &[created], after).await?;
     }
     Ok((key.handoff_id, opened.status))
+}
+
+/// Has people be reminded of a promise that is about to be broken: once for ever.
+async fn remind_of(
+    conn: &mut PgConnection,
+    key: &HandoffKey,
+    promise: &Promise,
+    after: &mut Wake,
+) -> Result<(), QueueError> {
+    let remind = HandoffRemind {
+        session_id: key.session_id.clone(),
+        handoff_id: key.handoff_id.clone(),
+    };
+    let options = EnqueueOptions {
+        // A promise of more than a year is reminded of too early, rather than not made.
+        delay: promise.remind_after().min(MAX_DELAY),
+        ..EnqueueOptions::default()
+    };
+    if enqueue_with(conn, &remind, &options).await?.new {
+        after.queues.insert(HandoffRemind::QUEUE.to_owned());
+    }
+    Ok(())
 }
 
 /// Has a channel deliver a handoff, with a job of its own, unless one is live that does so. `asks`: what

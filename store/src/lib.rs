@@ -5,6 +5,7 @@
 
 pub mod agents;
 pub mod bus;
+pub mod business_hours;
 pub mod chat;
 pub mod checkpoints;
 pub mod clock;

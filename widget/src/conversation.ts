@@ -378,7 +378,7 @@ function mergeTranscript(state: Conversation, transcript: Transcript): Conversat
     stage: stage ?? state.stage,
     agent: agent === null ? null : { name: agent, types: state.agent?.types ?? false },
     left: agent !== null ? null : (state.agent?.name ?? state.left),
-    // The transcript does not know what was promised, and may have been read before the form was sent.
+    // The transcript may have been read before the form was sent.
     handoff: handoff ? { ...handoff, promise: handoff.promise ?? state.handoff?.promise ?? null } : state.handoff,
   };
 }

@@ -159,8 +159,8 @@ export function decodeTranscript(body: unknown): Transcript | null {
     closed: session.status === 'closed',
     limited: session.termination_type === 'token_limit',
     stage: asCount(session.stage),
-    handoff: decodeHandoff({ status: session.handoff }),
     agent: asString(session.agent),
+    handoff: decodeHandoff({ status: session.handoff, promise: session.promise }),
     activeTurn: asCount(json.active_turn),
     messages: messages.filter((message) => message !== null),
   };

@@ -169,8 +169,9 @@ pub struct PostedHandoff {
     pub handoff_id: HandoffId,
     /// When it was made: its messages are looked for from then on.
     pub created_at: DateTime<Utc>,
-    /// The reference of its delivery `slack`, as it was kept: `{"channel", "ts"}`, or what the webhook left.
-    pub reference: Value,
+    /// What its deliveries `slack` and `slack_update` have kept: `{"channel", "ts"}`, or what the webhook
+    /// left.
+    pub references: Vec<Value>,
 }
 
 impl JobKind for HandoffSlackDelete {

@@ -99,8 +99,8 @@ impl Mailbox {
             let raw = message.headers_raw();
             let headers = raw.map(|(name, value)| (name.to_owned(), value.trim().to_owned()));
             mail.headers = headers.collect();
-            mail.message_id = message.message_id().unwrap_or_default().to_owned();
-            mail.subject = message.subject().unwrap_or_default().to_owned();
+            mail.message_id = message.message_id().map(str::to_owned).unwrap_or_default();
+            mail.subject = message.subject().map(str::to_owned).unwrap_or_default();
             mail.text = message.body_text(0).unwrap_or_default().into_owned();
             mail.html = message.body_html(0).unwrap_or_default().into_owned();
         }

@@ -7,6 +7,7 @@ mod attempts;
 mod circuits;
 mod delivery;
 mod key;
+mod promise;
 mod record;
 mod settling;
 mod waits;
@@ -21,11 +22,15 @@ pub use self::attempts::{
 pub use self::circuits::{Circuit, circuit, keep_circuit};
 pub use self::delivery::{AttemptOutcome, Channel, DeliveryStatus};
 pub use self::key::HandoffKey;
+pub use self::promise::promise;
 pub use self::record::{Asked, Delivery, PATIENCE_WITH_CIRCUITS, Record, Said, deliveries, read};
 pub use self::settling::{give_up_lost, has_deliveries, seal, settle};
 pub use self::waits::read_waits;
-use crate::ids::{HandoffId, SessionId};
 pub use crate::protocol::HandoffStatus;
+use crate::{
+    business_hours::Promise,
+    ids::{HandoffId, SessionId},
+};
 
 /// The longest e-mail address, in bytes (RFC 5321).
 const LONGEST_EMAIL: usize = 254;
@@ -103,6 +108,8 @@ pub struct NewHandoff<'a> {
     pub summary: Option<&'a str>,
     /// Whether the visitor has just agreed to be contacted.
     pub consent: bool,
+    /// What they are told about a reply: see [`promise`](promise()). What was promised first stands.
+    pub promise: Option<&'a Promise>,
 }
 
 /// A handoff that was opened or added to.
@@ -138,18 +145,23 @@ pub async fn open_or_update(conn: &mut PgConnection, new: &NewHandoff<'_>) -> sq
                limit $8
            )
            insert into handoff_records as open
-             (session_id, handoff_id, turn, trigger, lead, summary, page_url, locale, consent_at, transcript)
+             (session_id, handoff_id, turn, trigger, lead, summary, page_url, locale, consent_at, transcript,
+              promise_text, promise_by)
            select session_id, $2, $3, $4, $5,
                   coalesce($6, (select c.state -> 'summary' ->> 'text' from checkpoints c where c.session_id = $1)),
                   page_url, locale, case when $7 then now() end,
                   coalesce((select jsonb_agg(jsonb_build_object('role', role, 'author', author, 'text', body, 'at', created_at)
                                              order by turn, role desc, created_at, message_id)
-                            from said where bytes <= $9), '[]')
+                            from said where bytes <= $9), '[]'),
+                  $11::text, $12::timestamptz
            from sessions where session_id = $1
            on conflict (session_id) where status = 'pending' and sealed_at is null do update
-           set (lead, turn, summary, page_url, locale, consent_at, transcript, updated_at, revision) = (
+           set (lead, turn, summary, page_url, locale, consent_at, transcript, promise_text, promise_by, updated_at,
+                revision) = (
                select merged.lead, coalesce(excluded.turn, open.turn), merged.summary, merged.page_url,
-                      merged.locale, coalesce(excluded.consent_at, open.consent_at), excluded.transcript, now(),
+                      merged.locale, coalesce(excluded.consent_at, open.consent_at), excluded.transcript,
+                      coalesce(open.promise_text, excluded.promise_text),
+                      coalesce(open.promise_by, excluded.promise_by), now(),
                       open.revision + case when (merged.lead, merged.summary, merged.page_url, merged.locale)
                                                 is distinct from (open.lead, open.summary, open.page_url, open.locale)
                                              or (open.consent_at is null and excluded.consent_at is not null)
@@ -171,6 +183,8 @@ pub async fn open_or_update(conn: &mut PgConnection, new: &NewHandoff<'_>) -> sq
         MOST_SAID,
         MOST_SAID_BYTES,
         LONGEST_SAID,
+        new.promise.map(|promise| promise.text.as_str()),
+        new.promise.map(|promise| promise.by),
     )
     .fetch_one(conn)
     .await?;

@@ -2,10 +2,10 @@
 
 use lettre::Address;
 use secrecy::{ExposeSecret, SecretString};
-use store::{handoffs::is_email, settings::Settings};
+use store::{business_hours::BusinessHours, handoffs::is_email, settings::Settings};
 use url::{Host, Url};
 
-use super::base_url;
+use super::{base_url, business_hours};
 use crate::standard_webhooks::WebhookSecret;
 
 /// Slack.
@@ -83,6 +83,8 @@ pub struct HandoffConfig {
     pub smtp: SmtpConfig,
     /// `HANDOFF_RETRY_BACKOFF_SECONDS`.
     pub waits: Vec<i32>,
+    /// `BUSINESS_HOURS_…`, `BUSINESS_DAYS`, `BUSINESS_HOLIDAYS`: when somebody replies.
+    pub hours: BusinessHours,
 }
 
 impl HandoffConfig {
@@ -92,11 +94,13 @@ impl HandoffConfig {
         let crm = CrmConfig::read(settings);
         let smtp = SmtpConfig::read(settings);
         let waits = store::handoffs::read_waits(settings);
+        let hours = business_hours::read(settings);
         Some(Self {
             slack: slack?,
             crm: crm?,
             smtp: smtp?,
             waits,
+            hours: hours?,
         })
     }
 }

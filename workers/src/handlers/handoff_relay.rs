@@ -69,6 +69,6 @@ async fn relay(
     slack
         .bring(&to, &message, question.asked_at, last_attempt)
         .await
-        .map_err(failed)?;
+        .map_err(|error| failed(&error))?;
     Ok(Outcome::Done)
 }

@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use jobs::{HandlerResult, JobContext, JobError, Outcome, Retry, Runtime, catalog::HandoffRemind};
+use jobs::{HandlerResult, JobError, Outcome, Retry, Runtime, catalog::HandoffRemind};
 use sqlx::PgPool;
 use store::handoffs::{self, Channel, DeliveryStatus, HandoffKey};
 
@@ -26,7 +26,17 @@ pub fn register(runtime: Runtime, deps: &HandoffDeps) -> Runtime {
     let pool = deps.pool.clone();
     runtime.register(move |job: HandoffRemind, context| {
         let (pool, slack) = (pool.clone(), slack.clone());
-        async move { remind(&pool, &slack, job, context).await }
+        async move {
+            let key = HandoffKey {
+                session_id: job.session_id,
+                handoff_id: job.handoff_id,
+            };
+            let attempt = Attempt {
+                is_first: context.attempt == 1,
+                is_last: context.attempt >= context.max_attempts,
+            };
+            remind(&pool, &slack, &key, attempt).await
+        }
     })
 }
 
@@ -44,23 +54,29 @@ struct Broken {
     message: Option<Place>,
 }
 
-async fn remind(
+/// Which attempt of the job it is.
+#[derive(Debug, Clone, Copy)]
+pub struct Attempt {
+    /// Nothing was sent before.
+    pub is_first: bool,
+    /// None comes after it.
+    pub is_last: bool,
+}
+
+/// Reminds people of a handoff, if that is due.
+pub async fn remind(
     pool: &PgPool,
     slack: &SlackClient,
-    job: HandoffRemind,
-    context: JobContext,
+    key: &HandoffKey,
+    attempt: Attempt,
 ) -> HandlerResult {
-    let key = HandoffKey {
-        session_id: job.session_id,
-        handoff_id: job.handoff_id,
-    };
-    let broken = match due(pool, &key).await? {
+    let broken = match due(pool, key).await? {
         Due::Nothing => return Ok(Outcome::Done),
         Due::Later => return Ok(Outcome::Snooze(LOOK_AGAIN)),
         Due::Now(broken) => broken,
     };
     let message = reminder(&key.session_id, &key.handoff_id, broken.promised_by);
-    if context.attempt > 1 {
+    if !attempt.is_first {
         let thread = broken.message.as_ref();
         let found = slack
             .find(message.mark(), thread, broken.created_at)
@@ -73,11 +89,10 @@ async fn remind(
         Some(thread) => Destination::ThreadAndChannel(thread),
         None => Destination::Channel,
     };
-    let last_attempt = context.attempt >= context.max_attempts;
     slack
-        .bring(&destination, &message, broken.created_at, last_attempt)
+        .bring(&destination, &message, broken.created_at, attempt.is_last)
         .await
-        .map_err(failed)?;
+        .map_err(|error| failed(&error))?;
     Ok(Outcome::Done)
 }
 
@@ -103,13 +118,13 @@ async fn due(pool: &PgPool, key: &HandoffKey) -> sqlx::Result<Due> {
 }
 
 /// A message that was not brought, as the queue records it.
-pub(super) fn failed(error: SendError) -> JobError {
+pub(super) fn failed(error: &SendError) -> JobError {
     let reason = error.to_string();
     let retry = match error {
         SendError::Healable {
             retry_after: Some(wait),
             ..
-        } => Retry::NotBefore(wait),
+        } => Retry::NotBefore(*wait),
         SendError::Healable { .. } | SendError::Unknown { .. } => Retry::AsPlanned,
         SendError::Final { .. } | SendError::NothingToSend { .. } => Retry::Never,
     };

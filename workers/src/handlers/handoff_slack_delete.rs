@@ -23,15 +23,16 @@ pub fn register(runtime: Runtime, deps: &HandoffDeps) -> Runtime {
     })
 }
 
-async fn delete(slack: &SlackClient, job: &HandoffSlackDelete) -> HandlerResult {
+/// Deletes what is there.
+pub async fn delete(slack: &SlackClient, job: &HandoffSlackDelete) -> HandlerResult {
     let (mut deleted, mut left, mut not_looked) = (0, Vec::new(), None);
     for handoff in &job.handoffs {
-        let first = place(&handoff.reference);
+        let known: Vec<Place> = handoff.references.iter().filter_map(place).collect();
         let erased = slack
             .erase(
                 &job.session_id,
                 &handoff.handoff_id,
-                first.as_ref(),
+                &known,
                 handoff.created_at,
             )
             .await?;

@@ -11,6 +11,7 @@
 
 use std::time::Duration;
 
+use futures::FutureExt;
 use jobs::{Ended, HandlerResult, JobContext, JobError, Outcome, Retry};
 use sqlx::PgConnection;
 use store::{
@@ -55,6 +56,7 @@ struct Attempt {
     dossier: Dossier,
     look_first: bool,
     is_probe: bool,
+    is_out_of_patience: bool,
 }
 
 /// Everything that a transaction of a delivery needs. Owned: it runs in a task of its own.
@@ -85,6 +87,10 @@ pub async fn deliver<C: Channel>(
         provider: channel.provider(),
         is_last: context.attempt >= context.max_attempts,
     };
+    // Once it is sent it is too late: what became of it is written down.
+    if context.cancelled().now_or_never().is_some() {
+        return Ok(Outcome::Cancelled);
+    }
     let begun = until_committed("the begin of a delivery", || {
         let (pool, job) = (deps.pool.clone(), job.clone());
         async move {
@@ -173,11 +179,13 @@ async fn begin(conn: &mut PgConnection, job: &Job) -> sqlx::Result<Begin> {
         attempt: attempt.number,
         last_attempt: job.is_last,
     };
+    let is_out_of_patience = record.is_out_of_patience;
     let dossier = Dossier::new(&job.key, record, deliveries, occasion);
     Ok(Begin::Attempt(Box::new(Attempt {
         dossier,
         look_first: attempt.look_first,
         is_probe,
+        is_out_of_patience,
     })))
 }
 
@@ -263,6 +271,8 @@ struct Ending {
     finding: Option<Finding>,
     /// What the queue is told of a failure.
     failure: Option<(Retry, String)>,
+    /// Whether a failure that may heal costs the job no attempt: it was made for all the others.
+    is_free: bool,
 }
 
 impl Ending {
@@ -325,6 +335,7 @@ impl Ending {
             told,
             finding,
             failure,
+            is_free: attempt.is_probe && !attempt.is_out_of_patience,
         }
     }
 
@@ -357,6 +368,10 @@ impl Ending {
             "an attempt to deliver a handoff ended");
         match self.failure {
             None => Ok(Outcome::Committed),
+            // It finds the circuit as it left it.
+            Some((Retry::AsPlanned | Retry::NotBefore(_), _)) if self.is_free => {
+                Ok(Outcome::Snooze(spread(&*deps.entropy)))
+            }
             Some((retry, reason)) => Err(JobError { retry, reason }),
         }
     }

@@ -2,7 +2,7 @@
 
 use jobs::Runtime;
 use sqlx::PgPool;
-use store::{bus::Bus, db::Database, ids::SharedEntropy};
+use store::{bus::Bus, business_hours, db::Database, ids::SharedEntropy};
 
 use crate::{
     clients::http_client,
@@ -44,6 +44,12 @@ impl HandoffDeps {
             http: http_client()?,
             config,
         })
+    }
+
+    /// Keeps the business hours in the database, where a promise is made from them.
+    pub async fn tell_hours(&self) -> sqlx::Result<()> {
+        let mut conn = self.pool.acquire().await?;
+        business_hours::save(&mut conn, &self.config.hours).await
     }
 }
 

@@ -11,10 +11,10 @@ use sqlx::{PgConnection, PgPool};
 use store::{
     bus::{Bus, Wake},
     events,
-    handoffs::NewHandoff,
+    handoffs::{self, NewHandoff},
     ids::{HandoffId, TurnKey},
     phrases::Phrase,
-    protocol::{ContactReason, LimitData},
+    protocol::{Chunk, ContactReason, LimitData},
     spend,
     turns::{self, Ending, Finish, Finished, LimitReached},
     webhooks::Event,
@@ -22,7 +22,7 @@ use store::{
 use tokio::time::Instant;
 
 use super::{
-    answer::{Answer, Consequences},
+    answer::{self, Answer, Consequences},
     attempt::Attempt,
     lease, lease_lost, measure,
     progress::Progress,
@@ -39,6 +39,9 @@ struct End {
     fence: Fence,
     ended: Ended,
     finish: Finish,
+    /// The last frames, and the number of the first. What a handoff promises is not in them yet.
+    tail: Vec<Chunk>,
+    next_seq: i32,
     handoff: Option<(HandoffId, Handoff)>,
     /// `HANDOFF_RETRY_BACKOFF_SECONDS`.
     waits: Vec<i32>,
@@ -84,13 +87,15 @@ impl Attempt<'_> {
             limit: progress.limit.filter(|_| ended != Ended::Cancelled),
             since_first_token: None,
             state: conversation.end(turn_end),
-            tail: events::number(&self.key, self.begun.attempt, next_seq, &tail),
+            tail: Vec::new(),
         };
         let end = End {
             key: self.key.clone(),
             fence: self.fence,
             ended,
             finish,
+            tail,
+            next_seq,
             handoff,
             waits: self.deps.handoff_waits.clone(),
             first_token: progress.first_token,
@@ -160,6 +165,13 @@ async fn once(pool: PgPool, end: Arc<End>) -> sqlx::Result<Option<Wake>> {
     finish.since_first_token = end.first_token.map(|first| first.elapsed());
     let mut transaction = pool.begin().await?;
     jobs::lock_serial_key(&mut transaction, &session_serial_key(&end.key.session_id)).await?;
+    let promise = match end.handoff {
+        Some(_) => handoffs::promise(&mut transaction, &end.key.session_id).await?,
+        None => None,
+    };
+    let mut tail = end.tail.clone();
+    answer::promise(&mut tail, promise.as_ref());
+    finish.tail = events::number(&end.key, finish.attempt, end.next_seq, &tail);
     let finished = turns::finish(&mut transaction, lease(end.fence), &end.key, &finish).await?;
     let Some(finished) = finished else {
         transaction.rollback().await?;
@@ -182,6 +194,7 @@ async fn once(pool: PgPool, end: Arc<End>) -> sqlx::Result<Option<Wake>> {
             lead: &handoff.lead,
             summary: summary.map(|summary| summary.text.as_str()),
             consent: false,
+            promise: promise.as_ref(),
         };
         jobs::handoffs::open(&mut transaction, &new, &end.waits, &mut after)
             .await

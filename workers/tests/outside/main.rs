@@ -23,6 +23,12 @@ mod knowledge_base;
 #[cfg(test)]
 mod searching;
 #[cfg(test)]
+mod slack;
+#[cfg(test)]
+mod slack_erasure;
+#[cfg(test)]
+mod slack_reminder;
+#[cfg(test)]
 mod smtp;
 #[cfg(test)]
 mod spending;

@@ -34,12 +34,12 @@ use crate::{
 };
 
 /// How long it may take until a connection is there, protected and authenticated.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(8);
 /// How long the server may take for the sender, the recipient and the word that it takes a text.
-const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long it may take for the text: many look for spam before they answer. Together with the others
-/// it is less than a job's time.
-const TEXT_TIMEOUT: Duration = Duration::from_secs(20);
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(8);
+/// How long it may take for the text: many look for spam before they answer. The three together are less
+/// than a delivery's attempt may take, so that it is known which of them failed.
+const TEXT_TIMEOUT: Duration = Duration::from_secs(16);
 /// How many connections are kept for the next mail.
 const KEPT: usize = 2;
 /// For how long. Servers close after minutes; a burst of mails comes within seconds.

@@ -61,15 +61,11 @@ fn is_unseen(sign: char) -> bool {
 }
 
 fn cut(text: &str, longest: usize) -> String {
-    match text.char_indices().nth(longest) {
-        None => text.to_owned(),
-        Some(_) => {
-            let kept = text.chars().take(longest.saturating_sub(1));
-            let mut kept: String = kept.collect();
-            kept.push(CUT);
-            kept
-        }
+    if text.chars().nth(longest).is_none() {
+        return text.to_owned();
     }
+    let kept = text.chars().take(longest.saturating_sub(1));
+    kept.chain([CUT]).collect()
 }
 
 #[cfg(test)]

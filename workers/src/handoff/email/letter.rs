@@ -110,7 +110,6 @@ fn facts(dossier: &Dossier) -> Vec<(&'static str, String)> {
         ("Budget", budget.clone()),
         ("Promised", promised),
         ("Consent", Some(consent.to_owned())),
-        ("Taken by", dossier.taken_by.clone()),
         ("Page", dossier.page_url.clone()),
         ("Language", dossier.locale.clone()),
         ("Stage", Some(format!("{} of 4", dossier.stage))),

@@ -1,8 +1,8 @@
 //! The e-mail: what is left when both Slack and the CRM have failed for good.
 //!
-//! A mail server can't be asked whether it has a message, so one whose fate nobody knows is sent again –
-//! the same to the byte, with the same `Message-ID`, by which mailboxes can tell. Everything in it is
-//! made from the record, and its record takes no facts any more once it is begun.
+//! A mail server can't be asked whether it has a message, so one whose fate nobody knows is sent again,
+//! under the same `Message-ID`, by which mailboxes can tell. It says the same then: everything in it is
+//! made from the record, which takes no facts any more once its mail was begun.
 //!
 //! | what happens | what it is |
 //! |---|---|

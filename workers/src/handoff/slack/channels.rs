@@ -37,9 +37,12 @@ pub struct SlackMessage {
 impl SlackMessage {
     /// The channel that `SLACK_CHANNEL` names.
     pub fn new(config: &HandoffConfig, http: reqwest::Client) -> Self {
-        Self {
-            client: SlackClient::new(&config.slack, http),
-        }
+        Self::with_client(SlackClient::new(&config.slack, http))
+    }
+
+    /// The same by a client that is there.
+    pub fn with_client(client: SlackClient) -> Self {
+        Self { client }
     }
 }
 
@@ -85,9 +88,12 @@ pub struct SlackUpdate {
 impl SlackUpdate {
     /// For the messages of [`SlackMessage`].
     pub fn new(config: &HandoffConfig, http: reqwest::Client) -> Self {
-        Self {
-            client: SlackClient::new(&config.slack, http),
-        }
+        Self::with_client(SlackClient::new(&config.slack, http))
+    }
+
+    /// The same by a client that is there.
+    pub fn with_client(client: SlackClient) -> Self {
+        Self { client }
     }
 
     /// The second message, unless an earlier update has posted it.

@@ -9,8 +9,8 @@ use super::{
     mark::{Found, is_of},
 };
 
-/// A message that went by the webhook has no name that we know: it is looked for in this time from the
-/// handoff on. Reminder and link come within days, too.
+/// A message that went by the webhook has no name that we know, and neither has one whose answer was lost:
+/// they are looked for in this time from the handoff on. Reminder and link come within days, too.
 const LOOKED_FOR: TimeDelta = TimeDelta::days(3);
 
 /// What became of the messages of a handoff.
@@ -26,39 +26,38 @@ pub struct Erased {
 
 impl SlackClient {
     /// Deletes every message of ours about a handoff: those in the thread first, so that a repetition
-    /// still finds the thread. `first`: the handoff's message, if its name is known. What people wrote is
-    /// theirs, and no app may delete it.
+    /// still finds the thread. `known`: the messages whose names we know. What people wrote is theirs, and
+    /// no app may delete it.
     pub async fn erase(
         &self,
         session_id: &SessionId,
         handoff_id: &HandoffId,
-        first: Option<&Place>,
+        known: &[Place],
         since: DateTime<Utc>,
     ) -> Result<Erased, SlackError> {
         let is_it = |message: &_| is_of(message, session_id, handoff_id);
         let mut erased = Erased::default();
-        let mut firsts: Vec<Place> = first.cloned().into_iter().collect();
-        if first.is_none() {
-            let until = since + LOOKED_FOR;
-            match self.search_channel(since, Some(until), is_it).await? {
-                Found::Places(places) => firsts = places,
+        let mut in_channel = known.to_vec();
+        let until = since + LOOKED_FOR;
+        let found = self.search_channel(since, Some(until), usize::MAX, is_it);
+        match found.await? {
+            Found::Places(places) => {
+                in_channel.extend(places.into_iter().filter(|place| !known.contains(place)));
+            }
+            Found::NotAsked(reason) => erased.not_looked = Some(reason),
+        }
+        for place in in_channel {
+            match self.search_thread(&place, usize::MAX, is_it).await? {
+                Found::Places(replies) => {
+                    for reply in replies.into_iter().filter(|reply| *reply != place) {
+                        self.erase_one(reply, &mut erased).await?;
+                    }
+                }
+                // It is gone, or has no thread.
+                Found::NotAsked(error) if error.is_one_of(&["thread_not_found"]) => {}
                 Found::NotAsked(reason) => erased.not_looked = Some(reason),
             }
-        }
-        for first in firsts {
-            let replies = match self.search_thread(&first, is_it).await? {
-                Found::Places(places) => places,
-                // It is gone, or has no thread.
-                Found::NotAsked(error) if error.is_one_of(&["thread_not_found"]) => Vec::new(),
-                Found::NotAsked(reason) => {
-                    erased.not_looked = Some(reason);
-                    Vec::new()
-                }
-            };
-            let replies = replies.into_iter().filter(|reply| *reply != first);
-            for place in replies.chain([first.clone()]) {
-                self.erase_one(place, &mut erased).await?;
-            }
+            self.erase_one(place, &mut erased).await?;
         }
         Ok(erased)
     }

@@ -173,10 +173,10 @@ impl SlackError {
 
     /// What it means for the next attempt.
     pub fn class(&self) -> Class {
-        let unanswered = if self.call.adds() {
-            Class::Unknown
+        let (unanswered, undecided) = if self.call.adds() {
+            (Class::Unknown, Class::Doubtful)
         } else {
-            Class::Healable
+            (Class::Healable, Class::Healable)
         };
         match &self.fault {
             Fault::Code(code) => match code.as_str() {
@@ -190,10 +190,7 @@ impl SlackError {
                 | "external_channel_migrating"
                 | "update_failed" => Class::Healable,
                 // "It's possible some aspect of the operation succeeded before the error was raised."
-                "internal_error" | "fatal_error" | "rollup_error" if self.call.adds() => {
-                    Class::Doubtful
-                }
-                "internal_error" | "fatal_error" | "rollup_error" => Class::Healable,
+                "internal_error" | "fatal_error" | "rollup_error" => undecided,
                 _ => Class::Final,
             },
             // A gateway that had no answer from what stands behind it.

@@ -100,8 +100,8 @@ impl SlackClient {
     ) -> Result<Option<Place>, SlackError> {
         let is_it = |message: &Seen| mark.is_on(message);
         let found = match thread {
-            Some(thread) => self.search_thread(thread, is_it).await?,
-            None => self.search_channel(since, None, is_it).await?,
+            Some(thread) => self.search_thread(thread, 1, is_it).await?,
+            None => self.search_channel(since, None, 1, is_it).await?,
         };
         match found {
             Found::Places(places) => Ok(places.into_iter().next()),
@@ -112,11 +112,13 @@ impl SlackClient {
         }
     }
 
-    /// All messages of the channel between two times that `is_it` says yes to.
+    /// Messages of the channel between two times that `is_it` says yes to: all, or no more than `enough`
+    /// are looked for.
     pub(super) async fn search_channel(
         &self,
         since: DateTime<Utc>,
         until: Option<DateTime<Utc>>,
+        enough: usize,
         is_it: impl Fn(&Seen) -> bool,
     ) -> Result<Found, SlackError> {
         let channel = match self.channel_id().await {
@@ -129,21 +131,24 @@ impl SlackClient {
             oldest: slack_time(since - CLOCKS_DIFFER),
             latest: until.map(|until| slack_time(until + CLOCKS_DIFFER)),
         };
-        self.search(&source, is_it).await
+        self.search(&source, enough, is_it).await
     }
 
     /// The same for the replies to a message, and that message itself.
     pub(super) async fn search_thread(
         &self,
         thread: &Place,
+        enough: usize,
         is_it: impl Fn(&Seen) -> bool,
     ) -> Result<Found, SlackError> {
-        self.search(&Source::Thread(thread.clone()), is_it).await
+        let source = Source::Thread(thread.clone());
+        self.search(&source, enough, is_it).await
     }
 
     async fn search(
         &self,
         source: &Source,
+        enough: usize,
         is_it: impl Fn(&Seen) -> bool,
     ) -> Result<Found, SlackError> {
         let mut found = Vec::new();
@@ -159,8 +164,8 @@ impl SlackClient {
                 ts: message.ts,
             }));
             match page.next {
-                Some(next) => cursor = Some(next),
-                None => break,
+                Some(next) if found.len() < enough => cursor = Some(next),
+                _ => break,
             }
         }
         Ok(Found::Places(found))

@@ -48,7 +48,7 @@ fn cleaned(text: &str) -> String {
         match sign {
             '\n' if after => {}
             '\n' | '\r' | '\u{b}' | '\u{c}' | '\u{85}' | '\u{2028}' | '\u{2029}' => {
-                clean.push('\n')
+                clean.push('\n');
             }
             '\t' => clean.push(' '),
             sign if sign.is_control() || is_invisible(sign) => {}
