@@ -181,10 +181,10 @@ async fn what_the_form_says_stands_against_what_a_model_understood() {
             consent: false,
             promise: None,
         };
-        let (id, _) = store::handoffs::open_or_update(&mut conn, &new)
+        let opened = store::handoffs::open_or_update(&mut conn, &new)
             .await
             .unwrap();
-        assert_eq!(id.as_str(), "h0");
+        assert_eq!(opened.handoff_id.as_str(), "h0");
         let taken = leave(&app, "/chat/s1/contact", &details()).await;
         assert_eq!(taken["handoff_id"], "h0");
     }

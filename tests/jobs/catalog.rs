@@ -4,7 +4,7 @@ use jobs::{
     JobKind,
     catalog::{
         HandoffRemind, HandoffSlackDelete, KnowledgeIndexDocument, PostedHandoff, QueuePrune,
-        SessionSweep, TurnProcess,
+        SessionSweep, TurnProcess, WebhookDeliver, WebhookRelease,
     },
 };
 use serde_json::{Value, json};
@@ -115,6 +115,33 @@ fn a_reminder_of_a_promise_is_stored_as_it_always_was() {
 }
 
 #[test]
+fn what_an_endpoint_is_told_is_stored_as_it_always_was() {
+    let job = WebhookDeliver {
+        endpoint_id: "we_1".to_owned(),
+        event_id: "evt_1".to_owned(),
+        event: store::webhooks::EventType::TurnCompleted,
+        at: "2026-11-21T09:00:00.000Z".to_owned(),
+        session_id: "s-1".parse().unwrap(),
+        handoff_id: None,
+        data: json!({ "turn": 1 }),
+    };
+    let expected = json!({
+        "kind": "webhook.deliver",
+        "queue": "webhooks",
+        "waits": [1, 3, 9, 60, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400],
+        "unique": null,
+        "serial": "webhook:we_1",
+        "payload": {
+            "endpoint_id": "we_1", "event_id": "evt_1", "event": "turn.completed",
+            "at": "2026-11-21T09:00:00.000Z", "session_id": "s-1", "data": { "turn": 1 },
+        },
+    });
+    assert_eq!(stored(&job), expected);
+    let read: WebhookDeliver = serde_json::from_value(expected["payload"].clone()).unwrap();
+    assert_eq!(read, job);
+}
+
+#[test]
 fn an_erasure_in_slack_is_stored_as_it_always_was() {
     let job = HandoffSlackDelete {
         session_id: "s-1".parse().unwrap(),
@@ -132,5 +159,23 @@ fn an_erasure_in_slack_is_stored_as_it_always_was() {
     assert_eq!(stored["unique"], "s-1");
     assert_eq!(stored["payload"], payload);
     let read: HandoffSlackDelete = serde_json::from_value(payload).unwrap();
+    assert_eq!(read, job);
+}
+
+#[test]
+fn the_release_of_deliveries_is_stored_as_it_always_was() {
+    let job = WebhookRelease {
+        endpoint_ids: vec!["we_1".to_owned()],
+    };
+    let expected = json!({
+        "kind": "webhook.release",
+        "queue": "webhooks",
+        "waits": [1, 3, 9, 60, 300],
+        "unique": null,
+        "serial": null,
+        "payload": { "endpoint_ids": ["we_1"] },
+    });
+    assert_eq!(stored(&job), expected);
+    let read: WebhookRelease = serde_json::from_value(expected["payload"].clone()).unwrap();
     assert_eq!(read, job);
 }

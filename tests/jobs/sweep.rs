@@ -147,7 +147,7 @@ async fn a_message_that_comes_after_the_first_look_keeps_its_session_open() {
         .execute("update sessions set last_activity_at = now() where session_id = 'back'")
         .await;
     let closed = expiry::close_idle(&mut conn, TTL, &ids).await.unwrap();
-    assert_eq!(closed, 1);
+    assert_eq!(closed.sessions, ["idle".parse().unwrap()]);
     assert_eq!(closed_by(&queue, "back").await, None);
 }
 

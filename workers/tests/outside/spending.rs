@@ -307,7 +307,7 @@ async fn a_recorded_call_frees_its_reservation_and_the_end_of_its_turn_all_of_th
     assert_eq!(till.reservations().await, 5);
     let mut conn = till.pool.acquire().await.unwrap();
     let ended = turn_control::end_unattended(&mut conn, &key(1), Unattended::Failed).await;
-    assert!(ended.unwrap());
+    assert!(ended.unwrap().is_some());
     assert_eq!(till.reservations().await, 3);
     // A replay of the finished turn has numbers of its own.
     assert_eq!(admit(&budget, &key(1), 99).await, Admission::Granted);
