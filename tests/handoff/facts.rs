@@ -65,6 +65,10 @@ async fn what_is_learned_after_a_handoff_makes_another_one_in_its_thread() {
     let first = leads.open("s1").await;
     leads.until_quiet().await;
     assert_eq!(leads.seen(&first).await.status, "delivered");
+    // A form whose answer got lost is sent again.
+    assert_eq!(leads.add("s1", &lead("s1")).await, first);
+    leads.until_quiet().await;
+    assert_eq!(leads.system.people.slack.messages().len(), 1);
     let second = leads.add("s1", &more()).await;
     assert_ne!(second, first);
     leads.until_quiet().await;

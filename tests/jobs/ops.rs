@@ -379,7 +379,9 @@ async fn the_operator_sees_every_view_and_no_message() {
     let texts: i64 = query_scalar(
         "select count(*) from information_schema.columns
          where table_schema = 'ops' and column_name in ('payload', 'body', 'event', 'content', 'output', 'page_url', 'lead', 'summary',
-                                                       'comment', 'secret_hash')",
+                                                       'comment', 'secret_hash')
+           -- The name of what an endpoint was told.
+           and (table_name, column_name) <> ('webhook_attempts', 'event')",
     )
     .fetch_one(&queue.pool)
     .await

@@ -2,7 +2,10 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use sandbox::anthropic::{Content, Pace, Reply};
+use sandbox::{
+    anthropic::{Content, Pace, Reply},
+    switch::Trouble,
+};
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -36,7 +39,10 @@ async fn the_widget_streams_cites_reloads_reconnects_stops_and_stays_inert() {
         Ok(clients) => clients,
         Err(reason) => return skip(test, &reason),
     };
-    let system = TestSystem::new().await;
+    let mut system = TestSystem::new().await;
+    // A handoff takes facts while it is on its way.
+    system.set("HANDOFF_RETRY_BACKOFF_SECONDS", "3600");
+    system.people.slack.set_trouble(Some(Trouble::Status(500)));
     system.index(&[("prices.md", PRICES)]).await;
     let model = &system.anthropic;
     model.set_pace(PACE);

@@ -4,6 +4,7 @@ use reqwest::StatusCode;
 use sandbox::{
     anthropic::{Content, Reply},
     outside::Service,
+    switch::Trouble,
 };
 use serde_json::{Value, json};
 
@@ -67,7 +68,10 @@ async fn sql(system: &TestSystem, query: &'static str) -> Value {
 
 #[tokio::test]
 async fn a_visitor_is_led_from_a_question_to_a_handoff() {
-    let system = TestSystem::new().await;
+    let mut system = TestSystem::new().await;
+    // A handoff takes facts while it is on its way.
+    system.set("HANDOFF_RETRY_BACKOFF_SECONDS", "3600");
+    system.people.slack.set_trouble(Some(Trouble::Status(500)));
     system.index(&[("prices.md", PRICES)]).await;
     let lead = json!({
         "reason": "qualified_lead", "name": "Ada", "email": "ada@example.org",

@@ -13,7 +13,7 @@ use sqlx::PgPool;
 use store::{
     bus::Bus,
     ids::{HandoffId, SessionId},
-    privacy::{self, LedgerEntry, Outside, OutsideState, OutsideSystem, Request},
+    privacy::{self, LedgerEntry, Outside, OutsideState, OutsideSystem, Request, Scope},
 };
 
 use crate::{
@@ -60,6 +60,10 @@ pub struct EraseDeps {
 /// Has `runtime` run the jobs of this kind.
 pub fn register(runtime: Runtime, deps: &EraseDeps) -> Runtime {
     let deps = deps.clone();
+    // From the start on, so that a rate can be taken of the first one.
+    for scope in [Scope::Conversation, Scope::Person] {
+        metrics::counter!("growth_chat_erasures_total", "scope" => scope.as_str()).increment(0);
+    }
     runtime.register(move |job: PrivacyErase, context: JobContext| {
         let deps = deps.clone();
         async move {

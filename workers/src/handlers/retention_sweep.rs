@@ -32,6 +32,10 @@ pub struct RetentionDeps {
 #[must_use]
 pub fn register(runtime: Runtime, deps: &RetentionDeps) -> Runtime {
     let deps = deps.clone();
+    // From the start on, so that a rate can be taken of the first one.
+    for (table, _) in Gone::default().tables() {
+        metrics::counter!("growth_chat_retention_deleted_total", "table" => table).increment(0);
+    }
     let weekly = Schedule::parse("retention.sweep", "40 3 * * 1", "UTC")
         .expect("the expression and the zone are constants");
     runtime
