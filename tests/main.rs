@@ -11,6 +11,7 @@ mod deploy;
 mod documents;
 mod evaluation;
 mod faults;
+mod handoff;
 mod jobs;
 mod journeys;
 mod knowledge;

@@ -8,7 +8,7 @@ use std::{
 };
 
 pub use store::environment::Environment;
-use store::{expiry, settings::Settings};
+use store::{expiry, handoffs, settings::Settings};
 use url::Url;
 
 pub use self::edge::{EdgeConfig, RateLimits, TrustedProxies};
@@ -39,6 +39,8 @@ pub struct ApiConfig {
     pub allowed_origins: AllowedOrigins,
     /// `SESSION_TTL_HOURS`: after how long without a message a session is closed ([`expiry::read_ttl`]).
     pub session_ttl: Duration,
+    /// `HANDOFF_RETRY_BACKOFF_SECONDS`, stored with the jobs of a handoff ([`handoffs::read_waits`]).
+    pub handoff_waits: Vec<i32>,
     /// Who may say for which address a request is made.
     pub edge: EdgeConfig,
     /// How often a client may ask for what costs.
@@ -65,6 +67,7 @@ impl ApiConfig {
         let widget_tokens = widget_tokens(settings);
         let allowed_origins = allowed_origins(settings, development);
         let session_ttl = expiry::read_ttl(settings);
+        let handoff_waits = handoffs::read_waits(settings);
         let edge = EdgeConfig::read(settings, environment);
         let limits = RateLimits::read(settings);
         Some(Self {
@@ -75,6 +78,7 @@ impl ApiConfig {
             widget_tokens: widget_tokens?,
             allowed_origins: allowed_origins?,
             session_ttl,
+            handoff_waits,
             edge: edge?,
             limits,
         })

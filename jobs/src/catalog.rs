@@ -20,7 +20,7 @@ use crate::{
 };
 pub use handoff::{
     HandoffCrm, HandoffEmail, HandoffRelay, HandoffRemind, HandoffSettle, HandoffSlack,
-    HandoffSlackUpdate,
+    HandoffSlackDelete, HandoffSlackUpdate, PostedHandoff,
 };
 
 macro_rules! catalog {
@@ -53,24 +53,24 @@ macro_rules! catalog {
             })
         }
 
-        /// What follows from the end of a job; see [`JobKind::ended`]. Nothing does for a payload that can't
-        /// be read or a kind that nobody knows.
+        /// What follows from the end of a job; see [`JobKind::ended`]. Returns whether its payload could be
+        /// read; nothing follows from one that can't be, or from a kind that nobody knows.
         pub(crate) async fn ended(
             kind: &str,
             payload: &Value,
             ended: Ended,
             conn: &mut PgConnection,
             after: &mut Wake,
-        ) -> sqlx::Result<()> {
+        ) -> sqlx::Result<bool> {
             $(
                 if <$kind>::KIND == kind || <$kind>::ALIASES.contains(&kind) {
                     return match <$kind>::deserialize(payload) {
-                        Ok(job) => job.ended(ended, conn, after).await,
-                        Err(_) => Ok(()),
+                        Ok(job) => job.ended(ended, conn, after).await.map(|()| true),
+                        Err(_) => Ok(false),
                     };
                 }
             )+
-            Ok(())
+            Ok(false)
         }
     };
 }
@@ -84,6 +84,7 @@ catalog!(
     HandoffSettle,
     HandoffRemind,
     HandoffRelay,
+    HandoffSlackDelete,
     KnowledgeIndexDocument,
     SessionSweep,
     QueuePrune

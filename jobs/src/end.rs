@@ -3,7 +3,7 @@
 use sqlx::PgConnection;
 use store::bus::Wake;
 
-use crate::{catalog, fence::Fence, outcome::Ended, sql};
+use crate::{catalog, fence::Fence, handoffs, outcome::Ended, sql};
 
 /// Ends a running job in the caller's transaction, which already holds the lock of its serial key
 /// ([`crate::lock_serial_key`], taken before any row). Returns false when the lease was lost: then the
@@ -32,6 +32,8 @@ pub(crate) async fn end_with(
     if let Some(key) = &job.serial_key {
         after.queues.extend(sql::promote(conn, key).await?);
     }
-    catalog::ended(&job.kind, &job.payload, ended, conn, after).await?;
+    if !catalog::ended(&job.kind, &job.payload, ended, conn, after).await? {
+        handoffs::unreadable_ended(conn, id, after).await?;
+    }
     Ok(true)
 }

@@ -6,6 +6,7 @@
 pub mod anthropic;
 pub mod generated;
 pub mod hubspot;
+mod mishap;
 pub mod openai;
 pub mod outside;
 pub mod people;
@@ -15,6 +16,7 @@ pub mod receiver;
 mod serve;
 pub mod site;
 pub mod slack;
+pub mod smtp;
 pub mod switch;
 pub mod watchdog;
 mod words;

@@ -7,6 +7,7 @@ use crate::{
     outside::OutsideWorld,
     receiver::Receiver,
     slack::{BOT_TOKEN, Slack},
+    smtp::{self, Smtp},
 };
 
 /// The secret of the generic webhook, as Standard Webhooks writes it.
@@ -23,6 +24,8 @@ pub struct People {
     pub hubspot: HubSpot,
     /// A receiver of webhooks.
     pub receiver: Receiver,
+    /// A mail server.
+    pub smtp: Smtp,
 }
 
 impl People {
@@ -32,6 +35,7 @@ impl People {
             slack: Slack::start(world.clone(), 0).await?,
             hubspot: HubSpot::start(world.clone(), 0).await?,
             receiver: Receiver::start(world.clone(), 0).await?,
+            smtp: Smtp::start(world.clone(), 0).await?,
         })
     }
 
@@ -46,9 +50,9 @@ impl People {
             ("HUBSPOT_BASE_URL", self.hubspot.url()),
             ("HUBSPOT_ACCESS_TOKEN", "pat-sandbox".to_owned()),
             ("SMTP_HOST", "127.0.0.1".to_owned()),
-            ("SMTP_PORT", "2525".to_owned()),
-            ("SMTP_USERNAME", "assistant@company.example".to_owned()),
-            ("SMTP_PASSWORD", "sandbox".to_owned()),
+            ("SMTP_PORT", self.smtp.port().to_string()),
+            ("SMTP_USERNAME", smtp::USERNAME.to_owned()),
+            ("SMTP_PASSWORD", smtp::PASSWORD.to_owned()),
             ("SMTP_TLS", "none".to_owned()),
             ("FALLBACK_EMAIL_ADDRESS", "sales@company.example".to_owned()),
             ("BUSINESS_HOURS_TIMEZONE", "Europe/Berlin".to_owned()),

@@ -31,14 +31,23 @@ pub struct Switch {
 
 #[derive(Debug, Default)]
 struct State {
-    next: VecDeque<Trouble>,
+    /// None: the request is answered properly.
+    next: VecDeque<Option<Trouble>>,
     always: Option<Trouble>,
 }
 
 impl Switch {
     /// The next request that nothing is planned for yet meets this.
     pub fn once(&self, trouble: Trouble) {
-        self.state.lock().next.push_back(trouble);
+        self.state.lock().next.push_back(Some(trouble));
+    }
+
+    /// The next so many requests that nothing is planned for yet are answered properly, and the one after
+    /// them meets this.
+    pub fn once_after(&self, requests: usize, trouble: Trouble) {
+        let mut state = self.state.lock();
+        state.next.extend(std::iter::repeat_n(None, requests));
+        state.next.push_back(Some(trouble));
     }
 
     /// Every request meets this from now on; `None`: it works again.
@@ -54,7 +63,8 @@ impl Switch {
     /// What this request meets.
     pub(crate) fn take(&self) -> Option<Trouble> {
         let mut state = self.state.lock();
-        state.next.pop_front().or_else(|| state.always.clone())
+        let planned = state.next.pop_front();
+        planned.unwrap_or_else(|| state.always.clone())
     }
 }
 
@@ -69,6 +79,9 @@ mod tests {
         switch.once(Trouble::Hang);
         assert_eq!(switch.take(), Some(Trouble::Hang));
         assert_eq!(switch.take(), Some(Trouble::Status(500)));
+        switch.once_after(1, Trouble::Hang);
+        assert_eq!(switch.take(), None);
+        assert_eq!(switch.take(), Some(Trouble::Hang));
         switch.set(None);
         assert_eq!(switch.take(), None);
     }

@@ -12,6 +12,7 @@ mod database;
 mod edge;
 mod knowledge;
 mod listen;
+mod mail;
 mod pgvector;
 mod schema;
 mod slack;
@@ -110,6 +111,11 @@ const PROBES: &[Probe] = &[
         name: "crm",
         needs: &[],
         run: |context| crm::probe(context).boxed(),
+    },
+    Probe {
+        name: "mail",
+        needs: &[],
+        run: |context| mail::probe(context).boxed(),
     },
 ];
 

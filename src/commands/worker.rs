@@ -99,14 +99,24 @@ impl WorkConfig {
         if let Some(window) = self.idle_shutdown {
             process.stop_when_idle(window);
         }
-        process.run_jobs(runtime, prepare(deps.knowledge, deps.sweep));
+        process.run_jobs(runtime, prepare(people, deps.knowledge, deps.sweep));
         Ok(())
     }
 }
 
-/// Prepares the knowledge base, and has the sessions be looked after that are open. A knowledge base that
-/// does not fit the configuration fails: no job could be done.
-async fn prepare(knowledge: KnowledgeDeps, sweep: SweepDeps) -> anyhow::Result<()> {
+/// Tells of the business hours, prepares the knowledge base, and has the sessions be looked after that are
+/// open. A knowledge base that does not fit the configuration fails: no job could be done.
+async fn prepare(
+    people: HandoffDeps,
+    knowledge: KnowledgeDeps,
+    sweep: SweepDeps,
+) -> anyhow::Result<()> {
+    once_there(|| async {
+        people.tell_hours().await?;
+        Ok(())
+    })
+    .await
+    .context("the business hours can't be kept")?;
     once_there(|| async {
         knowledge.prepare().await?;
         knowledge.publish().await?;

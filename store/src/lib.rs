@@ -4,6 +4,7 @@
 //! knows HTTP, a provider, or how a job is run.
 
 pub mod bus;
+pub mod business_hours;
 pub mod chat;
 pub mod checkpoints;
 pub mod clock;

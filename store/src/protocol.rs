@@ -4,6 +4,7 @@
 //! Checked against npm `ai` majors 6 and 7: an unknown `type` is fatal in 6, so what is ours is
 //! always a `data-…` part.
 
+use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{MessageId, SessionId};
@@ -233,6 +234,19 @@ pub enum HandoffStatus {
     Dead,
 }
 
+impl HandoffStatus {
+    /// The name in the database and in metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Delivered => "delivered",
+            Self::Degraded => "degraded",
+            Self::Mailed => "mailed",
+            Self::Dead => "dead",
+        }
+    }
+}
+
 /// When somebody will reply.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplyPromise {
@@ -240,6 +254,16 @@ pub struct ReplyPromise {
     pub text: String,
     /// The latest time, as RFC 3339.
     pub by: String,
+}
+
+impl ReplyPromise {
+    /// A promise in these words, for this time.
+    pub fn new(text: &str, by: DateTime<Utc>) -> Self {
+        Self {
+            text: text.to_owned(),
+            by: by.to_rfc3339_opts(SecondsFormat::Secs, true),
+        }
+    }
 }
 
 /// A text that a visitor has to be told.

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use sqlx::{PgConnection, types::Json};
 
-use crate::ids::SessionId;
+use crate::{ids::SessionId, protocol::ReplyPromise};
 
 /// A passage that an answer used, as it is kept with the message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,8 +54,25 @@ pub struct Transcript {
     pub handoff: Option<String>,
     /// The oldest turn that is not finished.
     pub active_turn: Option<i32>,
+    /// What the newest handoff promises.
+    pub promise: Option<ReplyPromise>,
     /// The messages in order, without the answers that were replaced.
     pub messages: Vec<TranscriptMessage>,
+}
+
+/// A handoff as the visitor may know it.
+#[derive(Debug, Deserialize)]
+struct NewestHandoff {
+    status: String,
+    text: Option<String>,
+    by: Option<DateTime<Utc>>,
+}
+
+impl NewestHandoff {
+    fn promise(&self) -> Option<ReplyPromise> {
+        let (text, by) = self.text.as_ref().zip(self.by)?;
+        Some(ReplyPromise::new(text, by))
+    }
 }
 
 /// Reads a session as it is at one instant; `None`: there is no such session.
@@ -68,8 +85,9 @@ pub async fn read(
         r#"select s.stage, s.status, s.termination_type,
                   (select min(turn) from turns where session_id = $1 and finished_at is null)
                       as active_turn,
-                  (select status from handoff_records where session_id = $1
-                   order by created_at desc, handoff_id limit 1) as handoff,
+                  (select jsonb_build_object('status', status, 'text', promise_text, 'by', promise_by)
+                   from handoff_records where session_id = $1
+                   order by created_at desc, handoff_id limit 1) as "handoff: Json<NewestHandoff>",
                   m.message_id as "message_id?", m.turn as "turn?", m.role as "role?", m.author,
                   m.body as "body?", m.sources as "sources?: Json<Vec<Source>>",
                   m.status as "message_status?", m.created_at as "created_at?",
@@ -90,7 +108,8 @@ pub async fn read(
             stage: row.stage,
             status: row.status,
             termination_type: row.termination_type,
-            handoff: row.handoff,
+            promise: row.handoff.as_ref().and_then(|handoff| handoff.promise()),
+            handoff: row.handoff.map(|handoff| handoff.0.status),
             active_turn: row.active_turn,
             messages: Vec::new(),
         });

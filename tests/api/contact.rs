@@ -1,9 +1,23 @@
 //! The visitor leaves contact details.
 
+use chrono::{DateTime, NaiveTime, TimeDelta, Utc};
 use reqwest::{StatusCode, header};
 use serde_json::{Value, json};
+use store::business_hours::{self, BusinessHours, Day, Promise};
 
 use super::support::{App, OTHER_SECRET, TOKEN, assert_problem, body_of};
+
+const REMINDERS: &str = "select count(*) from queue.jobs where kind = 'handoff.remind'";
+
+/// Hours on every day of the week, by the clock of UTC.
+async fn work(app: &App, hours: (u8, u8)) {
+    let days = Day::ALL.into();
+    let hours = BusinessHours::new("UTC".parse().unwrap(), hours, hours.1, days, [].into());
+    let mut conn = app.pool.acquire().await.unwrap();
+    business_hours::save(&mut conn, &hours.unwrap())
+        .await
+        .unwrap();
+}
 
 fn details() -> Value {
     json!({
@@ -32,7 +46,9 @@ async fn contact_details_make_one_handoff_and_the_same_again_changes_nothing() {
 
     let first = leave(&app, "/chat/s1/contact", &details()).await;
     assert_eq!(first["status"], "pending");
+    // No worker has told of its hours.
     assert_eq!(first["promise"], Value::Null);
+    assert_eq!(app.count(REMINDERS).await, 0);
     let second = leave(&app, "/api/v1/chat/s1/contact", &details()).await;
     assert_eq!(second, first);
 
@@ -63,6 +79,81 @@ async fn contact_details_make_one_handoff_and_the_same_again_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_reply_is_promised_in_the_visitors_language_and_the_promise_stands() {
+    let app = App::start().await;
+    work(&app, (0, 24)).await;
+    let message =
+        json!({"session_id": "s1", "message_id": "m1", "message": "Hallo", "locale": "de-AT"});
+    let request = app
+        .post("/chat")
+        .header(header::ACCEPT, "application/json")
+        .json(&message);
+    body_of(request.send().await.unwrap(), StatusCode::ACCEPTED).await;
+    let first = leave(&app, "/chat/s1/contact", &details()).await;
+    let text = first["promise"]["text"].as_str().unwrap();
+    assert!(text.starts_with("Wir melden uns heute, "), "{text}");
+    assert!(
+        text.ends_with(", bis 24 Uhr bei Ihnen (Zeitzone UTC)."),
+        "{text}"
+    );
+    let by: DateTime<Utc> = first["promise"]["by"].as_str().unwrap().parse().unwrap();
+    let is_midnight = by.time() == NaiveTime::MIN;
+    assert!(is_midnight && by.to_rfc3339().ends_with("+00:00"), "{by}");
+
+    // Other hours, more facts: what was said stands, and people are reminded of it once.
+    work(&app, (0, 1)).await;
+    let mut more = details();
+    more["message"] = json!("And another thing.");
+    assert_eq!(leave(&app, "/chat/s1/contact", &more).await, first);
+    let (kept_text, kept_by, created_at, remind_at): (
+        String,
+        DateTime<Utc>,
+        DateTime<Utc>,
+        DateTime<Utc>,
+    ) = sqlx::query_as(
+        "select promise_text, promise_by, r.created_at, j.run_at
+             from handoff_records r, queue.jobs j where j.kind = 'handoff.remind'",
+    )
+    .fetch_one(&app.pool)
+    .await
+    .unwrap();
+    assert_eq!((kept_text.as_str(), kept_by), (text, by));
+    let promise = Promise {
+        text: kept_text,
+        by,
+        made_at: created_at,
+    };
+    let planned = created_at + promise.remind_after();
+    assert!(
+        (remind_at - planned).abs() < TimeDelta::seconds(1),
+        "{remind_at} {planned}"
+    );
+    assert_eq!(app.count(REMINDERS).await, 1);
+
+    // A reload of the page knows it, too.
+    let transcript = app.get("/chat/s1").send().await.unwrap();
+    let session = body_of(transcript, StatusCode::OK).await["session"].clone();
+    assert_eq!(session["promise"], first["promise"]);
+}
+
+#[tokio::test]
+async fn hours_of_a_newer_version_promise_nothing_and_harm_nobody() {
+    let app = App::start().await;
+    app.accept("s1", "m1", "Hello").await;
+    sqlx::query("insert into business_hours (hours) values ('{\"timezone\": \"Mars/Olympus\"}')")
+        .execute(&app.pool)
+        .await
+        .unwrap();
+    let taken = leave(&app, "/chat/s1/contact", &details()).await;
+    assert_eq!(taken["promise"], Value::Null);
+    // A promise that becomes possible later is made then.
+    work(&app, (0, 24)).await;
+    let taken = leave(&app, "/chat/s1/contact", &details()).await;
+    assert!(taken["promise"]["text"].is_string(), "{taken}");
+    assert_eq!(app.count(REMINDERS).await, 1);
+}
+
+#[tokio::test]
 async fn what_the_form_says_stands_against_what_a_model_understood() {
     let app = App::start().await;
     app.accept("s1", "m1", "Hello").await;
@@ -88,6 +179,7 @@ async fn what_the_form_says_stands_against_what_a_model_understood() {
             lead: &lead,
             summary: Some("Wants an audit"),
             consent: false,
+            promise: None,
         };
         let (id, _) = store::handoffs::open_or_update(&mut conn, &new)
             .await

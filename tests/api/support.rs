@@ -52,6 +52,7 @@ fn config() -> ApiConfig {
         widget_tokens: vec!["another-token".to_owned(), TOKEN.to_owned()],
         allowed_origins: AllowedOrigins::These(vec!["https://www.company.example".to_owned()]),
         session_ttl: SESSION_TTL,
+        handoff_waits: vec![1, 3, 9],
         edge: EdgeConfig {
             secrets: vec![EDGE_SECRET.into()],
             proxies: "none".parse().unwrap(),

@@ -26,7 +26,7 @@ async fn the_transcript_has_the_shape_of_the_sdk() {
         json!({
             "session": {
                 "id": "s1", "stage": 1, "status": "open", "termination_type": null,
-                "handoff": null, "agent": null,
+                "handoff": null, "promise": null, "agent": null,
             },
             "messages": [
                 {

@@ -2,7 +2,10 @@
 
 use jobs::{
     JobKind,
-    catalog::{KnowledgeIndexDocument, QueuePrune, SessionSweep, TurnProcess},
+    catalog::{
+        HandoffRemind, HandoffSlackDelete, KnowledgeIndexDocument, PostedHandoff, QueuePrune,
+        SessionSweep, TurnProcess,
+    },
 };
 use serde_json::{Value, json};
 
@@ -89,5 +92,45 @@ fn a_sweep_of_the_sessions_is_stored_as_it_always_was() {
     });
     assert_eq!(stored(&job), expected);
     let read: SessionSweep = serde_json::from_value(expected["payload"].clone()).unwrap();
+    assert_eq!(read, job);
+}
+
+#[test]
+fn a_reminder_of_a_promise_is_stored_as_it_always_was() {
+    let job = HandoffRemind {
+        session_id: "s-1".parse().unwrap(),
+        handoff_id: "h-1".parse().unwrap(),
+    };
+    let expected = json!({
+        "kind": "handoff.remind",
+        "queue": "handoff",
+        "waits": [1, 3, 9, 60],
+        "unique": "h-1",
+        "serial": null,
+        "payload": { "session_id": "s-1", "handoff_id": "h-1" },
+    });
+    assert_eq!(stored(&job), expected);
+    let read: HandoffRemind = serde_json::from_value(expected["payload"].clone()).unwrap();
+    assert_eq!(read, job);
+}
+
+#[test]
+fn an_erasure_in_slack_is_stored_as_it_always_was() {
+    let job = HandoffSlackDelete {
+        session_id: "s-1".parse().unwrap(),
+        handoffs: vec![PostedHandoff {
+            handoff_id: "h-1".parse().unwrap(),
+            created_at: "2026-11-21T09:00:00Z".parse().unwrap(),
+            references: vec![json!({"channel": "C1", "ts": "1.2"})],
+        }],
+    };
+    let payload = json!({ "session_id": "s-1", "handoffs": [{ "handoff_id": "h-1",
+        "created_at": "2026-11-21T09:00:00Z", "references": [{"channel": "C1", "ts": "1.2"}] }] });
+    let stored = stored(&job);
+    assert_eq!(stored["kind"], "handoff.slack_delete");
+    assert_eq!(stored["queue"], "handoff");
+    assert_eq!(stored["unique"], "s-1");
+    assert_eq!(stored["payload"], payload);
+    let read: HandoffSlackDelete = serde_json::from_value(payload).unwrap();
     assert_eq!(read, job);
 }

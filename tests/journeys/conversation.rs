@@ -108,7 +108,14 @@ async fn a_visitor_is_led_from_a_question_to_a_handoff() {
         assert_eq!(frames.last().unwrap().json["finishReason"], "stop");
         if stage == 4 {
             let handoff = data(&frames, "data-handoff");
-            assert_eq!(handoff, [&json!({"status": "pending"})]);
+            assert_eq!(handoff.len(), 1);
+            assert_eq!(handoff[0]["status"], "pending");
+            // The worker has told of its hours, which are Berlin's.
+            let promise = handoff[0]["promise"]["text"].as_str().unwrap();
+            assert!(
+                promise.ends_with("by 6 pm (time zone Europe/Berlin)."),
+                "{promise}"
+            );
             assert!(data(&frames, "data-contact-form").is_empty());
         }
     }

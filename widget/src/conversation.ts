@@ -341,7 +341,7 @@ function mergeTranscript(state: Conversation, transcript: Transcript): Conversat
     closed,
     limited: limited || state.limited,
     stage: stage ?? state.stage,
-    // The transcript does not know what was promised, and may have been read before the form was sent.
+    // The transcript may have been read before the form was sent.
     handoff: handoff ? { ...handoff, promise: handoff.promise ?? state.handoff?.promise ?? null } : state.handoff,
   };
 }

@@ -144,7 +144,7 @@ export function decodeTranscript(body: unknown): Transcript | null {
     closed: session.status === 'closed',
     limited: session.termination_type === 'token_limit',
     stage: asCount(session.stage),
-    handoff: decodeHandoff({ status: session.handoff }),
+    handoff: decodeHandoff({ status: session.handoff, promise: session.promise }),
     activeTurn: asCount(json.active_turn),
     messages: messages.filter((message) => message !== null),
   };

@@ -70,11 +70,11 @@ describe('a conversation whose limit is reached', () => {
     stream.begin().say('Enough.').finish();
     await pass();
     chat.dispose();
-    const closed = json({ session: { id: 's', status: 'closed', termination_type: 'token_limit', stage: 4, handoff: 'pending' }, messages: [], active_turn: null });
+    const closed = json({ session: { id: 's', status: 'closed', termination_type: 'token_limit', stage: 4, handoff: 'pending', promise: { text: 'By noon.', by: 'x' } }, messages: [], active_turn: null });
     const after = new Service().then(closed, json({ status: 'closed' }));
     const reloaded = openChat(after, stores, page);
     await reloaded.chat.refresh();
-    expect(reloaded.snapshot().conversation).toMatchObject({ limited: true, stage: 4, handoff: { failed: false, promise: null } });
+    expect(reloaded.snapshot().conversation).toMatchObject({ limited: true, stage: 4, handoff: { failed: false, promise: 'By noon.' } });
     const before = reloaded.credentials.read()!.sessionId;
     reloaded.chat.startOver();
     await pass();

@@ -4,6 +4,7 @@
 //! Each `read` notes every problem by the variable's name and never its value; it gives `None` when
 //! a value that must be there is missing. Secrets are [`SecretString`]s, which `Debug` hides.
 
+mod business_hours;
 mod conversation;
 mod handoff;
 mod links;
@@ -17,6 +18,7 @@ use secrecy::SecretString;
 use store::{knowledge::KnowledgeTable, settings::Settings};
 use url::Url;
 
+pub(crate) use self::handoff::mail_address;
 pub use self::{
     conversation::ConversationConfig,
     handoff::{CrmConfig, HandoffConfig, SlackConfig, SmtpConfig, SmtpTls},

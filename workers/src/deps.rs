@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use jobs::{Runtime, catalog::TurnProcess};
-use store::{bus::Bus, db::Database, expiry, ids::SystemEntropy, settings::Settings};
+use store::{bus::Bus, db::Database, expiry, handoffs, ids::SystemEntropy, settings::Settings};
 
 use crate::{
     budget::Budget,
@@ -38,6 +38,8 @@ pub struct WorkerConfig {
     pub links: LinkHosts,
     /// What every visitor is told.
     pub notice: NoticeConfig,
+    /// `HANDOFF_RETRY_BACKOFF_SECONDS`.
+    pub handoff_waits: Vec<i32>,
     /// `SESSION_TTL_HOURS`: after how long without a message a session is closed.
     pub session_ttl: Duration,
 }
@@ -52,6 +54,7 @@ impl WorkerConfig {
         let spend = SpendConfig::read(settings);
         let links = LinkHosts::read(settings);
         let notice = NoticeConfig::read(settings);
+        let handoff_waits = handoffs::read_waits(settings);
         let session_ttl = expiry::read_ttl(settings);
         Some(Self {
             model: model?,
@@ -61,6 +64,7 @@ impl WorkerConfig {
             spend: spend?,
             links: links?,
             notice,
+            handoff_waits,
             session_ttl,
         })
     }
@@ -110,6 +114,7 @@ impl Deps {
             links: config.links,
             notice: config.notice,
             entropy: Arc::new(SystemEntropy),
+            handoff_waits: config.handoff_waits,
             knowledge: knowledge.clone(),
         };
         Ok(Self {

@@ -5,6 +5,7 @@
 
 pub mod budget;
 pub mod clients;
+mod commit;
 pub mod config;
 pub mod conversation;
 mod deps;
@@ -13,6 +14,7 @@ pub mod handlers;
 pub mod handoff;
 pub mod knowledge;
 pub mod prices;
+pub mod standard_webhooks;
 pub mod turn;
 
 pub use deps::{Deps, WorkerConfig, register};

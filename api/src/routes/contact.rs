@@ -9,8 +9,9 @@ use jobs::{QueueError, catalog::session_serial_key, lock_serial_key};
 use serde::{Deserialize, Serialize};
 use sqlx::Acquire;
 use store::{
+    bus::Wake,
     handoffs::{self, HandoffStatus, Lead, NewHandoff, Trigger, is_email, is_phone},
-    ids::{HandoffId, SessionId, new_handoff_id},
+    ids::{SessionId, new_handoff_id},
     protocol::ReplyPromise,
     sessions,
 };
@@ -61,7 +62,8 @@ pub(crate) struct ContactTaken {
     handoff_id: String,
     /// How far it is.
     status: ContactStatus,
-    /// When the visitor can expect a reply; `null` while business hours are not configured.
+    /// When the visitor can expect a reply: the same as long as the handoff is open; `null` while no
+    /// worker has told of business hours.
     promise: Option<Promise>,
 }
 
@@ -83,7 +85,7 @@ enum ContactStatus {
 
 /// When somebody will reply.
 #[derive(Debug, Serialize, ToSchema)]
-struct Promise {
+pub(super) struct Promise {
     /// What the visitor reads.
     text: String,
     /// The latest time, as RFC 3339.
@@ -119,7 +121,7 @@ enum ContactError {
     Limit(#[from] LimitError),
     #[error("the database failed")]
     Database(#[from] sqlx::Error),
-    #[error("the session could not be locked")]
+    #[error("the handoff's jobs could not be enqueued")]
     Queue(#[from] QueueError),
 }
 
@@ -161,18 +163,12 @@ pub(crate) async fn post(
 ) -> Result<(StatusCode, Json<ContactTaken>), Problem> {
     let body = json_bytes(request, MAX_BODY).await?;
     let lead = read(parse_object(&body)?)?;
-    let (handoff_id, status) = to_the_end(async move {
+    let taken = to_the_end(async move {
         take(&state, credentials, client, session_id, lead)
             .await
             .map_err(Problem::from)
     })
     .await?;
-    let promise: Option<ReplyPromise> = None;
-    let taken = ContactTaken {
-        handoff_id: handoff_id.into(),
-        status: status.into(),
-        promise: promise.map(Promise::from),
-    };
     Ok((StatusCode::ACCEPTED, Json(taken)))
 }
 
@@ -182,7 +178,7 @@ async fn take(
     network: ClientNetwork,
     session_id: SessionId,
     lead: Lead,
-) -> Result<(HandoffId, HandoffStatus), ContactError> {
+) -> Result<ContactTaken, ContactError> {
     let asking = Asking {
         network,
         session: &session_id,
@@ -199,6 +195,7 @@ async fn take(
         return Err(ContactError::NotFound);
     }
     sessions::hand_off(&mut transaction, &session_id).await?;
+    let promise = handoffs::promise(&mut transaction, &session_id).await?;
     let new = NewHandoff {
         handoff_id: new_handoff_id(state.entropy().as_ref()),
         session_id: &session_id,
@@ -207,10 +204,20 @@ async fn take(
         lead: &lead,
         summary: None,
         consent: true,
+        promise: promise.as_ref(),
     };
-    let made = handoffs::open_or_update(&mut transaction, &new).await?;
+    let mut after = Wake::default();
+    let waits = &state.config().handoff_waits;
+    let (handoff_id, status) =
+        jobs::handoffs::open(&mut transaction, &new, waits, &mut after).await?;
     transaction.commit().await?;
-    Ok(made)
+    state.bus().publish(&after);
+    let promise = promise.as_ref().map(ReplyPromise::from);
+    Ok(ContactTaken {
+        handoff_id: handoff_id.into(),
+        status: status.into(),
+        promise: promise.map(Promise::from),
+    })
 }
 
 /// Checks what the visitor wrote. What is blank was not filled in.

@@ -9,6 +9,7 @@ use store::{
 };
 use utoipa::ToSchema;
 
+use super::contact::Promise;
 use crate::{
     auth::Credentials,
     extract::SessionPath,
@@ -43,6 +44,8 @@ pub(crate) struct SessionView {
     handoff: Option<String>,
     /// The person who has taken over the conversation.
     agent: Option<String>,
+    /// When the visitor of the newest handoff can expect a reply; `null`: nothing was promised.
+    promise: Option<Promise>,
 }
 
 /// A message in the AI SDK's shape.
@@ -142,6 +145,7 @@ fn show(id: String, found: Transcript) -> SessionTranscript {
             stage: found.stage,
             status: found.status,
             termination_type: found.termination_type,
+            promise: found.promise.map(Promise::from),
             handoff: found.handoff,
             agent: None,
         },

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use sqlx::PgConnection;
 use store::{
     bus::Wake,
@@ -25,10 +27,17 @@ const WAITS: &[i32] = &[1, 3, 9];
 const TIMEOUT: Duration = Duration::from_secs(45);
 /// Slack takes about one message a second in a channel (<https://docs.slack.dev/apis/web-api/rate-limits>).
 const SLACK_POST: Rate = Rate::one_each(Duration::from_secs(1));
+/// Private apps of HubSpot may make 100 calls in 10 s; a delivery makes three, and one more to look first.
+const CRM: Rate = Rate {
+    every: Duration::from_millis(500),
+    burst: 5,
+};
 /// `chat.update` is a method of tier 3: 50 a minute.
 const SLACK_CHANGE: Rate = Rate::one_each(Duration::from_millis(1_200));
 /// What shares the rate of messages.
 const SLACK_POST_KEY: &str = "slack.post";
+/// What shares the rate of changes.
+const SLACK_CHANGE_KEY: &str = "slack.change";
 
 /// A delivery by one channel: the end of its job is followed by `handoff.settle`, however it ended.
 macro_rules! delivery {
@@ -81,11 +90,11 @@ delivery!(
 );
 delivery!(
     /// Makes the lead's record in the CRM.
-    HandoffCrm, "handoff.crm", Channel::Crm, WAITS, UniqueFor::Live, None::<(Rate, &str)>
+    HandoffCrm, "handoff.crm", Channel::Crm, WAITS, UniqueFor::Live, Some((CRM, "crm"))
 );
 delivery!(
     /// Adds the CRM's record, and what was learned since, to the message in Slack.
-    HandoffSlackUpdate, "handoff.slack_update", Channel::SlackUpdate, WAITS, UniqueFor::Live, Some((SLACK_CHANGE, "slack.change"))
+    HandoffSlackUpdate, "handoff.slack_update", Channel::SlackUpdate, WAITS, UniqueFor::Live, Some((SLACK_CHANGE, SLACK_CHANGE_KEY))
 );
 delivery!(
     /// Sends the e-mail, when both Slack and the CRM failed for good: once for ever.
@@ -113,9 +122,8 @@ impl JobKind for HandoffSettle {
     const RETRY_WAITS: &'static [i32] = &[1, 3, 9];
     const TIMEOUT: Duration = Duration::from_secs(30);
 
-    fn serial_key(&self) -> Option<String> {
-        Some(format!("handoff:{}", self.handoff_id))
-    }
+    // It has no serial key although it is serial. It is enqueued where jobs end, with their rows locked, and
+    // the lock of a serial key comes before all rows (docs/decisions/0006). Its handler locks the handoff.
 }
 
 /// Reminds people in Slack of a promise that is about to be broken: once for ever.
@@ -171,5 +179,44 @@ impl JobKind for HandoffRelay {
 
     fn rate_key(&self) -> Option<String> {
         Some(SLACK_POST_KEY.to_owned())
+    }
+}
+
+/// Takes the messages of erased handoffs out of Slack. It carries all that it needs, because the rows are
+/// gone: names of messages, and not a word of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HandoffSlackDelete {
+    /// The session.
+    pub session_id: SessionId,
+    /// Its handoffs.
+    pub handoffs: Vec<PostedHandoff>,
+}
+
+/// A handoff as it may stand in Slack.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PostedHandoff {
+    /// The handoff.
+    pub handoff_id: HandoffId,
+    /// When it was made: its messages are looked for from then on.
+    pub created_at: DateTime<Utc>,
+    /// What its deliveries `slack` and `slack_update` have kept: `{"channel", "ts"}`, or what the webhook
+    /// left.
+    pub references: Vec<Value>,
+}
+
+impl JobKind for HandoffSlackDelete {
+    const KIND: &'static str = "handoff.slack_delete";
+    const QUEUE: &'static str = QUEUE;
+    /// As an e-mail's: an outage of Slack must not leave words of somebody who wants to be forgotten.
+    const RETRY_WAITS: &'static [i32] = EMAIL_WAITS;
+    const TIMEOUT: Duration = TIMEOUT;
+    const RATE: Option<Rate> = Some(SLACK_CHANGE);
+
+    fn unique_key(&self) -> Option<String> {
+        Some(self.session_id.to_string())
+    }
+
+    fn rate_key(&self) -> Option<String> {
+        Some(SLACK_CHANGE_KEY.to_owned())
     }
 }

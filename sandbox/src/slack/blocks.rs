@@ -22,7 +22,7 @@ const VIEW_TITLE: usize = 24;
 const PRIVATE_METADATA: usize = 3_000;
 
 /// What is wrong with the blocks of a message.
-pub(super) fn check_message(blocks: &Value) -> Result<(), String> {
+pub fn check_message(blocks: &Value) -> Result<(), String> {
     check(blocks, MOST_BLOCKS)
 }
 

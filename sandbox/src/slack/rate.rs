@@ -37,8 +37,9 @@ impl Meter {
     pub(super) fn take(&mut self, now: Duration, rate: PostRate) -> Result<(), Duration> {
         let ahead = self.full_until.saturating_sub(now);
         let allowed = rate.each * rate.burst.saturating_sub(1);
-        if ahead > allowed {
-            return Err(ahead - allowed);
+        let early = ahead.saturating_sub(allowed);
+        if !early.is_zero() {
+            return Err(early);
         }
         self.full_until = self.full_until.max(now) + rate.each;
         Ok(())

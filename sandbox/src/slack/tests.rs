@@ -1,4 +1,9 @@
-use axum::routing::any;
+use axum::{
+    Router,
+    http::{HeaderMap, StatusCode},
+    routing::any,
+};
+use serde_json::{Value, json};
 
 use super::*;
 use crate::tests::client;

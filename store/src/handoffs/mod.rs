@@ -3,16 +3,34 @@
 //! A session has at most one open handoff; whatever makes another one adds to it. What a visitor wrote
 //! into the contact form stands: what a model understood of the conversation does not replace it.
 
+mod attempts;
+mod circuits;
 mod delivery;
+mod key;
+mod promise;
+mod record;
+mod settling;
 mod waits;
 
 use serde::{Deserialize, Serialize};
 use sqlx::{PgConnection, types::Json};
 
+pub use self::attempts::{
+    AttemptEnd, BegunAttempt, Told, begin_attempt, end_attempt, give_up, hold_lease, of_job,
+    set_pending, told,
+};
+pub use self::circuits::{Circuit, circuit, keep_circuit};
 pub use self::delivery::{AttemptOutcome, Channel, DeliveryStatus};
+pub use self::key::HandoffKey;
+pub use self::promise::promise;
+pub use self::record::{Asked, Delivery, PATIENCE_WITH_CIRCUITS, Record, Said, deliveries, read};
+pub use self::settling::{give_up_lost, has_deliveries, seal, settle};
 pub use self::waits::read_waits;
-use crate::ids::{HandoffId, SessionId};
 pub use crate::protocol::HandoffStatus;
+use crate::{
+    business_hours::Promise,
+    ids::{HandoffId, SessionId},
+};
 
 /// The longest e-mail address, in bytes (RFC 5321).
 const LONGEST_EMAIL: usize = 254;
@@ -48,7 +66,8 @@ pub struct Lead {
 }
 
 /// Why somebody is to talk to a visitor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Trigger {
     /// We know what they need, and can help.
     QualifiedLead,
@@ -89,30 +108,63 @@ pub struct NewHandoff<'a> {
     pub summary: Option<&'a str>,
     /// Whether the visitor has just agreed to be contacted.
     pub consent: bool,
+    /// What they are told about a reply: see [`promise`](promise()). What was promised first stands.
+    pub promise: Option<&'a Promise>,
 }
 
-/// Opens a handoff, or adds to the session's open one. Its page and its language are the session's. In
-/// the transaction that holds the lock of the session's serial key.
+/// The most messages of a conversation that go with a handoff, the newest of them.
+const MOST_SAID: i64 = 60;
+/// The most bytes of them together.
+const MOST_SAID_BYTES: i64 = 64 * 1024;
+/// The most characters of one of them: a visitor's has 4,000 at most.
+const LONGEST_SAID: i32 = 8_000;
+
+/// Opens a handoff, or adds to the session's open one, whose revision grows if that makes a difference.
+/// Its page and its language are the session's, and so is its summary, unless there is a better one. What
+/// was said so far goes with it. In the transaction that holds the lock of the session's serial key.
 pub async fn open_or_update(
     conn: &mut PgConnection,
     new: &NewHandoff<'_>,
 ) -> sqlx::Result<(HandoffId, HandoffStatus)> {
     let row = sqlx::query!(
-        r#"insert into handoff_records as open
-             (session_id, handoff_id, turn, trigger, lead, summary, page_url, locale, consent_at)
-         select session_id, $2, $3, $4, $5, $6, page_url, locale, case when $7 then now() end
-         from sessions where session_id = $1
-         on conflict (session_id) where status = 'pending' and sealed_at is null do update
-         set lead = case when open.consent_at is not null and excluded.consent_at is null
-                         then excluded.lead || open.lead
-                         else open.lead || excluded.lead end,
-             turn = coalesce(excluded.turn, open.turn),
-             summary = coalesce(excluded.summary, open.summary),
-             page_url = coalesce(excluded.page_url, open.page_url),
-             locale = coalesce(excluded.locale, open.locale),
-             consent_at = coalesce(excluded.consent_at, open.consent_at),
-             updated_at = now()
-         returning handoff_id, status"#,
+        r#"with said as (
+               select role, author, left(body, $10) as body, created_at, turn, message_id,
+                      sum(octet_length(left(body, $10))) over (order by turn desc, role, created_at desc, message_id desc)
+                          as bytes
+               from messages
+               where session_id = $1 and status <> 'superseded'
+               order by turn desc, role, created_at desc, message_id desc
+               limit $8
+           )
+           insert into handoff_records as open
+             (session_id, handoff_id, turn, trigger, lead, summary, page_url, locale, consent_at, transcript,
+              promise_text, promise_by)
+           select session_id, $2, $3, $4, $5,
+                  coalesce($6, (select c.state -> 'summary' ->> 'text' from checkpoints c where c.session_id = $1)),
+                  page_url, locale, case when $7 then now() end,
+                  coalesce((select jsonb_agg(jsonb_build_object('role', role, 'author', author, 'text', body, 'at', created_at)
+                                             order by turn, role desc, created_at, message_id)
+                            from said where bytes <= $9), '[]'),
+                  $11::text, $12::timestamptz
+           from sessions where session_id = $1
+           on conflict (session_id) where status = 'pending' and sealed_at is null do update
+           set (lead, turn, summary, page_url, locale, consent_at, transcript, promise_text, promise_by, updated_at,
+                revision) = (
+               select merged.lead, coalesce(excluded.turn, open.turn), merged.summary, merged.page_url,
+                      merged.locale, coalesce(excluded.consent_at, open.consent_at), excluded.transcript,
+                      coalesce(open.promise_text, excluded.promise_text),
+                      coalesce(open.promise_by, excluded.promise_by), now(),
+                      open.revision + case when (merged.lead, merged.summary, merged.page_url, merged.locale)
+                                                is distinct from (open.lead, open.summary, open.page_url, open.locale)
+                                             or (open.consent_at is null and excluded.consent_at is not null)
+                                           then 1 else 0 end
+               from (select case when open.consent_at is not null and excluded.consent_at is null
+                                 then excluded.lead || open.lead
+                                 else open.lead || excluded.lead end as lead,
+                            coalesce(excluded.summary, open.summary) as summary,
+                            coalesce(excluded.page_url, open.page_url) as page_url,
+                            coalesce(excluded.locale, open.locale) as locale) merged)
+           returning handoff_id, status"#,
         new.session_id.as_str(),
         new.handoff_id.as_str(),
         new.turn,
@@ -120,6 +172,11 @@ pub async fn open_or_update(
         Json(new.lead) as _,
         new.summary,
         new.consent,
+        MOST_SAID,
+        MOST_SAID_BYTES,
+        LONGEST_SAID,
+        new.promise.map(|promise| promise.text.as_str()),
+        new.promise.map(|promise| promise.by),
     )
     .fetch_one(conn)
     .await?;

@@ -202,7 +202,7 @@ fn classify(status: StatusCode, headers: &HeaderMap, refusal: &Refusal) -> (Fail
 
 /// The wait that the provider asked for: `retry-after-ms`, else `retry-after` in seconds or as a
 /// date, which is compared with the response's own `date` so that our clock doesn't matter.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let milliseconds = header(headers, "retry-after-ms").and_then(|text| text.parse::<f64>().ok());
     let seconds =
         || header(headers, RETRY_AFTER.as_str()).and_then(|text| text.parse::<f64>().ok());

@@ -1,10 +1,12 @@
 //! How a handoff reaches people: Slack, a CRM, mail, and the hours in which somebody answers.
 
-use secrecy::SecretString;
-use store::{handoffs::is_email, settings::Settings};
-use url::Url;
+use lettre::Address;
+use secrecy::{ExposeSecret, SecretString};
+use store::{business_hours::BusinessHours, handoffs::is_email, settings::Settings};
+use url::{Host, Url};
 
-use super::base_url;
+use super::{base_url, business_hours};
+use crate::standard_webhooks::WebhookSecret;
 
 /// Slack.
 #[derive(Debug, Clone)]
@@ -36,7 +38,7 @@ pub enum CrmConfig {
         /// `CRM_WEBHOOK_URL`: the operator's own, so it may be private.
         url: Url,
         /// `CRM_WEBHOOK_SECRET`, a secret: `whsec_` and base64 (Standard Webhooks).
-        secret: SecretString,
+        secret: WebhookSecret,
     },
 }
 
@@ -51,12 +53,12 @@ pub struct SmtpConfig {
     pub username: SecretString,
     /// `SMTP_PASSWORD`, a secret.
     pub password: SecretString,
-    /// `SMTP_FROM`: by default the user name.
-    pub from: String,
+    /// `SMTP_FROM`: by default the user name. Its domain is in ASCII.
+    pub from: Address,
     /// `SMTP_TLS`.
     pub tls: SmtpTls,
-    /// `FALLBACK_EMAIL_ADDRESS`: who is written to when Slack and the CRM failed.
-    pub fallback_address: String,
+    /// `FALLBACK_EMAIL_ADDRESS`: who is written to when Slack and the CRM failed. Its domain is in ASCII.
+    pub fallback_address: Address,
 }
 
 /// How the connection to the mail server is protected.
@@ -81,6 +83,8 @@ pub struct HandoffConfig {
     pub smtp: SmtpConfig,
     /// `HANDOFF_RETRY_BACKOFF_SECONDS`.
     pub waits: Vec<i32>,
+    /// `BUSINESS_HOURS_…`, `BUSINESS_DAYS`, `BUSINESS_HOLIDAYS`: when somebody replies.
+    pub hours: BusinessHours,
 }
 
 impl HandoffConfig {
@@ -90,11 +94,13 @@ impl HandoffConfig {
         let crm = CrmConfig::read(settings);
         let smtp = SmtpConfig::read(settings);
         let waits = store::handoffs::read_waits(settings);
+        let hours = business_hours::read(settings);
         Some(Self {
             slack: slack?,
             crm: crm?,
             smtp: smtp?,
             waits,
+            hours: hours?,
         })
     }
 }
@@ -152,10 +158,16 @@ impl CrmConfig {
                 {
                     settings.problem("CRM_WEBHOOK_URL", format!("is not valid: {rule}"));
                 }
-                let secret = settings.secret(
-                    "CRM_WEBHOOK_SECRET",
-                    "whsec_ and base64, as Standard Webhooks have it (CRM_PROVIDER=webhook)",
-                );
+                let rule = "whsec_ and the base64 of 24 to 64 bytes, as Standard Webhooks has it \
+                            (CRM_PROVIDER=webhook)";
+                let secret = settings.secret("CRM_WEBHOOK_SECRET", rule);
+                let secret = secret.and_then(|secret| {
+                    let parsed = WebhookSecret::parse(secret.expose_secret()).ok();
+                    if parsed.is_none() {
+                        settings.problem("CRM_WEBHOOK_SECRET", format!("is not valid: {rule}"));
+                    }
+                    parsed
+                });
                 Some(Self::Webhook {
                     url: url?,
                     secret: secret?,
@@ -167,29 +179,35 @@ impl CrmConfig {
 }
 
 impl SmtpConfig {
-    fn read(settings: &mut Settings) -> Option<Self> {
+    /// Reads the variables of mail.
+    pub fn read(settings: &mut Settings) -> Option<Self> {
         let host = settings.required::<String>("SMTP_HOST", "the name of the mail server");
         let port =
             settings.with_default("SMTP_PORT", 587, "a port from 1 to 65535", |port| *port > 0);
         let username = settings.secret("SMTP_USERNAME", "the user name at the mail server");
         let password = settings.secret("SMTP_PASSWORD", "the password at the mail server");
-        let address = "an e-mail address";
-        let fallback_address = settings.required::<String>("FALLBACK_EMAIL_ADDRESS", address);
-        if fallback_address
-            .as_ref()
-            .is_some_and(|text| !is_email(text))
-        {
-            settings.problem("FALLBACK_EMAIL_ADDRESS", format!("is not valid: {address}"));
-        }
+        let rule = "an e-mail address";
+        let fallback_address = settings.required::<String>("FALLBACK_EMAIL_ADDRESS", rule);
+        let fallback_address = fallback_address.and_then(|text| {
+            let address = mail_address(&text);
+            if address.is_none() {
+                settings.problem("FALLBACK_EMAIL_ADDRESS", format!("is not valid: {rule}"));
+            }
+            address
+        });
         let from = settings
-            .optional::<String>("SMTP_FROM", address)
+            .optional::<String>("SMTP_FROM", rule)
             .or_else(|| settings.get("SMTP_USERNAME").map(ToOwned::to_owned));
-        if from.as_ref().is_some_and(|from| !is_email(from)) {
-            settings.problem(
-                "SMTP_FROM",
-                "is not valid: an e-mail address; it is needed when SMTP_USERNAME is none",
-            );
-        }
+        let from = from.and_then(|text| {
+            let address = mail_address(&text);
+            if address.is_none() {
+                settings.problem(
+                    "SMTP_FROM",
+                    "is not valid: an e-mail address; it is needed when SMTP_USERNAME is none",
+                );
+            }
+            address
+        });
         let rule = "starttls, implicit or none (none for this machine only)";
         let tls = settings.with_default("SMTP_TLS", "starttls".to_owned(), rule, |tls| {
             matches!(tls.as_str(), "starttls" | "implicit" | "none")
@@ -219,6 +237,17 @@ impl SmtpConfig {
             fallback_address: fallback_address?,
         })
     }
+}
+
+/// An address in ASCII that mail can be sent to: a domain is converted as mail servers know it, and a
+/// mailbox with other letters is none, because many servers can't take it.
+pub(crate) fn mail_address(text: &str) -> Option<Address> {
+    let (user, domain) = text.rsplit_once('@')?;
+    if !is_email(text) || !user.is_ascii() {
+        return None;
+    }
+    let domain = Host::parse(domain).ok()?.to_string();
+    Address::new(user, domain).ok()
 }
 
 /// A URL that is a secret: whoever knows it may post.

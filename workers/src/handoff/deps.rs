@@ -2,9 +2,16 @@
 
 use jobs::Runtime;
 use sqlx::PgPool;
-use store::{bus::Bus, db::Database, ids::SharedEntropy};
+use store::{bus::Bus, business_hours, db::Database, ids::SharedEntropy};
 
-use crate::{clients::http_client, config::HandoffConfig};
+use crate::{
+    clients::http_client,
+    config::HandoffConfig,
+    handlers::{
+        handoff_crm, handoff_email, handoff_remind, handoff_settle, handoff_slack,
+        handoff_slack_delete, handoff_slack_update,
+    },
+};
 
 /// What the handlers of the handoff work with. A clone shares it.
 #[derive(Debug, Clone)]
@@ -37,10 +44,22 @@ impl HandoffDeps {
             config,
         })
     }
+
+    /// Keeps the business hours in the database, where a promise is made from them.
+    pub async fn tell_hours(&self) -> sqlx::Result<()> {
+        let mut conn = self.pool.acquire().await?;
+        business_hours::save(&mut conn, &self.config.hours).await
+    }
 }
 
 /// Registers every handler of the handoff.
 #[must_use]
-pub fn register(runtime: Runtime, _deps: &HandoffDeps) -> Runtime {
-    runtime
+pub fn register(runtime: Runtime, deps: &HandoffDeps) -> Runtime {
+    let runtime = handoff_slack::register(runtime, deps);
+    let runtime = handoff_crm::register(runtime, deps);
+    let runtime = handoff_slack_update::register(runtime, deps);
+    let runtime = handoff_email::register(runtime, deps);
+    let runtime = handoff_remind::register(runtime, deps);
+    let runtime = handoff_slack_delete::register(runtime, deps);
+    handoff_settle::register(runtime, deps)
 }

@@ -1,11 +1,20 @@
 //! The handoff: how a lead reaches people, whatever fails on the way (docs/decisions/0018).
 
 pub mod channel;
+pub mod circuit;
+pub mod crm;
+pub mod deliver;
 mod deps;
 pub mod dossier;
+mod email;
+pub mod join;
+pub mod settle;
+pub mod slack;
 
 pub use self::{
     channel::{Channel, Receipt, SendError},
+    deliver::deliver,
     deps::{HandoffDeps, register},
     dossier::{Dossier, Line, Promise, Reference, Speaker},
+    email::Email,
 };

@@ -7,10 +7,11 @@
 use std::collections::BTreeSet;
 
 use store::{
+    business_hours::Promise,
     ids::{MessageId, TurnKey},
     protocol::{
         Chunk, ContactFormData, ContactReason, FinishReason, HandoffData, HandoffStatus, LimitData,
-        NoticeData, NoticeKind, ResetData, SessionData, StageData, True,
+        NoticeData, NoticeKind, ReplyPromise, ResetData, SessionData, StageData, True,
     },
     transcript::Source,
     turn_control::CANCELLED,
@@ -79,7 +80,7 @@ impl Opening {
 pub(super) struct Consequences {
     /// The conversation's new stage.
     pub(super) stage: Option<i16>,
-    /// Whether people take over.
+    /// Whether people take over; what is promised is known when the handoff is made.
     pub(super) handoff: bool,
     /// The limit that answered.
     pub(super) limit: Option<LimitData>,
@@ -118,6 +119,15 @@ impl Consequences {
             });
         }
         chunks
+    }
+}
+
+/// Tells in the last frames what is promised to whom people take over.
+pub(super) fn promise(tail: &mut [Chunk], promise: Option<&Promise>) {
+    for chunk in tail {
+        if let Chunk::DataHandoff { data } = chunk {
+            data.promise = promise.map(ReplyPromise::from);
+        }
     }
 }
 

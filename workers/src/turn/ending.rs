@@ -1,33 +1,35 @@
 //! The end of a turn: the answer, the bill, the conversation's state, a handoff, the last frames and
 //! the job's end, in one transaction.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use jobs::{Ended, Fence, HandlerResult, JobError, Outcome, catalog::session_serial_key};
-use sqlx::{PgPool, error::DatabaseError};
+use jobs::{
+    Ended, Fence, HandlerResult, JobError, Outcome, QueueError, catalog::session_serial_key,
+};
+use sqlx::PgPool;
 use store::{
     bus::{Bus, Wake},
-    db::is_temporary,
-    db::reconnect_waits,
     events,
     handoffs::{self, NewHandoff},
     ids::{HandoffId, TurnKey},
     phrases::Phrase,
-    protocol::{ContactReason, LimitData},
+    protocol::{Chunk, ContactReason, LimitData},
     spend,
     turns::{self, Ending, Finish, LimitReached},
 };
 use tokio::time::Instant;
-use tracing::Instrument;
 
 use super::{
-    answer::{Answer, Consequences},
+    answer::{self, Answer, Consequences},
     attempt::Attempt,
     lease, lease_lost, measure,
     progress::Progress,
     steps,
 };
-use crate::conversation::{Handoff, Stage, TurnEnd};
+use crate::{
+    commit::until_committed,
+    conversation::{Handoff, Stage, TurnEnd},
+};
 
 /// What is to be committed.
 struct End {
@@ -35,7 +37,12 @@ struct End {
     fence: Fence,
     ended: Ended,
     finish: Finish,
+    /// The last frames, and the number of the first. What a handoff promises is not in them yet.
+    tail: Vec<Chunk>,
+    next_seq: i32,
     handoff: Option<(HandoffId, Handoff)>,
+    /// `HANDOFF_RETRY_BACKOFF_SECONDS`.
+    waits: Vec<i32>,
     first_token: Option<Instant>,
 }
 
@@ -78,14 +85,17 @@ impl Attempt<'_> {
             limit: progress.limit.filter(|_| ended != Ended::Cancelled),
             since_first_token: None,
             state: conversation.end(turn_end),
-            tail: events::number(&self.key, self.begun.attempt, next_seq, &tail),
+            tail: Vec::new(),
         };
         let end = End {
             key: self.key.clone(),
             fence: self.fence,
             ended,
             finish,
+            tail,
+            next_seq,
             handoff,
+            waits: self.deps.handoff_waits.clone(),
             first_token: progress.first_token,
         };
         commit(&self.deps.pool, &self.deps.bus, end).await?;
@@ -132,34 +142,16 @@ impl Attempt<'_> {
 }
 
 /// Commits the end, and tells everybody. A database that is away is waited for, because the answer was
-/// paid for; the dispatcher drops the handler when the job is not this worker's any more.
+/// paid for.
 async fn commit(pool: &PgPool, bus: &Bus, end: End) -> Result<(), JobError> {
     let end = Arc::new(end);
-    let mut waits = reconnect_waits();
-    loop {
-        // A task of its own: a transaction must not be abandoned half-way with its handler.
-        let once = once(pool.clone(), Arc::clone(&end)).in_current_span();
-        let committed = match tokio::spawn(once).await {
-            Ok(committed) => committed,
-            Err(stopped) => match stopped.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                Err(_) => return Err(JobError::retry("the process ends")),
-            },
-        };
-        match committed {
-            Ok(Some(after)) => {
-                bus.publish(&after);
-                return Ok(());
-            }
-            Ok(None) => return Err(lease_lost()),
-            Err(error) if is_transient(&error) => {
-                let failure = JobError::from(error);
-                tracing::warn!(error = %failure, "a turn's end could not be committed yet");
-                let wait = waits.next().unwrap_or(Duration::from_secs(5));
-                tokio::time::sleep(wait).await;
-            }
-            Err(error) => return Err(error.into()),
+    let once = || once(pool.clone(), Arc::clone(&end));
+    match until_committed("a turn's end", once).await? {
+        Some(after) => {
+            bus.publish(&after);
+            Ok(())
         }
+        None => Err(lease_lost()),
     }
 }
 
@@ -171,6 +163,13 @@ async fn once(pool: PgPool, end: Arc<End>) -> sqlx::Result<Option<Wake>> {
     finish.since_first_token = end.first_token.map(|first| first.elapsed());
     let mut transaction = pool.begin().await?;
     jobs::lock_serial_key(&mut transaction, &session_serial_key(&end.key.session_id)).await?;
+    let promise = match end.handoff {
+        Some(_) => handoffs::promise(&mut transaction, &end.key.session_id).await?,
+        None => None,
+    };
+    let mut tail = end.tail.clone();
+    answer::promise(&mut tail, promise.as_ref());
+    finish.tail = events::number(&end.key, finish.attempt, end.next_seq, &tail);
     let written = turns::finish(&mut transaction, lease(end.fence), &end.key, &finish).await?
         && jobs::end(&mut transaction, end.fence, end.ended, &mut after).await?;
     if !written {
@@ -187,8 +186,14 @@ async fn once(pool: PgPool, end: Arc<End>) -> sqlx::Result<Option<Wake>> {
             lead: &handoff.lead,
             summary: summary.map(|summary| summary.text.as_str()),
             consent: false,
+            promise: promise.as_ref(),
         };
-        handoffs::open_or_update(&mut transaction, &new).await?;
+        jobs::handoffs::open(&mut transaction, &new, &end.waits, &mut after)
+            .await
+            .map_err(|error| match error {
+                QueueError::Database(error) => error,
+                other => sqlx::Error::Encode(Box::new(other)),
+            })?;
     }
     if !finish.calls.is_empty() {
         spend::record(&mut transaction, &end.key, finish.attempt, &finish.calls).await?;
@@ -196,10 +201,4 @@ async fn once(pool: PgPool, end: Arc<End>) -> sqlx::Result<Option<Wake>> {
     transaction.commit().await?;
     after.turns.insert(end.key.clone());
     Ok(Some(after))
-}
-
-/// Whether the database may take the same later: it is away, or it undid a conflict.
-fn is_transient(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(DatabaseError::code);
-    is_temporary(error) || code.is_some_and(|code| code.starts_with("40"))
 }

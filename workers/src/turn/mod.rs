@@ -75,6 +75,8 @@ pub struct TurnDeps {
     pub notice: NoticeConfig,
     /// For the ids of handoffs.
     pub entropy: SharedEntropy,
+    /// `HANDOFF_RETRY_BACKOFF_SECONDS`, stored with the jobs of a handoff.
+    pub handoff_waits: Vec<i32>,
     /// The knowledge base.
     pub knowledge: KnowledgeDeps,
 }

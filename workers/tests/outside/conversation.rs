@@ -6,7 +6,10 @@ use std::time::Duration;
 use jobs::{Outcome, Retry};
 use sandbox::anthropic::{Citation, Content, Pace, Reply};
 use serde_json::{Value, json};
-use store::spend::Usd;
+use store::{
+    business_hours::{self, BusinessHours, Day},
+    spend::Usd,
+};
 
 use crate::turn_world::{TurnWorld, kinds, said, shown};
 
@@ -393,6 +396,37 @@ async fn a_person_is_offered_once_when_nothing_moves() {
         world.json("select trigger from handoff_records").await,
         "stall"
     );
+}
+
+#[tokio::test]
+async fn a_handoff_of_an_answer_promises_what_its_record_keeps() {
+    let world = TurnWorld::new().await;
+    let days = Day::ALL.into();
+    let hours = BusinessHours::new("UTC".parse().unwrap(), (0, 24), 24, days, [].into()).unwrap();
+    let mut conn = world.pool().acquire().await.unwrap();
+    business_hours::save(&mut conn, &hours).await.unwrap();
+    for number in [1, 2] {
+        let wish = json!({"reason": "explicit_wish", "name": format!("Ada {number}")});
+        world
+            .anthropic
+            .push(speaking("Gladly.", "request_handoff", wish));
+        let frames = world.answer(number, "I want to talk to somebody.").await;
+        let kept = world
+            .json(
+                "select jsonb_build_object('status', status, 'promise', jsonb_build_object('text', promise_text,
+                        'by', to_char(promise_by at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')))
+                 from handoff_records",
+            )
+            .await;
+        assert_eq!(data(&frames, "data-handoff"), [&kept]);
+        let text = kept["promise"]["text"].as_str().unwrap();
+        assert!(
+            text.starts_with("We will get back to you today, "),
+            "{text}"
+        );
+    }
+    let reminders = "select to_jsonb(count(*)) from queue.jobs where kind = 'handoff.remind'";
+    assert_eq!(world.json(reminders).await, 1);
 }
 
 #[tokio::test]

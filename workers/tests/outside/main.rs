@@ -5,17 +5,31 @@ mod anthropic;
 #[cfg(test)]
 mod conversation;
 #[cfg(test)]
+mod crm_webhook;
+#[cfg(test)]
+mod dossiers;
+#[cfg(test)]
 mod embeddings;
 #[cfg(test)]
 mod fallback;
 #[cfg(test)]
 mod full_text;
 #[cfg(test)]
+mod hubspot;
+#[cfg(test)]
 mod indexing;
 #[cfg(test)]
 mod knowledge_base;
 #[cfg(test)]
 mod searching;
+#[cfg(test)]
+mod slack;
+#[cfg(test)]
+mod slack_erasure;
+#[cfg(test)]
+mod slack_reminder;
+#[cfg(test)]
+mod smtp;
 #[cfg(test)]
 mod spending;
 #[cfg(test)]

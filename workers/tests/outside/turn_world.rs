@@ -98,6 +98,7 @@ impl TurnWorld {
             links: LinkHosts::default(),
             notice: NoticeConfig::default(),
             session_ttl: Duration::from_hours(24),
+            handoff_waits: vec![1, 3, 9],
         };
         let model = config.model.clone();
         let deps = Deps::build(config, &database, bus.clone()).unwrap();

@@ -1,0 +1,49 @@
+//! Commits what must not be lost because the database is away for a while.
+
+use std::time::Duration;
+
+use jobs::JobError;
+use sqlx::error::DatabaseError;
+use store::db::{is_temporary, reconnect_waits};
+use tracing::Instrument;
+
+/// Repeats a transaction until the database has taken it or refused it. `once` tries it from its begin to
+/// its commit, and has to see for itself, by a lease, that it is not done twice. `what` names it in the
+/// log. There is no end to this but the dispatcher's, which drops a handler whose job is not this
+/// worker's any more.
+pub(crate) async fn until_committed<T, F>(
+    what: &'static str,
+    once: impl Fn() -> F,
+) -> Result<T, JobError>
+where
+    T: Send + 'static,
+    F: Future<Output = sqlx::Result<T>> + Send + 'static,
+{
+    let mut waits = reconnect_waits();
+    loop {
+        // A task of its own: a transaction must not be abandoned half-way with its handler.
+        let committed = match tokio::spawn(once().in_current_span()).await {
+            Ok(committed) => committed,
+            Err(stopped) => match stopped.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => return Err(JobError::retry("the process ends")),
+            },
+        };
+        match committed {
+            Ok(committed) => return Ok(committed),
+            Err(error) if is_transient(&error) => {
+                let failure = JobError::from(error);
+                tracing::warn!(what, error = %failure, "it could not be committed yet");
+                let wait = waits.next().unwrap_or(Duration::from_secs(5));
+                tokio::time::sleep(wait).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Whether the database may take the same later: it is away, or it undid a conflict.
+fn is_transient(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(DatabaseError::code);
+    is_temporary(error) || code.is_some_and(|code| code.starts_with("40"))
+}
