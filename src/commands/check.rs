@@ -14,6 +14,7 @@ mod edge;
 mod knowledge;
 mod listen;
 mod pg_dump;
+mod mail;
 mod pgvector;
 mod schema;
 mod slack;
@@ -122,6 +123,11 @@ const PROBES: &[Probe] = &[
         name: "crm",
         needs: &[],
         run: |context| crm::probe(context).boxed(),
+    },
+    Probe {
+        name: "mail",
+        needs: &[],
+        run: |context| mail::probe(context).boxed(),
     },
 ];
 

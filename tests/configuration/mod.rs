@@ -61,7 +61,7 @@ fn legal(choice: Option<&str>) -> Environment {
         ("CRM_WEBHOOK_URL", "https://crm.company.example/"),
         (
             "CRM_WEBHOOK_SECRET",
-            "whsec_aHVudGVyMi1odW50ZXIyLWh1bnRlcjIt",
+            "whsec_aHVudGVyMi1odW50ZXIyLWh1bnRlcjIteA==",
         ),
         ("PRIVACY_SECRET", "hunter2-of-privacy-with-length-enough"),
     ];

@@ -40,6 +40,7 @@ async fn a_system_as_it_should_be_passes_and_says_what_is_not_done_yet() {
             "pg_dump pass",
             "slack pass",
             "crm pass",
+            "mail pass",
         ]
     );
     let output = system.run(&["check"]).await;
@@ -70,6 +71,7 @@ async fn every_wrong_variable_is_told_at_once_and_the_rest_is_checked_all_the_sa
             "pg_dump fail",
             "slack pass",
             "crm pass",
+            "mail pass",
         ]
     );
     let told = String::from_utf8(output.stdout).unwrap();

@@ -1,6 +1,7 @@
 //! Whether the CRM can be reached and takes our token. Nothing is written there.
 
 use secrecy::ExposeSecret;
+use serde_json::json;
 use workers::{clients::http_client, config::CrmConfig};
 
 use super::{Context, Finding};
@@ -24,9 +25,14 @@ async fn ask(crm: &CrmConfig) -> reqwest::Result<u16> {
             access_token,
             base_url,
         } => http
-            // What the handoff needs to read; one contact is the least that can be asked for.
-            .get(format!("{base_url}/crm/v3/objects/contacts?limit=1"))
-            .bearer_auth(access_token.expose_secret()),
+            // The look that a handoff begins with, at somebody who can't exist.
+            .post(format!("{base_url}/crm/v3/objects/contacts/batch/read"))
+            .bearer_auth(access_token.expose_secret())
+            .json(&json!({
+                "idProperty": "email",
+                "properties": ["email"],
+                "inputs": [{ "id": "nobody@company.invalid" }],
+            })),
         CrmConfig::Webhook { url, .. } => http.head(url.clone()),
         CrmConfig::None => return Ok(0),
     };
@@ -39,7 +45,10 @@ fn judge(crm: &CrmConfig, status: u16) -> Finding {
         (CrmConfig::Webhook { .. }, _) => Finding::pass(format!(
             "the receiver of CRM_WEBHOOK_URL answers (HTTP {status} to HEAD)"
         )),
-        (_, 200..=299) => Finding::pass("the token of HUBSPOT_ACCESS_TOKEN may read contacts"),
+        // 404: nobody of that address is there, as it should be.
+        (_, 200..=299 | 404) => {
+            Finding::pass("the token of HUBSPOT_ACCESS_TOKEN may read contacts")
+        }
         (_, 401 | 403) => Finding::fail(format!(
             "HubSpot refuses HUBSPOT_ACCESS_TOKEN (HTTP {status}): take the token of a private app that \
              may read and write contacts and notes"
@@ -60,6 +69,7 @@ mod tests {
         };
         for (status, judged) in [
             (200, Status::Pass),
+            (404, Status::Pass),
             (401, Status::Fail),
             (403, Status::Fail),
             (503, Status::Warn),

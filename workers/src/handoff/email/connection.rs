@@ -141,6 +141,14 @@ impl MailServer {
         Ok(())
     }
 
+    /// Connects, encrypts and authenticates, and leaves again.
+    pub(super) async fn try_out(&self) -> Result<(), SendError> {
+        let mut connection = within(CONNECT_TIMEOUT, Step::Connect, self.connect()).await?;
+        // It has answered what was to be known.
+        let _ = timeout(COMMAND_TIMEOUT, connection.quit()).await;
+        Ok(())
+    }
+
     async fn connection(&self) -> Result<AsyncSmtpConnection, SendError> {
         while let Some(mut connection) = self.kept.take() {
             if connection.test_connected().await {

@@ -50,6 +50,11 @@ impl Email {
         }
     }
 
+    /// Whether the mail server takes us: connects, encrypts and authenticates, and sends nothing.
+    pub async fn try_out(&self) -> Result<(), SendError> {
+        self.server.try_out().await
+    }
+
     /// What the mail of a handoff is called for ever: `<handoff@domain of SMTP_FROM>`, with brackets.
     /// Both parts are of characters that an id may have (RFC 5322, 3.6.4).
     fn message_id(&self, dossier: &Dossier) -> String {

@@ -1,0 +1,16 @@
+//! Whether the mail server takes us. No mail is sent.
+
+use workers::handoff::Email;
+
+use super::{Context, Finding};
+
+pub(super) async fn probe(context: &Context) -> Finding {
+    let Some(handoff) = &context.handoff else {
+        return Finding::not_configured();
+    };
+    match Email::new(&handoff.smtp).try_out().await {
+        Ok(()) => Finding::pass("the mail server of SMTP_HOST takes user name and password"),
+        // The reason has codes and no words of the server.
+        Err(error) => Finding::failed("mail could not be sent", error),
+    }
+}
