@@ -249,6 +249,7 @@ async fn answer(pool: &PgPool, session: &str, meanwhile: Duration) -> bool {
     let written = turns::finish(&mut tx, lease_of(), &key, &finish)
         .await
         .unwrap()
+        .is_some()
         && jobs::end(&mut tx, fence, Ended::Done, &mut after)
             .await
             .unwrap();
