@@ -7,6 +7,8 @@
 mod circuits;
 mod facts;
 mod kills;
+mod lock;
 mod operator;
+mod outage;
 mod schedule;
 mod support;
