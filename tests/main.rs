@@ -16,6 +16,7 @@ mod journeys;
 mod knowledge;
 mod lifecycle;
 mod ops;
+mod people;
 mod schema;
 mod support;
 mod webhooks;

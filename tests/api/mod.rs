@@ -13,6 +13,7 @@ mod feedback;
 mod follow;
 mod hostile_input;
 mod idempotency;
+mod interleavings;
 mod large_tokens;
 mod people;
 mod regenerate;
