@@ -42,7 +42,6 @@ try {
     if ((await slack.locator('.mention').count()) > 0) throw new Error('somebody is mentioned');
     // The CRM's record is known a moment later.
     await slack.locator('#slack').getByRole('link', { name: 'Open in the CRM' }).first().waitFor();
-    if (SCREENSHOT) await slack.screenshot({ path: SCREENSHOT, fullPage: true });
   });
 
   await step('a person takes over, and the visitor sees who it is', async () => {
@@ -108,9 +107,9 @@ try {
   console.log(JSON.stringify({ ok: true, browser: browser.version(), steps }));
 } catch (error) {
   console.error(`${error.message}\nsteps done: ${steps.join(', ') || 'none'}`);
-  if (SCREENSHOT) await slack?.screenshot({ path: SCREENSHOT, fullPage: true }).catch(() => undefined);
   process.exitCode = 1;
 } finally {
+  if (SCREENSHOT) await slack?.screenshot({ path: SCREENSHOT, fullPage: true }).catch(() => undefined);
   await browser.close();
 }
 
