@@ -115,3 +115,21 @@ async fn what_was_said_goes_with_the_handoff_up_to_a_limit_and_the_newest_of_it(
     let lines = "select jsonb_array_length(transcript)::bigint from handoff_records";
     assert_eq!(leads.count(lines).await, 16);
 }
+
+#[tokio::test]
+async fn a_handoff_of_a_version_without_channels_is_delivered_with_its_next_facts() {
+    let leads = Leads::new().await;
+    for statement in [
+        "insert into sessions (session_id) values ('s1')",
+        "insert into handoff_records (session_id, handoff_id, trigger, lead)
+         values ('s1', 'old', 'contact_form', '{\"email\": \"s1@visitor.example\"}')",
+    ] {
+        sqlx::query(statement).execute(&leads.pool).await.unwrap();
+    }
+    let _worker = leads.system.worker().await;
+    assert_eq!(leads.add("s1", &more()).await.as_str(), "old");
+    leads.until_quiet().await;
+    let seen = leads.seen(&"old".parse().unwrap()).await;
+    assert_eq!(seen.status, "delivered");
+    assert_eq!(leads.system.people.slack.messages().len(), 1);
+}

@@ -11,10 +11,12 @@ use sandbox::{
     outside::{Outcome, Service},
     switch::Trouble,
 };
-use sqlx::{Connection, PgConnection};
 use store::ids::HandoffId;
 
-use super::support::{Leads, Outside};
+use super::{
+    lock::Lock,
+    support::{Leads, Outside},
+};
 
 /// Handoffs of a round: one fewer than open a circuit, so that each keeps to its schedule.
 const AT_ONCE: usize = 4;
@@ -28,6 +30,16 @@ enum Way {
     Slack,
     Crm,
     Email,
+}
+
+impl Way {
+    fn channel(self) -> &'static str {
+        match self {
+            Self::Slack => "slack",
+            Self::Crm => "crm",
+            Self::Email => "email",
+        }
+    }
 }
 
 /// Where the worker dies.
@@ -107,41 +119,6 @@ impl Point {
             mails: mails * twice(Way::Email),
             mail_ids: mails,
         }
-    }
-}
-
-/// A lock of the test's own that a transaction has to wait for.
-struct Lock(PgConnection);
-
-impl Lock {
-    async fn take(leads: &Leads, statement: &'static str) -> Self {
-        let mut connection = PgConnection::connect(&leads.system.database_url())
-            .await
-            .unwrap();
-        sqlx::raw_sql("begin")
-            .execute(&mut connection)
-            .await
-            .unwrap();
-        sqlx::raw_sql(statement)
-            .execute(&mut connection)
-            .await
-            .unwrap();
-        Self(connection)
-    }
-
-    async fn until_waited_for(&self, leads: &Leads, by: usize) {
-        leads
-            .until("the ends wait for the lock", async || {
-                let waiting = "select count(*) from pg_stat_activity
-                    where datname = current_database() and wait_event_type = 'Lock' and application_name = 'growth-chat'";
-                let waiting = usize::try_from(leads.count(waiting).await).unwrap();
-                (waiting >= by).then_some(())
-            })
-            .await;
-    }
-
-    async fn release(self) {
-        self.0.close().await.unwrap();
     }
 }
 
@@ -315,7 +292,7 @@ impl Killings {
         self.first_job.store(first, Ordering::SeqCst);
         let mut worker = leads.system.worker().await;
         let lock = match point {
-            Point::BeforeCommit(way) => Some(self.lock_ends(way).await),
+            Point::BeforeCommit(way) => Some(Lock::of_ends(leads, way.channel()).await),
             // What an attempt found out about its provider is the last thing that it writes.
             Point::BeforeCommitOfFailure => Some(
                 Lock::take(
@@ -374,32 +351,6 @@ impl Killings {
             () = lock.until_waited_for(&self.leads, by) => {}
             () = turns => {}
         }
-    }
-
-    /// Keeps the deliveries of a way from being written as told, and no others.
-    async fn lock_ends(&self, way: Way) -> Lock {
-        let channel = match way {
-            Way::Slack => "slack",
-            Way::Crm => "crm",
-            Way::Email => "email",
-        };
-        // A trigger of this database's own: whoever writes that a channel has told a handoff waits for the
-        // lock that the test holds.
-        let trigger = format!(
-            "create or replace function hold_back() returns trigger language plpgsql as $$ begin
-                 if new.status = 'delivered' and new.channel = '{channel}' then
-                     perform pg_advisory_xact_lock(4711);
-                 end if;
-                 return new;
-             end $$;
-             create or replace trigger hold_back before update on handoff_deliveries
-                 for each row execute function hold_back();"
-        );
-        sqlx::raw_sql(sqlx::AssertSqlSafe(trigger))
-            .execute(&self.leads.pool)
-            .await
-            .unwrap();
-        Lock::take(&self.leads, "select pg_advisory_xact_lock(4711)").await
     }
 
     /// A wait that was cut short by nobody is as long as it should be, and no attempt is made twice.

@@ -9,6 +9,8 @@ mod drain;
 mod facts;
 mod hostile;
 mod kills;
+mod lock;
 mod operator;
+mod outage;
 mod schedule;
 mod support;

@@ -67,6 +67,11 @@ impl Leads {
         Self::of(TestSystem::new().await).await
     }
 
+    /// On a database server that the test may kill.
+    pub(super) async fn with_own_server() -> Self {
+        Self::of(TestSystem::with_own_server().await).await
+    }
+
     /// With a CRM of one's own, which is told by a webhook.
     pub(super) async fn with_webhook() -> Self {
         let mut system = TestSystem::new().await;

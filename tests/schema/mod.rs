@@ -9,7 +9,7 @@ use sqlx::{PgPool, Row, query, query_scalar};
 use store::knowledge::{TextFormat, document_id, load_document};
 
 /// The tables of a session: each can be distributed by `session_id`.
-const OF_A_SESSION: [&str; 10] = [
+const OF_A_SESSION: [&str; 12] = [
     "sessions",
     "turns",
     "messages",
@@ -19,6 +19,8 @@ const OF_A_SESSION: [&str; 10] = [
     "model_calls",
     "spend_reservations",
     "handoff_records",
+    "handoff_deliveries",
+    "handoff_attempts",
     "feedback",
 ];
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
 use jobs::{Concurrency, CoreTaskEnded, QueueConfig, Runtime, webhooks};
 use sandbox::{outside::OutsideWorld, postgres::TestDatabase, receiver::Receiver};
 use serde_json::Value;
-use sqlx::PgPool;
+use sqlx::{AssertSqlSafe, PgPool};
 use store::{
     bus::{Bus, Wake},
     clock::{SharedClock, SystemClock},
@@ -167,12 +167,14 @@ impl Desk {
         .await;
     }
 
-    pub(super) async fn count(&self, sql: &'static str) -> i64 {
-        sqlx::query_scalar(sql).fetch_one(&self.pool).await.unwrap()
+    pub(super) async fn count(&self, sql: &str) -> i64 {
+        let query = sqlx::query_scalar(AssertSqlSafe(sql));
+        query.fetch_one(&self.pool).await.unwrap()
     }
 
-    pub(super) async fn execute(&self, sql: &'static str) {
-        sqlx::query(sql).execute(&self.pool).await.unwrap();
+    pub(super) async fn execute(&self, sql: &str) {
+        let query = sqlx::query(AssertSqlSafe(sql));
+        query.execute(&self.pool).await.unwrap();
     }
 
     /// The attempts of an endpoint, the oldest first: outcome and error.

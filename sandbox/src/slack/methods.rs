@@ -198,9 +198,8 @@ fn content(arguments: &Arguments) -> Result<PostedMessage, Refused> {
         return Err(Refused::Code("no_text"));
     }
     let metadata = arguments.structure("metadata");
-    if !metadata.is_null()
-        && !(metadata["event_type"].is_string() && metadata["event_payload"].is_object())
-    {
+    let is_whole = metadata["event_type"].is_string() && metadata["event_payload"].is_object();
+    if !is_whole && !metadata.is_null() {
         return Err(Refused::Code("invalid_metadata_format"));
     }
     Ok(PostedMessage {
@@ -233,7 +232,7 @@ pub(super) fn checked_blocks(mut blocks: Value) -> Result<Value, String> {
 
 /// The message that a call is about. Only by the channel's id: unlike `chat.postMessage`, the others
 /// take no name.
-fn addressed<'a>(arguments: &'a Arguments) -> Result<(&'a str, &'a str), Refused> {
+fn addressed(arguments: &Arguments) -> Result<(&str, &str), Refused> {
     let channel = by_id(arguments)?;
     Ok((channel, arguments.needed("ts")?))
 }

@@ -182,7 +182,7 @@ mod tests {
         assert_eq!(ids.len(), events.len());
         assert_eq!(turn(1).id(), turn(1).id());
         // Receivers keep it: it never changes.
-        assert_eq!(turn(1).id(), "evt_PINNED");
+        assert_eq!(turn(1).id(), "evt_17cd09a3857e45b12e3707b52cc78aaf");
         assert_eq!(settled(HandoffStatus::Pending).event_type(), None);
     }
 }

@@ -74,6 +74,8 @@ pub struct Handoff {
     pub trigger: Trigger,
     /// What the visitor told of themselves.
     pub lead: Lead,
+    /// What the conversation was about, as the model sees it.
+    pub summary: Option<String>,
 }
 
 /// One turn of a conversation, as far as it is decided.
@@ -191,10 +193,12 @@ impl Conversation {
             Some(earlier) => Handoff {
                 trigger: earlier.trigger,
                 lead: merge(earlier.lead, request.lead),
+                summary: request.summary.or(earlier.summary),
             },
             None => Handoff {
                 trigger,
                 lead: request.lead,
+                summary: request.summary,
             },
         };
         self.handoff = Some(handoff);

@@ -38,6 +38,7 @@ fn end() -> impl Strategy<Value = TurnEnd> {
 
 fn request(reason: HandoffReason) -> HandoffRequest {
     HandoffRequest {
+        summary: None,
         reason,
         lead: Lead::default(),
     }

@@ -28,6 +28,8 @@ pub enum ToolCall {
 /// The arguments of `request_handoff`.
 #[derive(Clone, PartialEq)]
 pub struct HandoffRequest {
+    /// What the conversation was about, for whoever takes over.
+    pub summary: Option<String>,
     /// Why.
     pub reason: HandoffReason,
     /// What the visitor told of themselves.
@@ -85,6 +87,8 @@ struct RetrieveKnowledge {
 #[serde(deny_unknown_fields)]
 struct RequestHandoff {
     reason: HandoffReason,
+    #[serde(default)]
+    summary: Option<String>,
     #[serde(default)]
     name: Option<String>,
     #[serde(default)]
@@ -144,6 +148,7 @@ fn handoff(request: RequestHandoff) -> Result<HandoffRequest, BadCall> {
         return Err(BadCall::BadPhone);
     }
     Ok(HandoffRequest {
+        summary: fact(request.summary, LONGEST_FACT)?,
         reason: request.reason,
         lead: Lead {
             name: cut_fact(request.name, LONGEST_NAME),

@@ -12,14 +12,13 @@
 use std::time::Duration;
 
 use futures::FutureExt;
-use jobs::{Ended, HandlerResult, JobContext, JobError, Outcome, Retry};
+use jobs::{HandlerResult, JobContext, JobError, Outcome};
 use sqlx::PgConnection;
 use store::{
-    bus::Wake,
     checkpoints::JobLease,
     handoffs::{
-        self, Asked, AttemptEnd, AttemptOutcome, Channel as Way, Delivery, DeliveryStatus,
-        HandoffKey, HandoffStatus, PATIENCE_WITH_CIRCUITS, Record, Told,
+        self, Asked, AttemptOutcome, Channel as Way, Delivery, DeliveryStatus, HandoffKey,
+        HandoffStatus, PATIENCE_WITH_CIRCUITS, Record, Told,
     },
     ids::{Entropy, HandoffId, SessionId},
 };
@@ -27,7 +26,8 @@ use tokio::time::{Instant, timeout};
 
 use super::{
     Channel, Dossier, HandoffDeps, Occasion, Receipt, SendError,
-    circuit::{self, Admission, Finding},
+    circuit::{self, Admission},
+    ending::{Ending, Made},
     join::find,
 };
 use crate::{commit::until_committed, turn::lease};
@@ -61,12 +61,12 @@ struct Attempt {
 
 /// Everything that a transaction of a delivery needs. Owned: it runs in a task of its own.
 #[derive(Clone)]
-struct Job {
-    key: HandoffKey,
-    lease: JobLease,
-    way: Way,
-    provider: &'static str,
-    is_last: bool,
+pub(super) struct Job {
+    pub(super) key: HandoffKey,
+    pub(super) lease: JobLease,
+    pub(super) way: Way,
+    pub(super) provider: &'static str,
+    pub(super) is_last: bool,
 }
 
 /// Makes one attempt to deliver a handoff by a channel.
@@ -125,12 +125,19 @@ pub async fn deliver<C: Channel>(
         let reason = format!("no answer within {} s", PATIENCE.as_secs());
         Err(SendError::unknown(reason))
     });
-    let ending = Ending::of(job, &attempt, talked, started.elapsed());
+    let made = Made {
+        number: attempt.dossier.attempt,
+        revision: attempt.dossier.revision,
+        is_probe: attempt.is_probe,
+        is_free: attempt.is_probe && !attempt.is_out_of_patience,
+        took: started.elapsed(),
+    };
+    let ending = Ending::of(job, made, talked);
     ending.commit(deps, context).await
 }
 
 /// Up to [`circuit::SPREAD`].
-fn spread(entropy: &dyn Entropy) -> Duration {
+pub(super) fn spread(entropy: &dyn Entropy) -> Duration {
     let [first, second, ..] = entropy.bytes();
     let share = f64::from(u16::from_be_bytes([first, second])) / f64::from(u16::MAX);
     circuit::SPREAD.mul_f64(share)
@@ -257,168 +264,4 @@ async fn talk<C: Channel>(
     }
     let receipt = channel.send(dossier).await?;
     Ok((AttemptOutcome::Sent, receipt))
-}
-
-/// What an attempt came to, ready to be committed.
-#[derive(Clone)]
-struct Ending {
-    job: Job,
-    number: i32,
-    is_probe: bool,
-    end: AttemptEnd,
-    /// What the channel has told; none: it failed.
-    told: Option<Told>,
-    finding: Option<Finding>,
-    /// What the queue is told of a failure.
-    failure: Option<(Retry, String)>,
-    /// Whether a failure that may heal costs the job no attempt: it was made for all the others.
-    is_free: bool,
-}
-
-impl Ending {
-    fn of(
-        job: Job,
-        attempt: &Attempt,
-        talked: Result<(AttemptOutcome, Receipt), SendError>,
-        took: Duration,
-    ) -> Self {
-        let (outcome, finding) = judge(&talked);
-        let revision = attempt.dossier.revision;
-        let mut end = AttemptEnd {
-            outcome,
-            latency_ms: i32::try_from(took.as_millis()).unwrap_or(i32::MAX),
-            provider_id: None,
-            error: None,
-        };
-        let (mut told, mut failure) = (None, None);
-        match talked {
-            Ok((outcome, receipt)) => {
-                // Slack is asked for the message alone: one of which nobody heard may tell older facts than
-                // are known now. A CRM is asked for this very revision.
-                let is_older =
-                    outcome == AttemptOutcome::Found && job.way == Way::Slack && revision > 1;
-                end.provider_id = receipt.provider_id;
-                told = Some(Told {
-                    status: DeliveryStatus::Delivered,
-                    revision: if is_older { 1 } else { revision },
-                    reference: receipt.reference,
-                    url: receipt.url,
-                });
-            }
-            Err(SendError::NothingToSend { reason }) => {
-                end.error = Some(reason.to_owned());
-                told = Some(Told {
-                    status: DeliveryStatus::Skipped,
-                    revision,
-                    reference: serde_json::Value::Null,
-                    url: None,
-                });
-            }
-            Err(error) => {
-                let retry = match &error {
-                    SendError::Final { .. } => Retry::Never,
-                    SendError::Healable {
-                        retry_after: Some(wait),
-                        ..
-                    } => Retry::NotBefore((*wait).min(PATIENCE_WITH_CIRCUITS)),
-                    _ => Retry::AsPlanned,
-                };
-                end.error = Some(error.to_string());
-                failure = Some((retry, error.to_string()));
-            }
-        }
-        Self {
-            job,
-            number: attempt.dossier.attempt,
-            is_probe: attempt.is_probe,
-            end,
-            told,
-            finding,
-            failure,
-            is_free: attempt.is_probe && !attempt.is_out_of_patience,
-        }
-    }
-
-    /// Commits it, however long the database is away, and says what the queue is to do.
-    async fn commit(self, deps: &HandoffDeps, context: JobContext) -> HandlerResult {
-        let committed = until_committed("the end of a delivery", || {
-            let (pool, ending, fence) = (deps.pool.clone(), self.clone(), context.fence);
-            async move {
-                let mut transaction = pool.begin().await?;
-                let mut after = Wake::default();
-                let written = ending.write(&mut transaction).await?
-                    && (ending.told.is_none()
-                        || jobs::end(&mut transaction, fence, Ended::Done, &mut after).await?);
-                if !written {
-                    transaction.rollback().await?;
-                    return Ok(None);
-                }
-                transaction.commit().await?;
-                Ok(Some(after))
-            }
-        });
-        let Some(after) = committed.await? else {
-            return Err(lease_lost());
-        };
-        deps.bus.publish(&after);
-        let (channel, outcome) = (self.job.way.as_str(), self.end.outcome.as_str());
-        metrics::counter!("growth_chat_handoff_deliveries_total", "channel" => channel, "outcome" => outcome)
-            .increment(1);
-        tracing::info!(handoff_id = %self.job.key.handoff_id, channel, attempt = self.number, outcome,
-            "an attempt to deliver a handoff ended");
-        match self.failure {
-            None => Ok(Outcome::Committed),
-            // It finds the circuit as it left it.
-            Some((Retry::AsPlanned | Retry::NotBefore(_), _)) if self.is_free => {
-                Ok(Outcome::Snooze(spread(&*deps.entropy)))
-            }
-            Some((retry, reason)) => Err(JobError { retry, reason }),
-        }
-    }
-
-    /// Writes it in the transaction; false: the lease was lost.
-    async fn write(&self, conn: &mut PgConnection) -> sqlx::Result<bool> {
-        let Job {
-            key,
-            lease,
-            way,
-            provider,
-            ..
-        } = &self.job;
-        if !handoffs::hold_lease(conn, *lease).await? {
-            return Ok(false);
-        }
-        handoffs::end_attempt(conn, key, *way, self.number, &self.end).await?;
-        if let Some(told) = &self.told {
-            handoffs::told(conn, key, *way, told).await?;
-        }
-        if let Some(finding) = self.finding {
-            // The last row of all, because all deliveries share it; and not at all in good times.
-            let (known, _) = handoffs::circuit(conn, provider, false).await?;
-            if finding != Finding::Answers || known != handoffs::Circuit::default() {
-                let (mut known, now) = handoffs::circuit(conn, provider, true).await?;
-                let id = key.handoff_id.as_str();
-                if circuit::add(&mut known, id, self.is_probe, finding, now) {
-                    handoffs::keep_circuit(conn, provider, &known).await?;
-                }
-            }
-        }
-        Ok(true)
-    }
-}
-
-/// What came of an attempt, and what that says of the provider.
-fn judge(
-    talked: &Result<(AttemptOutcome, Receipt), SendError>,
-) -> (AttemptOutcome, Option<Finding>) {
-    match talked {
-        Ok((outcome, _)) => (*outcome, Some(Finding::Answers)),
-        Err(SendError::NothingToSend { .. }) => (AttemptOutcome::Skipped, None),
-        Err(SendError::Final { .. }) => (AttemptOutcome::Refused, Some(Finding::Answers)),
-        Err(SendError::Unknown { .. }) => (AttemptOutcome::Unknown, Some(Finding::Fails)),
-        Err(SendError::Healable { retry_after, .. }) => {
-            let finding = retry_after.map_or(Finding::Fails, Finding::PutsOff);
-            (AttemptOutcome::Failed, Some(finding))
-        }
-    }
 }

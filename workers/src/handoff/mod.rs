@@ -7,6 +7,7 @@ pub mod deliver;
 mod deps;
 pub mod dossier;
 mod email;
+mod ending;
 pub mod join;
 pub mod settle;
 pub mod slack;

@@ -185,14 +185,15 @@ async fn once(pool: PgPool, end: Arc<End>) -> sqlx::Result<Option<Wake>> {
         tell(&mut transaction, &end.key, finished, &mut after).await?;
     }
     if let Some((handoff_id, handoff)) = &end.handoff {
-        let summary = finish.state.summary.as_ref();
+        let running = finish.state.summary.as_ref();
+        let running = running.map(|summary| summary.text.as_str());
         let new = NewHandoff {
             handoff_id: handoff_id.clone(),
             session_id: &end.key.session_id,
             turn: Some(end.key.turn),
             trigger: handoff.trigger,
             lead: &handoff.lead,
-            summary: summary.map(|summary| summary.text.as_str()),
+            summary: handoff.summary.as_deref().or(running),
             consent: false,
             promise: promise.as_ref(),
         };

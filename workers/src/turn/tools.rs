@@ -48,6 +48,9 @@ fn request_handoff() -> Tool {
                     "type": "string",
                     "enum": ["qualified_lead", "explicit_wish", "stall_accepted"],
                 },
+                "summary": text(
+                    "What the conversation was about, for whoever takes over, in two or three sentences",
+                ),
                 "name": text("The visitor's name"),
                 "email": text("The visitor's e-mail address"),
                 "company": text("The visitor's company"),
