@@ -213,9 +213,12 @@ function lastAnswer() {
 
 /** Waits for the first words of the answer, and gives them. */
 async function someText() {
-  const prose = page.locator('growth-chat .answer[data-status=streaming] .prose:not(:empty)');
-  await prose.waitFor();
-  return prose.innerText();
+  // Found and read in one look: the answer may be whole in the next moment.
+  const text = await page.waitForFunction(() => {
+    const { shadowRoot } = document.querySelector('growth-chat');
+    return shadowRoot?.querySelector('.answer[data-status=streaming] .prose:not(:empty)')?.innerText;
+  });
+  return text.jsonValue();
 }
 
 async function whole() {

@@ -41,18 +41,17 @@ try {
     await slack.locator('#crm').getByText('ada@visitor.example').first().waitFor();
     if ((await slack.locator('.mention').count()) > 0) throw new Error('somebody is mentioned');
     // The CRM's record is known a moment later.
-    await lead().getByRole('link', { name: /HubSpot|CRM/ }).waitFor();
-    if (SCREENSHOT) await slack.screenshot({ path: SCREENSHOT, fullPage: true });
+    await slack.locator('#slack').getByRole('link', { name: 'Open in the CRM' }).first().waitFor();
   });
 
   await step('a person takes over, and the visitor sees who it is', async () => {
     await slack.getByLabel('You are').selectOption(PERSON);
-    await lead().getByRole('button', { name: 'Take over' }).click();
+    await button('Take over').click();
     await presence('You are talking to Ben').waitFor();
   });
 
   await step('the visitor sees that the person types, and then the reply', async () => {
-    await lead().getByRole('button', { name: 'Reply…' }).click();
+    await button('Reply…').click();
     const modal = slack.getByRole('dialog');
     await modal.waitFor();
     await presence('Ben').filter({ hasText: 'is typing' }).waitFor();
@@ -94,7 +93,7 @@ try {
   });
 
   await step('the conversation is handed back, and the assistant answers', async () => {
-    await lead().getByRole('button', { name: 'Hand back' }).click();
+    await button('Hand back').click();
     await presence('has left').waitFor();
     const answers = await visitor.locator('growth-chat .answer:not([hidden])').count();
     await ask(QUESTION);
@@ -108,9 +107,9 @@ try {
   console.log(JSON.stringify({ ok: true, browser: browser.version(), steps }));
 } catch (error) {
   console.error(`${error.message}\nsteps done: ${steps.join(', ') || 'none'}`);
-  if (SCREENSHOT) await slack?.screenshot({ path: SCREENSHOT, fullPage: true }).catch(() => undefined);
   process.exitCode = 1;
 } finally {
+  if (SCREENSHOT) await slack?.screenshot({ path: SCREENSHOT, fullPage: true }).catch(() => undefined);
   await browser.close();
 }
 
@@ -140,9 +139,14 @@ async function ask(text) {
   await visitor.keyboard.press('Enter');
 }
 
-/** The message of the handoff in Slack. */
+/** The message in Slack that began the visitor's thread; what they told later is in the thread. */
 function lead() {
-  return slack.locator('#slack > .message').first();
+  return slack.locator('#slack > .message').filter({ has: slack.locator('.thread') }).first();
+}
+
+/** A button of the newest message about the visitor. */
+function button(name) {
+  return slack.locator('#slack').getByRole('button', { name }).first();
 }
 
 function thread() {

@@ -52,7 +52,8 @@ pub(super) fn text<'a>(html: &'a mut Html, object: &Value) -> &'a mut Html {
     if text_of(object, "type") == "mrkdwn" {
         mrkdwn::render(html, words);
     } else {
-        html.text(words);
+        // Escaped like the other kind, and nothing else is read in it.
+        html.text(mrkdwn::unescaped(words));
     }
     html
 }
@@ -199,7 +200,7 @@ mod tests {
     #[test]
     fn plain_text_has_no_formats_and_mrkdwn_has() {
         let html = rendered(&json!([
-            {"type": "header", "text": {"type": "plain_text", "text": "*A* <b>"}},
+            {"type": "header", "text": {"type": "plain_text", "text": "*A* &lt;b&gt; <c>"}},
             {"type": "section", "text": {"type": "mrkdwn", "text": "*A*"},
              "fields": [{"type": "plain_text", "text": "one"}]},
             {"type": "context", "elements": [{"type": "mrkdwn", "text": "_c_"}]},
@@ -208,7 +209,7 @@ mod tests {
         ]));
         assert_eq!(
             html,
-            "<h3>*A* &lt;b&gt;</h3><div class=\"section\"><div><strong>A</strong></div>\
+            "<h3>*A* &lt;b&gt; &lt;c&gt;</h3><div class=\"section\"><div><strong>A</strong></div>\
              <div class=\"fields\"><div>one</div></div></div>\
              <p class=\"context\"><span><em>c</em></span> </p><hr><p class=\"quiet\">[video]</p>"
         );

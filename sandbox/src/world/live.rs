@@ -14,6 +14,7 @@ use axum::{
     routing::get,
 };
 use futures::Stream;
+use tokio::sync::watch;
 
 use super::Shown;
 
@@ -29,11 +30,10 @@ pub(super) fn routes() -> Router<Shown> {
 
 /// An event without content for everything that happens.
 async fn changes(State(shown): State<Shown>) -> impl IntoResponse {
-    Sse::new(happenings(shown)).keep_alive(KeepAlive::default())
+    Sse::new(happenings(shown.world.changes())).keep_alive(KeepAlive::default())
 }
 
-fn happenings(shown: Shown) -> impl Stream<Item = Result<Event, Infallible>> {
-    let mut changes = shown.world.changes();
+fn happenings(mut changes: watch::Receiver<()>) -> impl Stream<Item = Result<Event, Infallible>> {
     async_stream::stream! {
         while changes.changed().await.is_ok() {
             tokio::time::sleep(TOGETHER).await;

@@ -150,7 +150,7 @@ pub(super) fn link(html: &mut Html, target: &str, label: &str) {
 }
 
 /// Slack knows three entities.
-fn unescaped(text: &str) -> String {
+pub(super) fn unescaped(text: &str) -> String {
     text.replace("&lt;", "<")
         .replace("&gt;", ">")
         .replace("&amp;", "&")
