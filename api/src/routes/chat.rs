@@ -69,8 +69,7 @@ pub(crate) async fn post(
     KnownQuery(query): KnownQuery<ChatQuery>,
     credentials: Credentials,
     Extension(trace): Extension<TraceContext>,
-    Extension(client): Extension<ClientNetwork>,
-    Extension(site): Extension<SiteKey>,
+    (Extension(network), Extension(site)): (Extension<ClientNetwork>, Extension<SiteKey>),
     request: Request,
 ) -> Result<Response, Problem> {
     let headers = request.headers().clone();
@@ -88,7 +87,7 @@ pub(crate) async fn post(
                 credentials,
                 message,
                 trace,
-                (client, site),
+                (network, site),
             ))
             .await
             .map_err(Problem::from)
