@@ -69,9 +69,10 @@ pub(crate) async fn post(
     KnownQuery(query): KnownQuery<ChatQuery>,
     credentials: Credentials,
     Extension(trace): Extension<TraceContext>,
-    (Extension(network), Extension(site)): (Extension<ClientNetwork>, Extension<SiteKey>),
+    client: (Extension<ClientNetwork>, Extension<SiteKey>),
     request: Request,
 ) -> Result<Response, Problem> {
+    let (Extension(network), Extension(site)) = client;
     let headers = request.headers().clone();
     let body = json_bytes(request, MAX_SDK_BODY).await?;
     let message = message::read(&body, &headers, state.entropy().as_ref())?;
