@@ -47,8 +47,9 @@ impl ClientNetwork {
         match address.to_canonical() {
             IpAddr::V4(address) => Self::V4(address.octets()),
             IpAddr::V6(address) => {
-                let [a, b, c, d, e, f, g, h, ..] = address.octets();
-                Self::V6([a, b, c, d, e, f, g, h])
+                let mut network = [0; 8];
+                network.copy_from_slice(&address.octets()[..8]);
+                Self::V6(network)
             }
         }
     }
@@ -180,6 +181,10 @@ mod tests {
         edge(Environment::Production).client(peer.parse().unwrap(), &headers(pairs))
     }
 
+    #[expect(
+        clippy::unnecessary_wraps,
+        reason = "it is compared with what may be none"
+    )]
     fn network(address: &str) -> Option<ClientNetwork> {
         Some(ClientNetwork::of(address.parse().unwrap()))
     }

@@ -69,10 +69,10 @@ pub(crate) async fn post(
     KnownQuery(query): KnownQuery<ChatQuery>,
     credentials: Credentials,
     Extension(trace): Extension<TraceContext>,
-    Extension(client): Extension<ClientNetwork>,
-    Extension(site): Extension<SiteKey>,
+    client: (Extension<ClientNetwork>, Extension<SiteKey>),
     request: Request,
 ) -> Result<Response, Problem> {
+    let (Extension(network), Extension(site)) = client;
     let headers = request.headers().clone();
     let body = json_bytes(request, MAX_SDK_BODY).await?;
     let message = message::read(&body, &headers, state.entropy().as_ref())?;
@@ -88,7 +88,7 @@ pub(crate) async fn post(
                 credentials,
                 message,
                 trace,
-                (client, site),
+                (network, site),
             ))
             .await
             .map_err(Problem::from)
