@@ -15,6 +15,7 @@ use std::{
 
 use serde::Serialize;
 use store::settings::{Asked, Settings};
+use workers::config::{BackupConfig, RestoreConfig};
 
 use self::variables::{GROUPS, Group, Variable, WIDGET};
 use super::{index, role::Role};
@@ -100,10 +101,12 @@ struct Reading {
 type Read = fn(&mut Settings);
 
 /// The commands that differ in what they read.
-const COMMANDS: [(&str, Read); 3] = [
+const COMMANDS: [(&str, Read); 5] = [
     ("api", |settings| drop(Role::Api.read(settings))),
     ("worker", |settings| drop(Role::Worker.read(settings))),
     ("index", |settings| drop(index::command::read(settings))),
+    ("backup", |settings| drop(BackupConfig::read(settings))),
+    ("restore", |settings| drop(RestoreConfig::read(settings))),
 ];
 
 fn readings() -> Vec<Reading> {
