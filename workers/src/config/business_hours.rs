@@ -177,7 +177,6 @@ mod tests {
         let wrong = |variables: &[(&str, &str)]| read_with(&[&[ZONE], variables].concat());
         for (name, value) in [
             ("BUSINESS_HOURS_TIMEZONE", "Mars/Olympus"),
-            ("BUSINESS_HOURS_TIMEZONE", ""),
             ("BUSINESS_HOURS_START", "24"),
             ("BUSINESS_HOURS_START", "-1"),
             ("BUSINESS_HOURS_END", "9"),
@@ -196,6 +195,7 @@ mod tests {
                 "{name}={value}"
             );
         }
+        assert_eq!(read_with(&[]), Err(vec![ZONE.0.to_owned()]));
         assert!(wrong(&[("BUSINESS_HOURS_END", "12")]).is_ok());
         assert!(wrong(&[("BUSINESS_HOURS_START", "20")]).is_ok());
     }
