@@ -13,7 +13,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use reqwest::{Client, StatusCode};
+use reqwest::{Client, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection};
 use tokio::{
@@ -65,6 +65,7 @@ async fn dev_says_where_everything_is_answers_with_a_source_and_leaves_no_proces
     for panel in ["#new-leads", "CRM", "Mail", "Webhooks", "Slack’s webhook"] {
         assert!(world.contains(panel), "the page does not show {panel:?}");
     }
+    a_person_takes_over(&client, &told).await;
     let mut database = PgConnection::connect(&told["Database"]).await.unwrap();
     let documents: i64 = sqlx::query_scalar("select count(*) from knowledge_documents")
         .fetch_one(&mut database)
@@ -184,6 +185,62 @@ async fn ask(client: &Client, line: &str, message: &str) -> Vec<Frame> {
     let (frames, end) = Frames::of(response).rest().await;
     assert_eq!(end, End::Clean);
     frames
+}
+
+/// A visitor leaves details, and somebody takes over on the outside-world page.
+async fn a_person_takes_over(client: &Client, told: &BTreeMap<String, String>) {
+    let site = told["Site"].strip_suffix("/demo").unwrap();
+    let visitor = |request: RequestBuilder| {
+        request
+            .header("x-widget-token", &told["Site key"])
+            .bearer_auth("AAAAAAAAAAAAAAAAAAAAAA")
+    };
+    let message = json!({"session_id": "lead", "message_id": "m1", "message": "Hello"});
+    let asked = visitor(client.post(format!("{site}/chat"))).json(&message);
+    let asked = asked.send().await.unwrap();
+    assert_eq!(asked.status(), StatusCode::OK);
+    asked.bytes().await.unwrap();
+    let details = json!({"name": "Ada", "email": "ada@visitor.example", "consent": true});
+    let left = visitor(client.post(format!("{site}/chat/lead/contact"))).json(&details);
+    assert_eq!(left.send().await.unwrap().status(), StatusCode::ACCEPTED);
+
+    let world = &told["Outside world"];
+    let button = async {
+        loop {
+            let page = client
+                .get(world)
+                .send()
+                .await
+                .unwrap()
+                .text()
+                .await
+                .unwrap();
+            let named = "name=\"ts\" value=\"";
+            let before = page.split("name=\"action_id\" value=\"take_over\"").next();
+            let form = before.filter(|before| before.len() < page.len());
+            if let Some((_, ts)) = form.and_then(|form| form.rsplit_once(named)) {
+                return ts.split('"').next().unwrap().to_owned();
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    let ts = timeout(PATIENCE, button)
+        .await
+        .expect("the lead is in Slack");
+    let press = client
+        .post(format!("{world}/slack/press"))
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body(format!("ts={ts}&action_id=take_over&person=U0ANNA"));
+    let pressed = press.send().await.unwrap();
+    assert_eq!(
+        pressed.status(),
+        StatusCode::OK,
+        "{:?}",
+        pressed.text().await
+    );
+    let transcript = visitor(client.get(format!("{site}/chat/lead"))).send();
+    let transcript: Value = transcript.await.unwrap().json().await.unwrap();
+    assert!(transcript["session"]["agent"].is_string(), "{transcript}");
 }
 
 fn sources(frames: &[Frame]) -> Vec<&str> {
