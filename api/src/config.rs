@@ -71,9 +71,10 @@ impl ApiConfig {
         let widget_tokens = widget_tokens(settings);
         let allowed_origins = allowed_origins(settings, development);
         let session_ttl = expiry::read_ttl(settings);
-        let slack_signing_secret = settings
-            .get("SLACK_SIGNING_SECRET")
-            .map(|secret| SecretString::from(secret.to_owned()));
+        let slack_signing_secret = settings.optional_secret(
+            "SLACK_SIGNING_SECRET",
+            "the signing secret of the Slack app",
+        );
         let handoff_waits = handoffs::read_waits(settings);
         let edge = EdgeConfig::read(settings, environment);
         let limits = RateLimits::read(settings);
