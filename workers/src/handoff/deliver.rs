@@ -169,7 +169,7 @@ async fn begin(conn: &mut PgConnection, job: &Job) -> sqlx::Result<Begin> {
         Admission::Wait(_) if record.status == HandoffStatus::Pending && job.way != Way::Email => {
             return Ok(Begin::OutOfPatience);
         }
-        // For another one that waits nothing comes after it: it takes its chances.
+        // Nothing comes after the others that should wait: they take their chances.
         Admission::Go | Admission::Probe | Admission::Wait(_) => {}
     }
     if seals {
