@@ -14,6 +14,7 @@ use store::{
     business_hours::Promise,
     handoffs::{self, Asked, Channel, DeliveryStatus, HandoffKey, HandoffStatus, NewHandoff},
     ids::{HandoffId, SessionId},
+    trace::TraceContext,
     webhooks::Event,
 };
 
@@ -21,7 +22,7 @@ use crate::{
     catalog::{
         HandoffCrm, HandoffEmail, HandoffRemind, HandoffSettle, HandoffSlack, HandoffSlackUpdate,
     },
-    enqueue::{EnqueueOptions, Enqueued, MAX_DELAY, QueueError, enqueue, enqueue_with},
+    enqueue::{EnqueueOptions, Enqueued, MAX_DELAY, QueueError, enqueue_with},
     kind::JobKind,
     outcome::Ended,
     webhooks::announce,
@@ -94,7 +95,7 @@ pub async fn deliver(
     let (session_id, handoff_id) = (key.session_id.clone(), key.handoff_id.clone());
     let with_waits = EnqueueOptions {
         retry_waits: Some(waits.to_vec()),
-        ..EnqueueOptions::default()
+        ..in_this_trace()
     };
     let Enqueued { id, new } = match channel {
         Channel::Slack => {
@@ -124,7 +125,7 @@ pub async fn deliver(
                 session_id,
                 handoff_id,
             };
-            enqueue(conn, &job).await?
+            enqueue_with(conn, &job, &in_this_trace()).await?
         }
     };
     if new {
@@ -132,6 +133,14 @@ pub async fn deliver(
         after.queues.insert(HandoffSlack::QUEUE.to_owned());
     }
     Ok(new)
+}
+
+/// What follows belongs to the trace of what it follows from.
+fn in_this_trace() -> EnqueueOptions {
+    EnqueueOptions {
+        trace: TraceContext::current().map(|trace| trace.to_string()),
+        ..EnqueueOptions::default()
+    }
 }
 
 /// The job of a delivery has ended, by whichever path: the handoff is settled anew.
@@ -176,7 +185,7 @@ async fn settle(conn: &mut PgConnection, key: HandoffKey, after: &mut Wake) -> s
         session_id: key.session_id,
         handoff_id: key.handoff_id,
     };
-    match enqueue(conn, &settle).await {
+    match enqueue_with(conn, &settle, &in_this_trace()).await {
         Ok(_) => {
             after.queues.insert(HandoffSettle::QUEUE.to_owned());
             Ok(())

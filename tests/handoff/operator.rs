@@ -6,8 +6,8 @@ use store::ids::HandoffId;
 use super::support::{Leads, Seen};
 
 /// Refused for good, so that no waits are needed.
-fn refuse() -> Option<Trouble> {
-    Some(Trouble::Refuse("action_prohibited".to_owned()))
+fn refuse() -> Trouble {
+    Trouble::Refuse("action_prohibited".to_owned())
 }
 
 async fn retry(leads: &Leads, job: i64) {
@@ -38,7 +38,7 @@ async fn settled(leads: &Leads, id: &HandoffId) -> Seen {
 async fn a_lead_that_only_the_crm_took_is_degraded_and_a_retry_completes_it_with_its_button() {
     let leads = Leads::new().await;
     let _worker = leads.system.worker().await;
-    leads.system.people.slack.set_trouble(refuse());
+    leads.system.people.slack.set_trouble(Some(refuse()));
     let id = leads.open("s1").await;
     let seen = settled(&leads, &id).await;
     assert_eq!(
@@ -75,7 +75,7 @@ async fn a_lead_that_only_the_crm_took_is_degraded_and_a_retry_completes_it_with
 async fn a_lead_that_only_slack_took_gets_its_button_when_the_crm_takes_it_later() {
     let leads = Leads::new().await;
     let _worker = leads.system.worker().await;
-    leads.system.people.hubspot.switch().set(refuse());
+    leads.system.people.hubspot.switch().set(Some(refuse()));
     let id = leads.open("s1").await;
     let seen = settled(&leads, &id).await;
     assert_eq!(
@@ -94,7 +94,7 @@ async fn a_lead_that_only_slack_took_gets_its_button_when_the_crm_takes_it_later
 async fn a_lead_that_reached_nobody_is_mailed_by_a_retry_and_never_twice() {
     let leads = Leads::new().await;
     let _worker = leads.system.worker().await;
-    leads.trouble(refuse());
+    leads.trouble(Some(refuse()));
     leads
         .system
         .people
@@ -156,7 +156,7 @@ async fn what_an_operator_cancels_or_breaks_counts_as_failed() {
 async fn nothing_of_a_person_is_in_the_views_of_operators() {
     let leads = Leads::new().await;
     let _worker = leads.system.worker().await;
-    leads.trouble(refuse());
+    leads.trouble(Some(refuse()));
     let id = leads.open("s1").await;
     assert_eq!(settled(&leads, &id).await.status, "mailed");
     let rows: Vec<String> = sqlx::query_scalar(

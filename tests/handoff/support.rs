@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use crate::support::TestSystem;
 
 /// Far more than anything takes, on a machine under load too.
-pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_mins(1);
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(10);
 /// The default of `HANDOFF_RETRY_BACKOFF_SECONDS`.
@@ -234,7 +234,8 @@ impl Leads {
                 return found;
             }
             if Instant::now() >= deadline {
-                panic!("waited in vain until {what}: {}", self.state().await);
+                let state = self.state().await;
+                panic!("waited in vain until {what}: {state}");
             }
             tokio::time::sleep(LOOK).await;
         }

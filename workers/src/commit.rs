@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use jobs::JobError;
 use sqlx::error::DatabaseError;
-use store::db::{is_temporary, reconnect_waits};
+use store::{
+    db::{is_temporary, reconnect_waits},
+    trace::TraceContext,
+};
 use tracing::Instrument;
 
 /// Repeats a transaction until the database has taken it or refused it. `once` tries it from its begin to
@@ -22,7 +25,12 @@ where
     let mut waits = reconnect_waits();
     loop {
         // A task of its own: a transaction must not be abandoned half-way with its handler.
-        let committed = match tokio::spawn(once().in_current_span()).await {
+        let work = once().in_current_span();
+        let task = match TraceContext::current() {
+            Some(trace) => tokio::spawn(trace.scope(work)),
+            None => tokio::spawn(work),
+        };
+        let committed = match task.await {
             Ok(committed) => committed,
             Err(stopped) => match stopped.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
@@ -46,4 +54,39 @@ where
 fn is_transient(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(DatabaseError::code);
     is_temporary(error) || code.is_some_and(|code| code.starts_with("40"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_database_that_is_away_is_waited_for_and_a_refusal_is_not() {
+        let tries = AtomicUsize::new(0);
+        let committed = until_committed("a test", || {
+            let tried = tries.fetch_add(1, Ordering::SeqCst);
+            async move {
+                if tried < 3 {
+                    Err(sqlx::Error::PoolTimedOut)
+                } else {
+                    Ok(tried)
+                }
+            }
+        });
+        assert_eq!(committed.await.unwrap(), 3);
+        let refused =
+            until_committed::<(), _>("a test", || async { Err(sqlx::Error::RowNotFound) });
+        assert!(refused.await.is_err());
+    }
+
+    #[tokio::test]
+    async fn the_trace_goes_on_in_the_transaction() {
+        let trace: TraceContext = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+            .parse()
+            .unwrap();
+        let found = until_committed("a test", || async { Ok(TraceContext::current()) });
+        assert_eq!(trace.scope(found).await.unwrap(), Some(trace));
+    }
 }

@@ -162,17 +162,16 @@ async fn begin(conn: &mut PgConnection, job: &Job) -> sqlx::Result<Begin> {
         skip_pending(conn, job, &record, &deliveries).await?;
         return Ok(Begin::NothingOwed);
     }
-    let is_probe = match admit(conn, job.provider).await? {
-        Admission::Go => false,
-        Admission::Probe => true,
+    let admission = admit(conn, job.provider).await?;
+    match admission {
         Admission::Wait(wait) if !record.is_out_of_patience => return Ok(Begin::PutOff(wait)),
         // The e-mail waits for it.
         Admission::Wait(_) if record.status == HandoffStatus::Pending && job.way != Way::Email => {
             return Ok(Begin::OutOfPatience);
         }
-        // Nothing comes after this one: it takes its chances.
-        Admission::Wait(_) => false,
-    };
+        // Nothing comes after the others that should wait: they take their chances.
+        Admission::Go | Admission::Probe | Admission::Wait(_) => {}
+    }
     if seals {
         handoffs::seal(conn, &job.key).await?;
     }
@@ -191,7 +190,7 @@ async fn begin(conn: &mut PgConnection, job: &Job) -> sqlx::Result<Begin> {
     Ok(Begin::Attempt(Box::new(Attempt {
         dossier,
         look_first: attempt.look_first,
-        is_probe,
+        is_probe: admission == Admission::Probe,
         is_out_of_patience,
     })))
 }
