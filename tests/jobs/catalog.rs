@@ -3,8 +3,9 @@
 use jobs::{
     JobKind,
     catalog::{
-        HandoffRemind, HandoffSlackDelete, KnowledgeIndexDocument, PostedHandoff, QueuePrune,
-        SessionSweep, TurnProcess, WebhookDeliver, WebhookRelease,
+        AgentUnreachable, HandoffRelay, HandoffRemind, HandoffSlackDelete, KnowledgeIndexDocument,
+        Notice, PostedHandoff, QueuePrune, SessionSweep, SlackFace, SlackNote, SlackOpenReply,
+        SlackPerson, TurnProcess, WebhookDeliver, WebhookRelease,
     },
 };
 use serde_json::{Value, json};
@@ -178,4 +179,82 @@ fn the_release_of_deliveries_is_stored_as_it_always_was() {
     assert_eq!(stored(&job), expected);
     let read: WebhookRelease = serde_json::from_value(expected["payload"].clone()).unwrap();
     assert_eq!(read, job);
+}
+
+/// What is read back is what was stored.
+fn is_kept<J: JobKind + PartialEq + std::fmt::Debug>(job: &J, expected: &Value) {
+    assert_eq!(stored(job), *expected);
+    let read: J = serde_json::from_value(expected["payload"].clone()).unwrap();
+    assert_eq!(read, *job);
+}
+
+#[test]
+fn what_follows_when_a_person_speaks_is_stored_as_it_always_was() {
+    let session = || "s-1".parse().unwrap();
+    let handoff = || "h-1".parse().unwrap();
+    is_kept(
+        &HandoffRelay {
+            session_id: session(),
+            turn: 7,
+        },
+        &json!({
+            "kind": "handoff.relay", "queue": "handoff", "waits": [1, 3, 9, 60, 300],
+            "unique": "s-1/7", "serial": "relay:s-1", "payload": { "session_id": "s-1", "turn": 7 },
+        }),
+    );
+    is_kept(
+        &AgentUnreachable {
+            session_id: session(),
+            turn: 7,
+        },
+        &json!({
+            "kind": "agent.unreachable", "queue": "people", "waits": [1, 3, 9, 60, 300],
+            "unique": "s-1/7", "serial": null, "payload": { "session_id": "s-1", "turn": 7 },
+        }),
+    );
+    is_kept(
+        &SlackFace {
+            session_id: session(),
+            handoff_id: handoff(),
+        },
+        &json!({
+            "kind": "slack.face", "queue": "handoff", "waits": [1, 3, 9, 60, 300], "unique": null,
+            "serial": null, "payload": { "session_id": "s-1", "handoff_id": "h-1" },
+        }),
+    );
+    is_kept(
+        &SlackNote {
+            session_id: session(),
+            cause: "Ev1".to_owned(),
+            notice: Notice::TakenOver {
+                by: "U1".to_owned(),
+            },
+        },
+        &json!({
+            "kind": "slack.note", "queue": "handoff", "waits": [1, 3, 9, 60, 300, 1800, 3600],
+            "unique": "Ev1", "serial": null,
+            "payload": { "session_id": "s-1", "cause": "Ev1", "notice": { "what": "taken_over", "by": "U1" } },
+        }),
+    );
+    is_kept(
+        &SlackOpenReply {
+            session_id: session(),
+            handoff_id: handoff(),
+            by: "U1".to_owned(),
+            trigger_id: "1.2".to_owned(),
+        },
+        &json!({
+            "kind": "slack.open_reply", "queue": "people", "waits": [], "unique": null, "serial": null,
+            "payload": { "session_id": "s-1", "handoff_id": "h-1", "by": "U1", "trigger_id": "1.2" },
+        }),
+    );
+    is_kept(
+        &SlackPerson {
+            user_id: "U1".to_owned(),
+        },
+        &json!({
+            "kind": "slack.person", "queue": "people", "waits": [1, 3, 9, 60], "unique": "U1",
+            "serial": null, "payload": { "user_id": "U1" },
+        }),
+    );
 }

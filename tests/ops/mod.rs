@@ -282,11 +282,11 @@ async fn what_is_not_there_is_named_in_a_sentence() {
         ("retry 4", "job 4 is running: there is nothing to retry\n"),
         (
             "pause turn",
-            "there is no queue \"turn\": the queues are knowledge, maintenance, turns\n",
+            "there is no queue \"turn\": the queues are handoff, knowledge, maintenance, people, turns, webhooks\n",
         ),
         (
             "resume turn",
-            "there is no queue \"turn\": the queues are knowledge, maintenance, turns\n",
+            "there is no queue \"turn\": the queues are handoff, knowledge, maintenance, people, turns, webhooks\n",
         ),
     ] {
         assert_eq!(

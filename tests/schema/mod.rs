@@ -235,3 +235,51 @@ async fn documents_from_before_formats_and_pages_stay_what_they_are() {
         .and_then(|error| error.constraint());
     assert_eq!(constraint, Some("knowledge_documents_language_form"));
 }
+
+#[tokio::test]
+async fn sessions_and_turns_from_before_people_spoke_stay_what_they_are() {
+    let (_database, pool) = migrated().await;
+    // Back to the version before; what it had is put in place, and the migration applied again.
+    let ours = MIGRATOR.iter().find(|one| one.version == 20).unwrap();
+    sqlx::raw_sql(
+        "drop view ops.agents;
+         drop table slack_inbound, slack_people;
+         alter table sessions drop constraint sessions_agent_whole, drop column agent, drop column agent_id,
+             drop column agent_since, drop column agent_typing_until;
+         alter table turns drop constraint turns_status_known, drop constraint turns_finished_has_time;
+         alter table turns add constraint turns_status_known check
+             (status in ('queued', 'running', 'answered', 'cancelled', 'failed')),
+             add constraint turns_finished_has_time check
+             ((status in ('answered', 'cancelled', 'failed')) = (finished_at is not null));
+         insert into sessions (session_id, last_turn) values ('s', 2);
+         insert into turns (session_id, turn, message_id, answer_id, status, finished_at)
+         values ('s', 1, 'm1', 'a1', 'answered', now()), ('s', 2, 'm2', 'a2', 'queued', null);",
+    )
+    .execute(&pool)
+    .await
+    .unwrap();
+    sqlx::raw_sql(ours.sql.clone())
+        .execute(&pool)
+        .await
+        .unwrap();
+    // The previous version goes on writing.
+    query("update turns set status = 'cancelled', finished_at = now() where turn = 2")
+        .execute(&pool)
+        .await
+        .unwrap();
+    let nobody: i64 = query_scalar("select count(*) from sessions where agent is null")
+        .fetch_one(&pool)
+        .await
+        .unwrap();
+    assert_eq!(nobody, 1);
+    for refused in [
+        "update turns set status = 'relayed', finished_at = null where turn = 1",
+        "update sessions set agent = 'Ada'",
+    ] {
+        assert!(query(refused).execute(&pool).await.is_err(), "{refused}");
+    }
+    query("update turns set status = 'relayed' where turn = 1")
+        .execute(&pool)
+        .await
+        .unwrap();
+}
