@@ -327,9 +327,31 @@ async fn every_metric_is_documented_and_every_documented_one_is_exported() {
         .anthropic
         .on("refused", Reply::refused(401, "authentication_error"));
     app.ask("s2", "m2", "This is refused.").await.rest().await;
-    let figures = until_scraped(&app.process, "a job has died", |figures| {
-        figures.contains_key("growth_chat_jobs_total{kind=\"turn.process\",outcome=\"dead\"}")
-    })
+    // Somebody is told that a person is to talk to a visitor.
+    let hook = format!("{}/hooks", system.people.receiver.url());
+    let events = ["handoff.delivered".to_owned()];
+    let pool = system.pool().await;
+    let endpoint = store::webhooks::add(&pool, &hook, &events, "")
+        .await
+        .unwrap();
+    system.people.receiver.know(&endpoint.secret);
+    let details = serde_json::json!({"email": "ada@visitor.example", "consent": true});
+    let contact = app
+        .post("/chat/s1/contact")
+        .json(&details)
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(contact.status(), 202);
+    let figures = until_scraped(
+        &app.process,
+        "a job has died, and somebody is told",
+        |figures| {
+            figures.contains_key("growth_chat_jobs_total{kind=\"turn.process\",outcome=\"dead\"}")
+                && figures
+                    .contains_key("growth_chat_webhook_deliveries_total{outcome=\"delivered\"}")
+        },
+    )
     .await;
     let first_attempts = "growth_chat_job_attempts_bucket{kind=\"turn.process\",le=\"1\"}";
     assert_eq!(figures[first_attempts], "2");

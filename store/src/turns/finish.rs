@@ -74,6 +74,20 @@ pub struct Finish {
     pub tail: Vec<NewEvent>,
 }
 
+impl Finish {
+    /// What [`Finish::calls`] are billed for, their numbers, and what they cost. The numbers: a call that was
+    /// recorded in the moment in which its attempt was dropped is counted once.
+    fn unsettled(&self) -> (TurnUsage, Vec<i16>, Usd) {
+        let mut usage = TurnUsage::default();
+        for call in &self.calls {
+            usage += call.usage;
+        }
+        let numbers = self.calls.iter().map(|call| call.call).collect();
+        let cost = self.calls.iter().map(|call| call.cost).sum();
+        (usage, numbers, cost)
+    }
+}
+
 impl FinishReason {
     fn as_str(self) -> &'static str {
         match self {
@@ -111,13 +125,7 @@ pub async fn finish(
         Ending::Answered(reason) => ("answered", Some(reason.as_str()), "complete"),
         Ending::Cancelled => ("cancelled", None, "cancelled"),
     };
-    let mut usage = TurnUsage::default();
-    for call in &finish.calls {
-        usage += call.usage;
-    }
-    // One that was recorded in the moment in which its attempt was dropped is counted once.
-    let numbers: Vec<i16> = finish.calls.iter().map(|call| call.call).collect();
-    let cost: Usd = finish.calls.iter().map(|call| call.cost).sum();
+    let (usage, numbers, cost) = finish.unsettled();
     let closes = finish.limit == Some(LimitReached::SessionTokens);
     // The first token's time is told as an age, so that all times are the database's. The contact form
     // may have moved the session to the last stage meanwhile, which nothing takes back.

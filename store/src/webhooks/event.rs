@@ -1,5 +1,7 @@
 //! What happens that others may be told of.
 
+use std::fmt::Write as _;
+
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -130,11 +132,11 @@ impl Event {
             Self::SessionStarted(_) | Self::SessionClosed(_) => {}
         }
         let digest = hash.finalize();
-        let hex: String = digest[..16]
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        format!("evt_{hex}")
+        let mut id = "evt_".to_owned();
+        for byte in &digest[..16] {
+            let _ = write!(id, "{byte:02x}");
+        }
+        id
     }
 }
 

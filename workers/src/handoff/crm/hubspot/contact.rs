@@ -328,7 +328,7 @@ mod tests {
         }
     }
 
-    fn contact(properties: Value) -> Contact {
+    fn contact(properties: &Value) -> Contact {
         Contact {
             id: "7".to_owned(),
             properties: properties.as_object().unwrap().clone(),
@@ -346,7 +346,7 @@ mod tests {
 
     #[test]
     fn what_people_keep_is_not_overwritten_and_the_stage_never_moves() {
-        let kept = contact(json!({
+        let kept = contact(&json!({
             "email": "ada@example.org", "firstname": "Augusta", "lastname": "", "company": null,
             "phone": "1", "lifecyclestage": "customer",
         }));
@@ -362,7 +362,7 @@ mod tests {
 
     #[test]
     fn a_contact_that_has_all_of_it_is_left_alone() {
-        let full = contact(json!({
+        let full = contact(&json!({
             "firstname": "Ada King", "lastname": "Lovelace", "company": "'=cmd()",
             "phone": "+49 89 123456", "lifecyclestage": "lead",
         }));
