@@ -137,10 +137,10 @@ try {
       if ((await form.getByLabel('E-mail').inputValue()) !== 'ada@visitor.example') throw new Error('what was written is gone');
       await form.getByRole('checkbox').check();
       await form.getByRole('button', { name: 'Send details' }).click();
-      await page.getByText('A colleague will get back to you').waitFor();
+      await page.locator('growth-chat .handoff').filter({ hasText: 'get back to you' }).waitFor();
       await form.waitFor({ state: 'hidden' });
       await page.reload();
-      await page.getByText('A colleague will get back to you').waitFor();
+      await page.locator('growth-chat .handoff').filter({ hasText: 'get back to you' }).waitFor();
       if (await form.isVisible()) throw new Error('the form came back');
     });
   }

@@ -3,7 +3,9 @@
 use jobs::{
     JobKind,
     catalog::{
-        AgentUnreachable, BackupRun, BackupVerify, HandoffRelay, HandoffRemind, HandoffSlackDelete, KnowledgeIndexDocument, Notice, PostedHandoff, QueuePrune, SessionSweep, SlackFace, SlackNote, SlackOpenReply, SlackPerson, TurnProcess, WebhookDeliver, WebhookRelease,
+        AgentUnreachable, BackupRun, BackupVerify, HandoffRelay, HandoffRemind, HandoffSlackDelete,
+        KnowledgeIndexDocument, Notice, PostedHandoff, QueuePrune, SessionSweep, SlackFace,
+        SlackNote, SlackOpenReply, SlackPerson, TurnProcess, WebhookDeliver, WebhookRelease,
     },
 };
 use serde_json::{Value, json};
