@@ -64,14 +64,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_database_that_is_away_is_waited_for_and_a_refusal_is_not() {
-        let tries = AtomicUsize::new(0);
+        let calls = AtomicUsize::new(0);
         let committed = until_committed("a test", || {
-            let tried = tries.fetch_add(1, Ordering::SeqCst);
+            let tried = calls.fetch_add(1, Ordering::SeqCst);
             async move {
-                if tried < 3 {
-                    Err(sqlx::Error::PoolTimedOut)
-                } else {
-                    Ok(tried)
+                match tried {
+                    0..3 => Err(sqlx::Error::PoolTimedOut),
+                    _ => Ok(tried),
                 }
             }
         });
