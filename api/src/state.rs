@@ -55,6 +55,11 @@ impl State {
         entropy: SharedEntropy,
         clock: SharedClock,
     ) -> Self {
+        // From the start on, so that a rate can be taken of the first one.
+        metrics::counter!("growth_chat_takeovers_total").increment(0);
+        for why in ["person", "unreachable"] {
+            metrics::counter!("growth_chat_hand_backs_total", "why" => why).increment(0);
+        }
         Self {
             inner: Arc::new(Inner {
                 widget_tokens: WidgetTokens::new(&config.widget_tokens),

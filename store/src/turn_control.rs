@@ -136,12 +136,16 @@ pub async fn end_unattended(
         .answer_id
         .parse()
         .map_err(|bad| sqlx::Error::Decode(Box::new(bad)))?;
+    // A worker that writes its first frames at this moment commits them unseen by the statement above: what an
+    // attempt that is withdrawn has begun may have been shown.
+    let may_be_shown =
+        turn.earlier_frames || (turn.attempt > 1 && !matches!(how, Unattended::Failed));
     // A turn that was never shown needs no beginning, when nothing of the assistant follows.
     let mut chunks = match how {
-        Unattended::TakenOver(_) if !turn.earlier_frames => Vec::new(),
+        Unattended::TakenOver(_) if !may_be_shown => Vec::new(),
         _ => vec![Chunk::Start { message_id }],
     };
-    if turn.earlier_frames {
+    if may_be_shown {
         chunks.push(Chunk::DataReset {
             data: ResetData {
                 attempt: turn.attempt,
