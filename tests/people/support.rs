@@ -17,7 +17,7 @@ use crate::support::{
 };
 
 /// Far more than anything takes, on a machine under load too.
-pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_mins(1);
 const LOOK: Duration = Duration::from_millis(10);
 
 /// Somebody waits for something that does not come by itself.

@@ -360,7 +360,7 @@ fn the_log_of_a_finished_turn_that_has_no_end_is_cut_not_waited_for() {
         key(1),
         Cursor::start_of(1),
         Takeover::Event,
-        true,
+        Patience::Finished,
         lane.clone(),
     );
     deliver_all(&mut fanout, &[]);
@@ -384,7 +384,7 @@ fn what_a_read_left_out_for_its_size_is_read_next_and_no_finished_turn_is_cut_fo
             key(turn),
             Cursor::start_of(turn),
             Takeover::Event,
-            true,
+            Patience::Finished,
             lane.clone(),
         );
         lanes.push(lane);

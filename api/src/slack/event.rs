@@ -70,13 +70,13 @@ pub(crate) fn read(body: &[u8]) -> Result<Event, Problem> {
     match Envelope::deserialize(&envelope).map_err(|_| malformed())? {
         Envelope::UrlVerification { challenge } => Ok(Event::Challenge(challenge)),
         Envelope::EventCallback { event_id, event } => {
-            Ok(reply(&event_id, event)?.map_or(Event::Other, Event::Reply))
+            Ok(reply(&event_id, &event)?.map_or(Event::Other, Event::Reply))
         }
         Envelope::Other => Ok(Event::Other),
     }
 }
 
-fn reply(event_id: &str, event: Inner) -> Result<Option<Reply>, Problem> {
+fn reply(event_id: &str, event: &Inner) -> Result<Option<Reply>, Problem> {
     // A file or a copy in the channel changes nothing in what was written; an edit is not said again.
     let is_written = matches!(
         event.subtype.as_deref(),
