@@ -72,6 +72,7 @@ impl Phrase {
     ];
 
     /// The words.
+    #[expect(clippy::too_many_lines, reason = "a table")]
     pub const fn text(self, language: Language) -> &'static str {
         use Language::{English, French, German, Spanish};
         match (self, language) {

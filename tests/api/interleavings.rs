@@ -121,7 +121,7 @@ async fn one(app: &App, run: u64, head_start: Duration, mut chance: StdRng) -> C
     let mut pause = || Duration::from_micros(chance.random_range(0..SPREAD));
     let (before_begin, before_end, before_takeover, before_message) =
         (pause(), pause(), pause(), pause());
-    let by_button = run % 2 == 0;
+    let by_button = run.is_multiple_of(2);
 
     let worker = async {
         tokio::time::sleep(before_begin / 2).await;

@@ -38,12 +38,11 @@ async fn a_person_and_a_visitor_speak_with_each_other_and_the_assistant_goes_on(
     assert_eq!(end, End::Clean);
     let relayed = slack
         .wait_for(PATIENCE, |messages| {
-            let in_thread = messages
+            messages
                 .iter()
-                .filter(|it| it.thread_ts.as_deref() == Some(&message.ts));
-            in_thread
-                .cloned()
+                .filter(|it| it.thread_ts.as_deref() == Some(&message.ts))
                 .find(|it| it.everything().contains("real"))
+                .cloned()
         })
         .await
         .expect("the message is in the thread");

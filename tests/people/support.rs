@@ -17,7 +17,7 @@ use crate::support::{
 };
 
 /// Far more than anything takes, on a machine under load too.
-pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_mins(1);
 const LOOK: Duration = Duration::from_millis(10);
 
 /// Somebody waits for something that does not come by itself.
@@ -149,10 +149,23 @@ pub(super) async fn take_over(api: &ApiProcess, session: &str, number: usize) ->
     });
     let mut form = url::form_urlencoded::Serializer::new(String::new());
     form.append_pair("payload", &payload.to_string());
-    let body = form.finish();
+    send(api, "/slack/interactions", form.finish()).await
+}
+
+/// Somebody replies in the thread of that message.
+pub(super) async fn reply(api: &ApiProcess, number: usize, text: &str) -> StatusCode {
+    let event = json!({
+        "type": "event_callback", "event_id": format!("Ev{number}"),
+        "event": {"type": "message", "channel": CHANNEL_ID, "thread_ts": format!("{number}.1"),
+                  "user": ANNA.id, "text": text}
+    });
+    send(api, "/slack/events", event.to_string()).await
+}
+
+async fn send(api: &ApiProcess, path: &str, body: String) -> StatusCode {
     let at = u64::try_from(SystemClock.now().timestamp()).unwrap();
     let request = client()
-        .post(api.url("/slack/interactions"))
+        .post(api.url(path))
         .header("x-slack-request-timestamp", at)
         .header(
             "x-slack-signature",

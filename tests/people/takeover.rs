@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use rand::RngExt;
 use reqwest::StatusCode;
 use sandbox::{
     anthropic::{Pace, Reply},
@@ -82,7 +81,7 @@ async fn takeovers_at_any_moment_of_real_answers_leave_either_an_answer_or_none(
         async move {
             let session = format!("s{number}");
             system.anthropic.push(Reply::text(WORDS).paced(paced(15)));
-            let wait = Duration::from_millis(rand::rng().random_range(0..400));
+            let wait = Duration::from_millis(rand::random_range(0..400));
             let stream = api.ask(&session, "m1", "Tell me everything").await;
             sqlx::query(
                 "insert into handoff_records (session_id, handoff_id, trigger, status)

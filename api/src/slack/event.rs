@@ -70,13 +70,13 @@ pub(crate) fn read(body: &[u8]) -> Result<Event, Problem> {
     match Envelope::deserialize(&envelope).map_err(|_| malformed())? {
         Envelope::UrlVerification { challenge } => Ok(Event::Challenge(challenge)),
         Envelope::EventCallback { event_id, event } => {
-            Ok(reply(&event_id, event)?.map_or(Event::Other, Event::Reply))
+            Ok(reply(&event_id, &event)?.map_or(Event::Other, Event::Reply))
         }
         Envelope::Other => Ok(Event::Other),
     }
 }
 
-fn reply(event_id: &str, event: Inner) -> Result<Option<Reply>, Problem> {
+fn reply(event_id: &str, event: &Inner) -> Result<Option<Reply>, Problem> {
     // A file or a copy in the channel changes nothing in what was written; an edit is not said again.
     let is_written = matches!(
         event.subtype.as_deref(),
@@ -114,7 +114,7 @@ mod tests {
         read(body.to_string().as_bytes()).map_err(|problem| problem.code())
     }
 
-    fn message(change: Value) -> Value {
+    fn message(change: &Value) -> Value {
         let mut event = json!({
             "type": "message", "channel": "C1", "user": "U1", "ts": "2.0", "thread_ts": "1.0",
             "text": "reply: Hello"
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn a_marked_reply_in_a_thread_is_for_the_visitor() {
-        let Event::Reply(reply) = read_json(&message(json!({}))).unwrap() else {
+        let Event::Reply(reply) = read_json(&message(&json!({}))).unwrap() else {
             panic!("no reply");
         };
         assert_eq!(
@@ -158,7 +158,7 @@ mod tests {
             json!({"channel": {"id": "C1"}}),
         ] {
             assert_eq!(
-                read_json(&message(change.clone())).unwrap(),
+                read_json(&message(&change)).unwrap(),
                 Event::Other,
                 "{change}"
             );
@@ -186,8 +186,8 @@ mod tests {
             json!({"type": "event_callback"}),
             json!({"type": "event_callback", "event_id": "Ev1", "event": []}),
             json!({"type": "url_verification"}),
-            message(json!({"user": "U\u{0}1"})),
-            message(json!({"channel": "C".repeat(256)})),
+            message(&json!({"user": "U\u{0}1"})),
+            message(&json!({"channel": "C".repeat(256)})),
         ] {
             assert_eq!(read_json(&bad), Err(Code::InvalidBody), "{bad}");
         }
