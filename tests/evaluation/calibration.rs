@@ -20,8 +20,8 @@ async fn knowledge(api: &ApiProcess) -> Value {
 async fn checked(system: &TestSystem, name: &str) -> (String, String) {
     let output = system.run(&["check", "--json"]).await;
     // Whatever else is missing here, such as a bucket.
-    let lines: Value = serde_json::from_slice(&output.stdout)
-        .unwrap_or_else(|_| panic!("{}", told(&output)));
+    let lines: Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", told(&output)));
     let mut lines = lines.as_array().unwrap().iter();
     let line = lines.find(|line| line["name"] == name).unwrap();
     let text = |key: &str| line[key].as_str().unwrap().to_owned();
