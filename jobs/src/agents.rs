@@ -135,6 +135,21 @@ pub async fn say(
     Ok(said)
 }
 
+/// Tells the thread what a person said by the form: Slack shows a form to nobody else.
+pub async fn tell_said(
+    conn: &mut PgConnection,
+    cause: Cause<'_>,
+    agent: &Agent,
+    turn: i32,
+    after: &mut Wake,
+) -> Result<(), QueueError> {
+    let said = Notice::Said {
+        by: agent.id.clone(),
+        turn,
+    };
+    show(conn, cause, Some(said), after).await
+}
+
 /// Tells the thread that the conversation is over, and that nothing was said or taken over.
 pub async fn tell_closed(
     conn: &mut PgConnection,

@@ -23,8 +23,7 @@ use crate::{
     webhooks,
 };
 pub use handoff::{
-    HandoffCrm, HandoffEmail, HandoffRemind, HandoffSettle, HandoffSlack, HandoffSlackDelete,
-    HandoffSlackUpdate, PostedHandoff,
+    HandoffCrm, HandoffEmail, HandoffRemind, HandoffSettle, HandoffSlack, HandoffSlackUpdate,
 };
 pub use people::{
     AgentUnreachable, HandoffRelay, Notice, SlackFace, SlackNote, SlackOpenReply, SlackPerson,
@@ -98,7 +97,6 @@ catalog!(
     SlackNote,
     SlackOpenReply,
     SlackPerson,
-    HandoffSlackDelete,
     WebhookDeliver,
     WebhookRelease,
     KnowledgeIndexDocument,

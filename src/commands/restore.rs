@@ -87,7 +87,7 @@ fn tell(report: &Report) -> String {
         text,
         "held: the queues {}. Their jobs may have been done since the backup was made; look at them, \
          cancel what was, then `growth-chat jobs resume QUEUE`",
-        HELD_QUEUES.join(" and ")
+        HELD_QUEUES.join(", ")
     );
     text
 }

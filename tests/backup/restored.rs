@@ -130,7 +130,7 @@ async fn what_reaches_outside_is_held_and_no_run_of_an_earlier_life_goes_on() {
         .fetch_all(&pool)
         .await
         .unwrap();
-    assert_eq!(held, ["handoff", "webhooks"]);
+    assert_eq!(held, ["handoff", "people", "webhooks"]);
     let status: String = query_scalar("select status from ops.backups")
         .fetch_one(&pool)
         .await

@@ -75,7 +75,7 @@ async fn the_runbook_of_the_restore_works_word_by_word() {
     for promise in [
         "lost (RPO): everything since",
         "took (RTO): ",
-        "held: the queues handoff and webhooks",
+        "held: the queues handoff, people, webhooks",
     ] {
         assert!(restored.contains(promise), "{restored}");
         let (bold, _) = promise.split_once(':').unwrap();

@@ -3,6 +3,11 @@
 use std::{fs, time::Duration};
 
 use reqwest::{Method, StatusCode};
+use sandbox::{
+    postgres::{create_database, database_url, drop_database},
+    s3::S3,
+    switch::Trouble,
+};
 use serde_json::{Value, json};
 use sqlx::{PgPool, query_scalar};
 
@@ -35,19 +40,36 @@ async fn talk(api: &ApiProcess, session: &str) {
     assert!(response.status().is_success());
 }
 
-async fn leave_contact(api: &ApiProcess, session: &str) {
+/// Leaves contact details, and waits until nothing of them is on its way.
+async fn leave_contact(pool: &PgPool, api: &ApiProcess, session: &str) {
     let details = json!({
         "email": ADDRESS, "name": MARKER, "company": MARKER, "message": MARKER, "consent": true
     });
     let path = format!("/chat/{session}/contact");
     let response = api.post(&path).json(&details).send().await.unwrap();
     assert_eq!(response.status(), StatusCode::ACCEPTED);
+    until(async || {
+        let under_way = "select exists (select from queue.jobs where queue = 'handoff' and kind <> 'handoff.remind')";
+        !query_scalar::<_, bool>(under_way).fetch_one(pool).await.unwrap()
+    })
+    .await;
 }
 
 async fn erase(api: &ApiProcess, session: &str) -> (StatusCode, Value) {
     let path = format!("/chat/{session}");
     let response = api.request(Method::DELETE, &path).send().await.unwrap();
     (response.status(), response.json().await.unwrap())
+}
+
+async fn until(condition: impl AsyncFn() -> bool) {
+    let holds = async {
+        while !condition().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, holds)
+        .await
+        .expect("it did not come to that");
 }
 
 async fn until_done(pool: &PgPool, request_id: &str) -> Value {
@@ -142,7 +164,7 @@ async fn contact_details_go_when_an_operator_has_approved() {
     let pool = system.pool().await;
     let api = system.serve().await;
     talk(&api, "s1").await;
-    leave_contact(&api, "s1").await;
+    leave_contact(&pool, &api, "s1").await;
     let (_, erased) = erase(&api, "s1").await;
     assert_eq!(erased["awaits_approval"], true);
     until_done(&pool, erased["request_id"].as_str().unwrap()).await;
@@ -173,7 +195,7 @@ async fn a_person_is_forgotten_by_their_address_and_gets_a_receipt_that_verifies
     let api = system.serve().await;
     for session in ["s1", "s2"] {
         talk(&api, session).await;
-        leave_contact(&api, session).await;
+        leave_contact(&pool, &api, session).await;
     }
     // One who only wrote it.
     api.ask("s3", "m1", &format!("Write to {}", ADDRESS.to_uppercase()))
@@ -217,6 +239,77 @@ async fn a_person_is_forgotten_by_their_address_and_gets_a_receipt_that_verifies
 }
 
 #[tokio::test]
+async fn a_lead_goes_from_slack_and_the_crm_as_well() {
+    let system = system().await;
+    let pool = system.pool().await;
+    let api = system.serve().await;
+    talk(&api, "s1").await;
+    leave_contact(&pool, &api, "s1").await;
+    let (slack, hubspot) = (&system.people.slack, &system.people.hubspot);
+    assert_eq!((slack.messages().len(), hubspot.contacts().len()), (1, 1));
+    // Slack is away at first: the job comes again.
+    slack.set_trouble(Some(Trouble::Status(500)));
+    let request: String = query_scalar("select ops.erase_session('s1')")
+        .fetch_one(&pool)
+        .await
+        .unwrap();
+    until(async || {
+        let failed = "select exists (select 1 from queue.jobs
+                                     where kind = 'privacy.erase' and jsonb_array_length(errors) > 0)";
+        query_scalar::<_, bool>(failed).fetch_one(&pool).await.unwrap()
+    })
+    .await;
+    assert_eq!(tables_with(&pool, MARKER).await, Vec::<String>::new());
+    slack.set_trouble(None);
+    let receipt = until_done(&pool, &request).await;
+    let outside = receipt["statement"]["outside"].as_array().unwrap();
+    let states: Vec<_> = outside
+        .iter()
+        .map(|it| (&it["system"], &it["state"]))
+        .collect();
+    assert_eq!(states.len(), 2, "{receipt}");
+    assert!(
+        states.iter().all(|(_, state)| *state == "done"),
+        "{receipt}"
+    );
+    assert_eq!((slack.messages().len(), hubspot.contacts().len()), (0, 0));
+}
+
+#[tokio::test]
+async fn a_restored_backup_forgets_again_who_was_erased_since() {
+    let mut system = system().await;
+    let s3 = S3::start(None, 0).await.unwrap();
+    system.use_bucket(&s3);
+    let pool = system.pool().await;
+    let api = system.serve().await;
+    talk(&api, "s1").await;
+    leave_contact(&pool, &api, "s1").await;
+    talk(&api, "other").await;
+    let backup = system.run(&["backup"]).await;
+    assert!(backup.status.success(), "{backup:?}");
+    let erased = system.run(&["erase", "--email", ADDRESS]).await;
+    assert!(erased.status.success(), "{erased:?}");
+
+    let lost = system.database_url();
+    let name = format!("{}_again", lost.rsplit('/').next().unwrap());
+    create_database(&lost, &name).await.unwrap();
+    let new = database_url(&lost, &name).unwrap();
+    let restored = system.run(&["restore", "latest", "--into", &new]).await;
+    let said = String::from_utf8(restored.stdout).unwrap();
+    assert!(restored.status.success(), "{said}");
+    assert!(said.contains("1 sessions were forgotten again"), "{said}");
+    let pool = PgPool::connect(&new).await.unwrap();
+    assert_eq!(tables_with(&pool, ADDRESS).await, Vec::<String>::new());
+    let left: Vec<String> = query_scalar("select distinct session_id from messages")
+        .fetch_all(&pool)
+        .await
+        .unwrap();
+    assert_eq!(left, ["other"]);
+    pool.close().await;
+    drop_database(&lost, &name).await.unwrap();
+}
+
+#[tokio::test]
 async fn an_address_is_not_erased_without_the_secret_that_it_is_recognised_by() {
     let system = TestSystem::new().await;
     let said = system.run(&["erase", "--email", ADDRESS]).await;
@@ -234,7 +327,7 @@ async fn an_operator_erases_in_sql_and_sees_no_address() {
     let pool = system.pool().await;
     let api = system.serve().await;
     talk(&api, "s1").await;
-    leave_contact(&api, "s1").await;
+    leave_contact(&pool, &api, "s1").await;
     let request: String = query_scalar("select ops.erase_email($1)")
         .bind(ADDRESS)
         .fetch_one(&pool)

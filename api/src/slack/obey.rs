@@ -163,12 +163,11 @@ async fn obey(
         Deed::Say(body) => {
             let agent = agent(conn, session_id, user).await?;
             let message_id = new_message_id(state.entropy().as_ref());
-            if people::say(conn, cause, &agent, &message_id, body, after)
-                .await?
-                .is_none()
-            {
+            let said = people::say(conn, cause, &agent, &message_id, body, after).await?;
+            let Some(turn) = said else {
                 return Ok(Obeyed::Closed);
-            }
+            };
+            people::tell_said(conn, cause, &agent, turn.turn, after).await?;
         }
         Deed::StopTyping => types(conn, session_id, user, Duration::ZERO, after).await?,
     }

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use sqlx::PgConnection;
 use store::{
     bus::Wake,
@@ -149,44 +147,5 @@ impl JobKind for HandoffRemind {
 
     fn rate_key(&self) -> Option<String> {
         Some(SLACK_POST_KEY.to_owned())
-    }
-}
-
-/// Takes the messages of erased handoffs out of Slack. It carries all that it needs, because the rows are
-/// gone: names of messages, and not a word of them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HandoffSlackDelete {
-    /// The session.
-    pub session_id: SessionId,
-    /// Its handoffs.
-    pub handoffs: Vec<PostedHandoff>,
-}
-
-/// A handoff as it may stand in Slack.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PostedHandoff {
-    /// The handoff.
-    pub handoff_id: HandoffId,
-    /// When it was made: its messages are looked for from then on.
-    pub created_at: DateTime<Utc>,
-    /// What its deliveries `slack` and `slack_update` have kept: `{"channel", "ts"}`, or what the webhook
-    /// left.
-    pub references: Vec<Value>,
-}
-
-impl JobKind for HandoffSlackDelete {
-    const KIND: &'static str = "handoff.slack_delete";
-    const QUEUE: &'static str = QUEUE;
-    /// As an e-mail's: an outage of Slack must not leave words of somebody who wants to be forgotten.
-    const RETRY_WAITS: &'static [i32] = EMAIL_WAITS;
-    const TIMEOUT: Duration = TIMEOUT;
-    const RATE: Option<Rate> = Some(SLACK_CHANGE);
-
-    fn unique_key(&self) -> Option<String> {
-        Some(self.session_id.to_string())
-    }
-
-    fn rate_key(&self) -> Option<String> {
-        Some(SLACK_CHANGE_KEY.to_owned())
     }
 }

@@ -124,6 +124,13 @@ pub enum Notice {
         /// Who handed back.
         by: String,
     },
+    /// A person has replied by the form, which Slack shows to nobody else.
+    Said {
+        /// Their user in Slack.
+        by: String,
+        /// The turn in which it was said.
+        turn: i32,
+    },
     /// The conversation is over: what was to be said was not.
     Closed,
     /// What the visitor wrote could not be brought here, and the assistant answers again.

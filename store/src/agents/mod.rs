@@ -16,8 +16,8 @@ pub use self::{
         thread_of, thread_of_handoff,
     },
     relayed::{
-        Question, Relayed, Words, has_spoken, question, relay, say, unfinished, was_sent_to_agent,
-        withdraw,
+        Question, Relayed, Words, has_spoken, question, relay, said, say, unfinished,
+        was_sent_to_agent, withdraw,
     },
 };
 use crate::ids::SessionId;

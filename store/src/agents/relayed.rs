@@ -197,6 +197,18 @@ pub async fn question(conn: &mut PgConnection, key: &TurnKey) -> sqlx::Result<Op
     .await
 }
 
+/// What a person said in a turn; `None`: the turn is gone, or was no person's.
+pub async fn said(conn: &mut PgConnection, key: &TurnKey) -> sqlx::Result<Option<String>> {
+    sqlx::query_scalar!(
+        "select body from messages
+         where session_id = $1 and turn = $2 and role = 'assistant' and author is not null",
+        key.session_id.as_str(),
+        key.turn,
+    )
+    .fetch_optional(conn)
+    .await
+}
+
 /// Whether the person who speaks now is the one to whom the visitor's turn was relayed.
 pub async fn was_sent_to_agent(conn: &mut PgConnection, key: &TurnKey) -> sqlx::Result<bool> {
     sqlx::query_scalar!(

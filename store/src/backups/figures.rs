@@ -136,7 +136,7 @@ impl State {
             return (true, false);
         }
         // A scrape is no reason to wake a database that sleeps.
-        let wanted = (self.changed || self.failed) && !(asleep && self.last.is_some());
+        let wanted = (self.changed || self.failed) && !asleep;
         if !wanted || self.not_before.is_some_and(|not_before| now < not_before) {
             return (false, false);
         }

@@ -11,6 +11,6 @@ pub use self::{
     ledger::{LedgerEntry, add_entry, entries, keep_entry, unkept},
     requests::{
         NewRequest, Outside, OutsideState, OutsideSystem, Request, RequestedBy, add, approve,
-        by_id, finish, remember_outside, save_outside, waiting,
+        by_id, finish, remember_outside, save_outside, wait, waiting,
     },
 };

@@ -1,5 +1,7 @@
 //! The state of each wish to be forgotten.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sqlx::{PgConnection, types::Json};
@@ -169,6 +171,13 @@ pub async fn remember_outside(
                       jsonb_build_object('session_id', session_id, 'handoff_id', handoff_id,
                                          'since', to_char(created_at at time zone 'UTC',
                                                           'YYYY-MM-DD"T"HH24:MI:SS"Z"'))
+                      || case when exists (select 1 from handoff_attempts a
+                                           where a.session_id = $2 and a.channel = 'slack'
+                                             and a.handoff_id = handoff_deliveries.handoff_id
+                                             and a.outcome is null and a.started_at > now() - interval '1 min')
+                              then jsonb_build_object('not_before', to_char(
+                                       (now() + interval '1 min') at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'))
+                              else '{}' end
                       || case when reference ? 'ts'
                               then jsonb_build_object('channel', reference -> 'channel',
                                                       'ts', reference -> 'ts')
@@ -198,6 +207,22 @@ pub async fn remember_outside(
     .execute(conn)
     .await?;
     Ok(())
+}
+
+/// How long until nothing that was being sent when the rows went can arrive any more; none: it has come to
+/// that.
+pub async fn wait(conn: &mut PgConnection, request_id: &str) -> sqlx::Result<Option<Duration>> {
+    let seconds = sqlx::query_scalar!(
+        r#"select extract(epoch from max((o -> 'reference' ->> 'not_before')::timestamptz) - now())::float8
+           from privacy_requests r, jsonb_array_elements(r.outside) o
+           where r.request_id = $1 and o ->> 'state' = 'pending'"#,
+        request_id,
+    )
+    .fetch_one(conn)
+    .await?;
+    Ok(seconds
+        .filter(|seconds| *seconds > 0.0)
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()))
 }
 
 /// Keeps what is to be forgotten outside, and how far it is.

@@ -55,6 +55,8 @@ impl Dump {
             .arg("--no-owner")
             .arg("--no-privileges")
             .arg("--no-password")
+            // The limits of the edge are of an hour, and of nobody's concern afterwards.
+            .arg("--no-unlogged-table-data")
             // Somebody who locks a table for long makes it fail, and not wait for ever.
             .arg("--lock-wait-timeout=60s")
             .arg(format!("--snapshot={snapshot}"))

@@ -26,7 +26,7 @@ use crate::{
 
 /// Queues whose jobs reach people and other systems. What is in them may have been delivered since the
 /// backup was made: an operator decides.
-pub const HELD_QUEUES: [&str; 2] = ["handoff", "webhooks"];
+pub const HELD_QUEUES: [&str; 3] = ["handoff", "people", "webhooks"];
 /// Connections to the target: one works at a time, and a migration takes two.
 const CONNECTIONS: u32 = 3;
 

@@ -79,7 +79,7 @@ pub(super) async fn count_tables(conn: &mut PgConnection) -> sqlx::Result<Counts
     let tables = sqlx::query_scalar!(
         r#"select format('%I.%I', n.nspname, c.relname) as "name!"
            from pg_class c join pg_namespace n on n.oid = c.relnamespace
-           where c.relkind = 'r' and n.nspname <> 'information_schema' and n.nspname !~ '^pg_'
+           where c.relkind = 'r' and c.relpersistence = 'p' and n.nspname <> 'information_schema' and n.nspname !~ '^pg_'
              and not exists (select from pg_depend d
                              where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype = 'e')
            order by 1"#

@@ -9,7 +9,6 @@ pub mod handoff_relay;
 pub mod handoff_remind;
 pub mod handoff_settle;
 pub mod handoff_slack;
-pub mod handoff_slack_delete;
 pub mod handoff_slack_update;
 pub mod index_document;
 pub mod privacy_erase;

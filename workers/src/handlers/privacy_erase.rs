@@ -3,6 +3,8 @@
 //! Each step is marked when it is done, so that whoever takes the job over goes on with the next one.
 //! What refuses for good stays in the receipt as what remains, and does not hold up the rest.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use jobs::{HandlerResult, JobContext, JobError, Outcome, Runtime, catalog::PrivacyErase};
@@ -82,6 +84,9 @@ impl EraseDeps {
             Err(EraseError::Database(error)) => return Err(error.into()),
             Err(error @ EraseError::NoSecret) => return Err(JobError::fatal(error.to_string())),
         }
+        if let Some(wait) = self.wait(request_id).await? {
+            return Ok(Outcome::Snooze(wait));
+        }
         let Some(request) = self.read(request_id).await? else {
             return Ok(Outcome::Cancelled);
         };
@@ -108,6 +113,12 @@ impl EraseDeps {
     async fn read(&self, request_id: &str) -> sqlx::Result<Option<Request>> {
         let mut conn = self.pool.acquire().await?;
         privacy::by_id(&mut conn, request_id).await
+    }
+
+    /// A message that was on its way to Slack when its handoff was erased is looked for when it is there.
+    async fn wait(&self, request_id: &str) -> sqlx::Result<Option<Duration>> {
+        let mut conn = self.pool.acquire().await?;
+        privacy::wait(&mut conn, request_id).await
     }
 
     async fn entry(&self, request_id: &str) -> Result<LedgerEntry, JobError> {

@@ -78,13 +78,11 @@ async fn look(pool: &PgPool, key: &HandoffKey) -> sqlx::Result<Option<(Place, Do
         first_attempt_at: record.created_at,
         attempt: 1,
         last_attempt: false,
+        speaks: speaks.and_then(|found| found.agent).map(|agent| agent.name),
+        was_spoken_to: spoke,
     };
     let dossier = Dossier::new(key, record, deliveries, occasion);
-    let face = match (speaks.and_then(|found| found.agent), &dossier.taken_by) {
-        (Some(agent), _) => Face::TakenOver { by: agent.name },
-        (None, Some(by)) if spoke => Face::HandedBack { by: by.clone() },
-        (None, _) => Face::of(&dossier),
-    };
+    let face = Face::of(&dossier);
     let place = Place {
         channel: thread.channel,
         ts: thread.ts,

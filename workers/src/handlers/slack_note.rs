@@ -5,11 +5,14 @@ use jobs::{
     catalog::{Notice, SlackNote},
 };
 use sqlx::PgPool;
-use store::agents::{self, Agent};
+use store::{
+    agents::{self, Agent},
+    ids::TurnKey,
+};
 
 use crate::handoff::{
     HandoffDeps,
-    slack::{Destination, Mark, Place, SlackClient, notice},
+    slack::{Destination, Mark, Place, SlackClient, note, notice},
 };
 
 /// Whom a notice names whose name is not known.
@@ -32,18 +35,34 @@ async fn tell(
     context: JobContext,
 ) -> HandlerResult {
     let by = match &job.notice {
-        Notice::TakenOver { by } | Notice::HandedBack { by } => Some(by.as_str()),
+        Notice::TakenOver { by } | Notice::HandedBack { by } | Notice::Said { by, .. } => {
+            Some(by.as_str())
+        }
         Notice::Closed | Notice::Unreachable => None,
     };
-    let (thread, name) = {
+    let (thread, name, said) = {
         let mut conn = pool.acquire().await?;
         let thread = agents::thread_of(&mut conn, &job.session_id).await?;
         let known = match by {
             Some(by) => agents::name_of(&mut conn, by).await?,
             None => None,
         };
-        (thread, known)
+        let said = match &job.notice {
+            Notice::Said { turn, .. } => {
+                let key = TurnKey {
+                    session_id: job.session_id.clone(),
+                    turn: *turn,
+                };
+                agents::said(&mut conn, &key).await?
+            }
+            _ => None,
+        };
+        (thread, known, said)
     };
+    // What was erased meanwhile is repeated nowhere.
+    if matches!(job.notice, Notice::Said { .. }) && said.is_none() {
+        return Ok(Outcome::Done);
+    }
     let Some(thread) = thread else {
         return Ok(Outcome::Done);
     };
@@ -57,7 +76,10 @@ async fn tell(
     };
     let part = format!("note-{}", context.fence.id.0);
     let mark = Mark::new(&job.session_id, &thread.handoff_id, part);
-    let message = notice(mark, &job.notice, &name);
+    let message = match said {
+        Some(words) => note(mark, &format!("{name} to the visitor"), &words),
+        None => notice(mark, &job.notice, &name),
+    };
     if context.attempt > 1 {
         let found = slack.find(message.mark(), Some(&place), thread.since);
         if found.await?.is_some() {

@@ -15,6 +15,7 @@ use futures::FutureExt;
 use jobs::{HandlerResult, JobContext, JobError, Outcome};
 use sqlx::PgConnection;
 use store::{
+    agents,
     checkpoints::JobLease,
     handoffs::{
         self, Asked, AttemptOutcome, Channel as Way, Delivery, DeliveryStatus, HandoffKey,
@@ -180,10 +181,16 @@ async fn begin(conn: &mut PgConnection, job: &Job) -> sqlx::Result<Begin> {
         crm: find(&deliveries, Way::Crm).map_or(0, |crm| crm.revision),
     });
     let attempt = handoffs::begin_attempt(conn, job.lease, &job.key, job.way, asks).await?;
+    let (speaks, was_spoken_to) = match job.way {
+        Way::Slack | Way::SlackUpdate => presence(conn, &job.key.session_id).await?,
+        Way::Crm | Way::Email => (None, false),
+    };
     let occasion = Occasion {
         first_attempt_at: attempt.first_at,
         attempt: attempt.number,
         last_attempt: job.is_last,
+        speaks,
+        was_spoken_to,
     };
     let is_out_of_patience = record.is_out_of_patience;
     let dossier = Dossier::new(&job.key, record, deliveries, occasion);
@@ -193,6 +200,16 @@ async fn begin(conn: &mut PgConnection, job: &Job) -> sqlx::Result<Begin> {
         is_probe: admission == Admission::Probe,
         is_out_of_patience,
     })))
+}
+
+/// Who speaks with the visitor, and whether a person has.
+async fn presence(
+    conn: &mut PgConnection,
+    session_id: &SessionId,
+) -> sqlx::Result<(Option<String>, bool)> {
+    let found = agents::find(conn, session_id).await?;
+    let speaks = found.and_then(|found| found.agent).map(|agent| agent.name);
+    Ok((speaks, agents::has_spoken(conn, session_id).await?))
 }
 
 /// Whether a channel still owes the handoff something.

@@ -9,8 +9,8 @@ use crate::{
     config::HandoffConfig,
     handlers::{
         agent_unreachable, handoff_crm, handoff_email, handoff_relay, handoff_remind,
-        handoff_settle, handoff_slack, handoff_slack_delete, handoff_slack_update, slack_face,
-        slack_note, slack_open_reply, slack_person,
+        handoff_settle, handoff_slack, handoff_slack_update, slack_face, slack_note,
+        slack_open_reply, slack_person,
     },
 };
 
@@ -61,7 +61,6 @@ pub fn register(runtime: Runtime, deps: &HandoffDeps) -> Runtime {
     let runtime = handoff_slack_update::register(runtime, deps);
     let runtime = handoff_email::register(runtime, deps);
     let runtime = handoff_remind::register(runtime, deps);
-    let runtime = handoff_slack_delete::register(runtime, deps);
     let runtime = handoff_relay::register(runtime, deps);
     let runtime = agent_unreachable::register(runtime, deps);
     let runtime = slack_face::register(runtime, deps);

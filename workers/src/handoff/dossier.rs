@@ -47,6 +47,10 @@ pub struct Dossier {
     pub last_attempt: bool,
     /// Who takes care of it.
     pub taken_by: Option<String>,
+    /// Who speaks with the visitor instead of the assistant.
+    pub speaks: Option<String>,
+    /// Whether a person has spoken with them.
+    pub was_spoken_to: bool,
     /// What the channels that are done have told us.
     pub references: Vec<Reference>,
     /// The message in Slack of an earlier handoff of the session: `(channel, ts)`.
@@ -96,7 +100,7 @@ pub struct Reference {
 }
 
 /// On which occasion a handoff is told.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Occasion {
     /// When the first attempt of the channel began.
     pub first_attempt_at: DateTime<Utc>,
@@ -104,6 +108,10 @@ pub struct Occasion {
     pub attempt: i32,
     /// Whether the job has no attempt after this one.
     pub last_attempt: bool,
+    /// Who speaks with the visitor instead of the assistant.
+    pub speaks: Option<String>,
+    /// Whether a person has spoken with them.
+    pub was_spoken_to: bool,
 }
 
 impl Dossier {
@@ -133,6 +141,8 @@ impl Dossier {
             attempt: occasion.attempt,
             last_attempt: occasion.last_attempt,
             taken_by: record.taken_by,
+            speaks: occasion.speaks,
+            was_spoken_to: occasion.was_spoken_to,
             references: deliveries.into_iter().filter_map(reference).collect(),
             earlier_thread: record.earlier_thread,
         }

@@ -1,34 +1,40 @@
 //! Whoever is to be forgotten is taken out of Slack, by whichever way their messages came.
 
-use jobs::{
-    Outcome, Retry,
-    catalog::{HandoffSlackDelete, PostedHandoff},
-};
 use sandbox::{
     slack::{ANNA, Via},
     switch::Trouble,
 };
 use serde_json::json;
-use workers::{
-    handlers::handoff_slack_delete::delete,
-    handoff::{
-        Dossier, Receipt,
-        slack::{Destination, Mark, Place, note},
-    },
+use workers::handoff::{
+    Dossier, Receipt,
+    slack::{Destination, Erased, Mark, Place, SlackError, note, place},
 };
 
 use crate::{dossiers::dossier, slack::Office};
 
-fn job(dossier: &Dossier, receipt: &Receipt) -> HandoffSlackDelete {
-    HandoffSlackDelete {
-        session_id: dossier.session_id.clone(),
-        handoffs: vec![PostedHandoff {
-            handoff_id: dossier.handoff_id.clone(),
-            // The stand-in names messages by the real time.
-            created_at: message_time(),
-            references: vec![receipt.reference.clone()],
-        }],
-    }
+async fn erase(
+    office: &Office,
+    dossier: &Dossier,
+    receipts: &[&Receipt],
+) -> Result<Erased, SlackError> {
+    let known: Vec<Place> = receipts
+        .iter()
+        .filter_map(|receipt| place(&receipt.reference))
+        .collect();
+    office
+        .client
+        // The stand-in names messages by the real time.
+        .erase(
+            &dossier.session_id,
+            &dossier.handoff_id,
+            &known,
+            message_time(),
+        )
+        .await
+}
+
+fn is_whole(erased: &Erased) -> bool {
+    erased.left.is_empty() && erased.not_looked.is_none()
 }
 
 fn message_time() -> chrono::DateTime<chrono::Utc> {
@@ -62,20 +68,19 @@ async fn a_message_goes_with_all_that_we_wrote_in_its_thread_and_nothing_else() 
         .reply_in_thread(&first.ts, "On it", ANNA)
         .await;
     // Interrupted, it goes on where it was.
-    let job = job(&ours, &receipt);
     office
         .workspace()
         .switch_of("chat.delete")
         .once(Trouble::SlowDown(3));
-    let slowed = delete(&office.client, &job).await.unwrap_err();
-    assert!(matches!(slowed.retry, Retry::NotBefore(_)), "{slowed:?}");
-    assert_eq!(delete(&office.client, &job).await.unwrap(), Outcome::Done);
+    let slowed = erase(&office, &ours, &[&receipt]).await.unwrap_err();
+    assert!(slowed.retry_after().is_some(), "{slowed:?}");
+    assert!(is_whole(&erase(&office, &ours, &[&receipt]).await.unwrap()));
     let left = office.messages();
     let of_people = left.iter().filter(|it| it.via == Via::Person).count();
     assert_eq!((left.len(), of_people), (2, 1));
     assert!(left[0].metadata.to_string().contains("h-2"));
     // Once more is nothing more.
-    assert_eq!(delete(&office.client, &job).await.unwrap(), Outcome::Done);
+    assert!(is_whole(&erase(&office, &ours, &[&receipt]).await.unwrap()));
     assert_eq!(office.messages().len(), 2);
 }
 
@@ -90,8 +95,7 @@ async fn a_message_that_went_by_the_webhook_is_looked_for_and_deleted() {
     let receipt = office.post(&ours).await.unwrap();
     assert_eq!(receipt.reference, json!({"via": "webhook"}));
     office.post(&dossier("h-2")).await.unwrap();
-    let done = delete(&office.client, &job(&ours, &receipt)).await.unwrap();
-    assert_eq!(done, Outcome::Done);
+    assert!(is_whole(&erase(&office, &ours, &[&receipt]).await.unwrap()));
     let [left] = office.messages().try_into().unwrap();
     assert!(left.metadata.to_string().contains("h-2"));
 }
@@ -103,12 +107,11 @@ async fn what_slack_does_not_let_us_delete_is_named_for_a_person() {
     let receipt = office.post(&ours).await.unwrap();
     let refused = || Trouble::Refuse("cant_delete_message".to_owned());
     office.workspace().switch_of("chat.delete").once(refused());
-    let left = delete(&office.client, &job(&ours, &receipt))
-        .await
-        .unwrap_err();
-    assert_eq!(left.retry, Retry::Never);
-    let named = format!("C0NEWLEADS/{}", office.messages()[0].ts);
-    assert!(left.reason.contains(&named), "{left}");
+    let erased = erase(&office, &ours, &[&receipt]).await.unwrap();
+    let [left] = &erased.left[..] else {
+        panic!("{erased:?}");
+    };
+    assert_eq!(left.ts, office.messages()[0].ts);
 }
 
 #[tokio::test]
@@ -118,9 +121,7 @@ async fn a_message_whose_name_never_reached_us_is_deleted_as_well() {
     let posting = office.workspace().switch_of("chat.postMessage");
     posting.once(Trouble::TakeAndCut);
     office.post(&ours).await.unwrap_err();
-    let mut job = job(&ours, &Receipt::default());
-    job.handoffs[0].references.clear();
-    assert_eq!(delete(&office.client, &job).await.unwrap(), Outcome::Done);
+    assert!(is_whole(&erase(&office, &ours, &[]).await.unwrap()));
     assert!(office.messages().is_empty());
 }
 
@@ -131,10 +132,7 @@ async fn what_can_not_be_looked_for_is_told_to_a_person_and_what_is_known_goes()
     let receipt = office.post(&ours).await.unwrap();
     let history = office.workspace().switch_of("conversations.history");
     history.once(Trouble::Refuse("missing_scope".to_owned()));
-    let told = delete(&office.client, &job(&ours, &receipt))
-        .await
-        .unwrap_err();
-    assert!(told.reason.contains("missing_scope"), "{told}");
-    assert_eq!(told.retry, Retry::Never);
+    let told = erase(&office, &ours, &[&receipt]).await.unwrap();
+    assert!(told.not_looked.unwrap().is_one_of(&["missing_scope"]));
     assert!(office.messages().is_empty());
 }

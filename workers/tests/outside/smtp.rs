@@ -75,6 +75,8 @@ fn dossier(handoff_id: &str) -> Dossier {
         last_attempt: false,
         taken_by: None,
         references: Vec::new(),
+        speaks: None,
+        was_spoken_to: false,
         earlier_thread: None,
     }
 }

@@ -54,6 +54,8 @@ fn dossier(hostile: &str) -> Dossier {
         last_attempt: false,
         taken_by: None,
         references: Vec::new(),
+        speaks: None,
+        was_spoken_to: false,
         earlier_thread: None,
     }
 }

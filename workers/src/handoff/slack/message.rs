@@ -66,11 +66,13 @@ pub enum Face {
 }
 
 impl Face {
-    /// The face that follows from the record alone.
+    /// The face that follows from what is known.
     pub fn of(dossier: &Dossier) -> Self {
-        match &dossier.taken_by {
-            Some(by) => Self::Taken { by: by.clone() },
-            None => Self::New,
+        match (&dossier.speaks, &dossier.taken_by) {
+            (Some(by), _) => Self::TakenOver { by: by.clone() },
+            (None, Some(by)) if dossier.was_spoken_to => Self::HandedBack { by: by.clone() },
+            (None, Some(by)) => Self::Taken { by: by.clone() },
+            (None, None) => Self::New,
         }
     }
 }

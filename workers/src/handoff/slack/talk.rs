@@ -83,6 +83,8 @@ pub fn notice(mark: Mark, notice: &Notice, by: &str) -> Message {
         Notice::HandedBack { .. } => {
             format!("{by} has handed the visitor back. The assistant answers again.")
         }
+        // Its words are a note of their own.
+        Notice::Said { .. } => format!("{by} has replied to the visitor."),
         Notice::Closed => {
             "The conversation is over: the visitor can't be reached here any more. Nothing was sent."
                 .to_owned()

@@ -52,6 +52,8 @@ fn dossier() -> Dossier {
         last_attempt: false,
         taken_by: None,
         references: Vec::new(),
+        speaks: None,
+        was_spoken_to: false,
         earlier_thread: None,
     }
 }
