@@ -69,13 +69,11 @@ impl WorkerWake {
             let Err(why) = self.send().await else {
                 return;
             };
-            match retries.next() {
-                Some(wait) => sleep(*wait).await,
-                None => {
-                    tracing::warn!(why, "no worker could be woken by WORKER_WAKE_URL");
-                    return;
-                }
-            }
+            let Some(wait) = retries.next() else {
+                tracing::warn!(why, "no worker could be woken by WORKER_WAKE_URL");
+                return;
+            };
+            sleep(*wait).await;
         }
     }
 

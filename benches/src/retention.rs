@@ -88,7 +88,7 @@ pub(crate) async fn measure(bench: &Bench, report: &mut Report) -> anyhow::Resul
 
 /// Forgets as the handler does, and times each transaction in milliseconds.
 async fn sweep(pool: PgPool) -> anyhow::Result<(f64, Vec<f64>, i64)> {
-    let begun = Instant::now();
+    let start = Instant::now();
     let mut batches = Vec::new();
     let mut deleted = 0;
     loop {
@@ -101,7 +101,7 @@ async fn sweep(pool: PgPool) -> anyhow::Result<(f64, Vec<f64>, i64)> {
         )
         .await?;
         if batch.sessions == 0 {
-            return Ok((begun.elapsed().as_secs_f64(), batches, deleted));
+            return Ok((start.elapsed().as_secs_f64(), batches, deleted));
         }
         deleted += batch.messages;
         batches.push(began.elapsed().as_secs_f64() * 1_000.0);

@@ -1,6 +1,6 @@
 //! `growth-chat retention`: forgets what is old enough, now. The worker does the same every week.
 
-use std::process::ExitCode;
+use std::{fmt::Write as _, process::ExitCode};
 
 use anyhow::Context;
 use serde_json::json;
@@ -82,7 +82,8 @@ fn table(gone: &Gone, days: i32, oldest: Option<&str>, dry_run: bool) -> String 
     }
     text.push('\n');
     for (name, rows) in gone.tables() {
-        text.push_str(&format!("  {name:<18} {rows:>10}\n"));
+        // Writing to a string can't fail.
+        let _ = writeln!(text, "  {name:<18} {rows:>10}");
     }
     text
 }

@@ -35,7 +35,7 @@ async fn ask(slack: &SlackConfig) -> anyhow::Result<(Answer, Option<String>)> {
         .bearer_auth(slack.bot_token.expose_secret())
         .send()
         .await
-        .map_err(|error| error.without_url())?;
+        .map_err(reqwest::Error::without_url)?;
     let scopes = response.headers().get(SCOPES);
     let scopes = scopes
         .and_then(|scopes| scopes.to_str().ok())
@@ -43,7 +43,7 @@ async fn ask(slack: &SlackConfig) -> anyhow::Result<(Answer, Option<String>)> {
     let body = response
         .bytes()
         .await
-        .map_err(|error| error.without_url())?;
+        .map_err(reqwest::Error::without_url)?;
     // What is wrong with a body may quote it.
     let answer = serde_json::from_slice(&body)
         .ok()

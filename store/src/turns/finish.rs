@@ -115,7 +115,6 @@ pub struct Finished {
 ///
 /// None when the lease was lost, the turn is not this attempt's any more, or a person speaks: then the
 /// caller rolls back.
-#[expect(clippy::too_many_lines, reason = "one statement")]
 pub async fn finish(
     conn: &mut PgConnection,
     lease: JobLease,
