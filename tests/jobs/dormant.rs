@@ -51,13 +51,13 @@ async fn dormant(queue: &Queue, process: &Process) {
 
 #[tokio::test]
 async fn a_job_that_was_seen_to_be_due_later_runs_in_time_without_a_wake_up() {
-    const LATER: Duration = Duration::from_secs(7);
+    const LATER: Duration = Duration::from_secs(12);
     let queue = Queue::new().await;
     // Later than anything that is soon enough to stay awake for.
     assert!(LATER > LEASE + LONG);
     let id = queue.enqueue(&work(1)).await;
     queue
-        .execute("update queue.jobs set state = 'scheduled', run_at = now() + interval '7 s'")
+        .execute("update queue.jobs set state = 'scheduled', run_at = now() + interval '12 s'")
         .await;
     let notes = Notes::default();
     let process = queue.remote("worker", &config(), |runtime| {
