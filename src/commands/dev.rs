@@ -363,6 +363,11 @@ fn environment(
         ("ANTHROPIC_API_KEY", "dev".to_owned()),
         ("ANTHROPIC_BASE_URL", anthropic.url()),
         ("OPENAI_API_KEY", "dev".to_owned()),
+        // Receipts of erasures are signed.
+        (
+            "PRIVACY_SECRET",
+            "dev-and-nobody-is-to-rely-on-it-0".to_owned(),
+        ),
         ("OPENAI_EU_ENDPOINT", openai.url()),
         (
             "RAG_RELEVANCE_THRESHOLD",
