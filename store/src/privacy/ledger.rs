@@ -3,7 +3,10 @@
 use serde::{Deserialize, Serialize};
 use sqlx::{PgConnection, types::Json};
 
-use super::{Erased, Scope, requests::RequestedBy};
+use super::{
+    Erased, Scope,
+    requests::{RequestedBy, by_name},
+};
 
 /// An entry, as the table and the bucket keep it. Of an address it has the hash only.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,14 +75,12 @@ pub async fn entries(
     .await?;
     rows.into_iter()
         .map(|row| {
-            let by_name = |name: &str| serde_json::Value::from(name);
-            let decode = |error: serde_json::Error| sqlx::Error::Decode(Box::new(error));
             Ok(LedgerEntry {
                 entry_id: row.entry_id,
-                scope: serde_json::from_value(by_name(&row.scope)).map_err(decode)?,
+                scope: by_name(&row.scope)?,
                 session_ids: row.session_ids,
                 email_hash: row.email_hash,
-                requested_by: serde_json::from_value(by_name(&row.requested_by)).map_err(decode)?,
+                requested_by: by_name(&row.requested_by)?,
                 erased: row.erased.0,
                 erased_at: row.erased_at,
             })
@@ -96,11 +97,4 @@ pub async fn keep_entry(conn: &mut PgConnection, entry_id: &str) -> sqlx::Result
     .execute(conn)
     .await?;
     Ok(())
-}
-
-/// How many entries are not in the bucket.
-pub async fn unkept(conn: &mut PgConnection) -> sqlx::Result<i64> {
-    sqlx::query_scalar!(r#"select count(*) as "n!" from erasure_ledger where kept_at is null"#)
-        .fetch_one(conn)
-        .await
 }

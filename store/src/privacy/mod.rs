@@ -8,7 +8,7 @@ mod requests;
 pub use self::{
     erase::{Erased, Scope, addresses, erase_session, live_jobs, sessions_of_email},
     export::{document, export_email, export_session, hold_still, page},
-    ledger::{LedgerEntry, add_entry, entries, keep_entry, unkept},
+    ledger::{LedgerEntry, add_entry, entries, keep_entry},
     requests::{
         NewRequest, Outside, OutsideState, OutsideSystem, Request, RequestedBy, add, approve,
         by_id, finish, remember_outside, save_outside, wait, waiting,

@@ -125,7 +125,7 @@ pub async fn add(conn: &mut PgConnection, new: &NewRequest<'_>) -> sqlx::Result<
 }
 
 /// Reads a name as the database has it.
-fn by_name<T: for<'de> Deserialize<'de>>(name: &str) -> sqlx::Result<T> {
+pub(super) fn by_name<T: for<'de> Deserialize<'de>>(name: &str) -> sqlx::Result<T> {
     serde_json::from_value(name.into()).map_err(|error| sqlx::Error::Decode(Box::new(error)))
 }
 

@@ -11,19 +11,12 @@ use store::{
 };
 
 use crate::handoff::{
-    Dossier, HandoffDeps, Occasion,
-    slack::{Face, Place, SlackClient, message},
+    Dossier, HandoffDeps, Occasion, presence,
+    slack::{Face, NOT_TO_BE_CHANGED, Place, SlackClient, message},
 };
 
 /// How often one attempt draws.
 const DRAWS: usize = 3;
-/// The message can't be changed: it came by the webhook, is too old, or is gone.
-const NOT_TO_BE_CHANGED: &[&str] = &[
-    "message_not_found",
-    "cant_update_message",
-    "edit_window_closed",
-    "is_inactive",
-];
 
 /// Has `runtime` run the jobs of this kind.
 pub fn register(runtime: Runtime, deps: &HandoffDeps) -> Runtime {
@@ -72,14 +65,13 @@ async fn look(pool: &PgPool, key: &HandoffKey) -> sqlx::Result<Option<(Place, Do
         return Ok(None);
     };
     let deliveries = handoffs::deliveries(&mut conn, key).await?;
-    let speaks = agents::find(&mut conn, &key.session_id).await?;
-    let spoke = agents::has_spoken(&mut conn, &key.session_id).await?;
+    let (speaks, was_spoken_to) = presence(&mut conn, &key.session_id).await?;
     let occasion = Occasion {
         first_attempt_at: record.created_at,
         attempt: 1,
         last_attempt: false,
-        speaks: speaks.and_then(|found| found.agent).map(|agent| agent.name),
-        was_spoken_to: spoke,
+        speaks,
+        was_spoken_to,
     };
     let dossier = Dossier::new(key, record, deliveries, occasion);
     let face = Face::of(&dossier);

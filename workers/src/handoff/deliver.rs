@@ -203,7 +203,7 @@ async fn begin(conn: &mut PgConnection, job: &Job) -> sqlx::Result<Begin> {
 }
 
 /// Who speaks with the visitor, and whether a person has.
-async fn presence(
+pub(crate) async fn presence(
     conn: &mut PgConnection,
     session_id: &SessionId,
 ) -> sqlx::Result<(Option<String>, bool)> {

@@ -13,6 +13,7 @@ pub mod settle;
 pub mod slack;
 mod unseen;
 
+pub(crate) use self::deliver::presence;
 pub use self::{
     channel::{Channel, Receipt, SendError},
     deliver::deliver,

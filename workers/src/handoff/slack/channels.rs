@@ -20,7 +20,7 @@ use crate::{
 const PROVIDER: &str = "slack";
 
 /// `chat.update` can't change the message any more; another one can still be posted.
-const NOT_TO_BE_CHANGED: &[&str] = &[
+pub const NOT_TO_BE_CHANGED: &[&str] = &[
     "message_not_found",
     "cant_update_message",
     "edit_window_closed",

@@ -29,7 +29,7 @@ mod talk;
 mod text;
 
 pub use self::{
-    channels::{SlackMessage, SlackUpdate, place},
+    channels::{NOT_TO_BE_CHANGED, SlackMessage, SlackUpdate, place},
     client::{Destination, Identity, Place, SlackClient},
     erase::Erased,
     error::{Call, Class, Fault, SlackError},
