@@ -47,7 +47,11 @@ fn main() -> ExitCode {
         .build();
     let ended = match runtime {
         Ok(runtime) => {
-            let ended = runtime.block_on(commands::run(command));
+            let ended = runtime.block_on(async {
+                let ended = commands::run(command).await;
+                telemetry::finish().await;
+                ended
+            });
             runtime.shutdown_timeout(BLOCKED_LIMIT);
             ended
         }

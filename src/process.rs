@@ -22,7 +22,7 @@ use workers::turn::EventWriter;
 use crate::{
     lifecycle::{Stage, StopSignals, Supervisor},
     server::{self, Limits, bind},
-    telemetry::{self, LogConfig},
+    telemetry::{self, TelemetryConfig},
     wake_worker::WorkerWake,
 };
 
@@ -36,16 +36,16 @@ const METRICS_DRAIN: Duration = Duration::from_secs(1);
 /// What every long-running role is configured with.
 #[derive(Debug)]
 pub(crate) struct ProcessConfig {
-    pub(crate) log: LogConfig,
+    pub(crate) telemetry: TelemetryConfig,
     pub(crate) database: DatabaseConfig,
     pub(crate) drain: Duration,
 }
 
 impl ProcessConfig {
-    /// Reads the database's variables, the log's, and `SHUTDOWN_DRAIN_SECONDS` (default 20): how long
+    /// Reads the variables of the database, the log and the traces, and `SHUTDOWN_DRAIN_SECONDS` (default 20): how long
     /// work in progress may go on after the first signal. Fly's `kill_timeout` has to be longer.
     pub(crate) fn read(settings: &mut Settings) -> Option<Self> {
-        let log = LogConfig::read(settings);
+        let telemetry = TelemetryConfig::read(settings);
         let database = DatabaseConfig::read(settings);
         let drain = settings.with_default(
             "SHUTDOWN_DRAIN_SECONDS",
@@ -54,7 +54,7 @@ impl ProcessConfig {
             |seconds| *seconds <= 600,
         );
         Some(Self {
-            log,
+            telemetry,
             database: database?,
             drain: Duration::from_secs(drain),
         })
@@ -81,7 +81,7 @@ impl Process {
     /// Starts what every role needs. Nothing waits for the database: one that is down delays work,
     /// not the start.
     pub(crate) fn start(config: ProcessConfig) -> Result<Self> {
-        config.log.start()?;
+        config.telemetry.start()?;
         let database = config
             .database
             .open()

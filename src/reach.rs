@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use store::db::{Database, DatabaseConfig, is_migrated, is_temporary, reconnect_waits};
 use tokio::time::{Instant, sleep};
 
-use crate::{environment, telemetry::LogConfig};
+use crate::{environment, telemetry::TelemetryConfig};
 
 /// How long a database may take to come up: a serverless one takes seconds.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -15,10 +15,10 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Opens the database of a command that is configured with nothing else, and starts its log.
 pub(crate) fn open_database() -> anyhow::Result<Database> {
     let mut settings = environment::settings();
-    let log = LogConfig::read(&mut settings);
+    let telemetry = TelemetryConfig::read(&mut settings);
     let database = DatabaseConfig::read(&mut settings);
     let database = settings.finish(database)?;
-    log.start()?;
+    telemetry.start()?;
     database
         .open()
         .context("the database's address could not be used")

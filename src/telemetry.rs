@@ -1,8 +1,10 @@
-//! What the process says about itself: logs on standard error, metrics for Prometheus.
+//! What the process says about itself: logs on standard error, metrics for Prometheus, traces for a
+//! collector.
 //!
 //! Standard output is for programs: one line that says where the process listens.
 
 mod json;
+mod traces;
 
 use std::{panic, str::FromStr, time::Duration};
 
@@ -12,6 +14,7 @@ use store::settings::Settings;
 use tracing_subscriber::{EnvFilter, fmt::format::JsonFields};
 
 use self::json::FlatJson;
+pub(crate) use self::traces::TraceConfig;
 
 /// Bounds of the histograms of seconds: from what a database answers in to a model's longest answer.
 const SECONDS: [f64; 15] = [
@@ -45,15 +48,16 @@ impl FromStr for LogFormat {
     }
 }
 
-/// What is logged, and how.
+/// What is logged, and how; where traces go.
 #[derive(Debug)]
-pub(crate) struct LogConfig {
+pub(crate) struct TelemetryConfig {
     format: LogFormat,
     filter: EnvFilter,
+    traces: Option<TraceConfig>,
 }
 
-impl LogConfig {
-    /// Reads `LOG_FORMAT` (default `json`) and `RUST_LOG` (default `info`).
+impl TelemetryConfig {
+    /// Reads `LOG_FORMAT` (default `json`), `RUST_LOG` (default `info`), and where traces go.
     pub(crate) fn read(settings: &mut Settings) -> Self {
         let format = settings.with_default("LOG_FORMAT", LogFormat::Json, "json or text", |_| true);
         let filter = settings.with_default(
@@ -62,10 +66,15 @@ impl LogConfig {
             "a level (error, warn, info, debug, trace), or directives such as info,store=debug",
             |_| true,
         );
-        Self { format, filter }
+        let traces = TraceConfig::read(settings);
+        Self {
+            format,
+            filter,
+            traces,
+        }
     }
 
-    /// Logs from now on. A panic is logged by its place only: its message may quote what a visitor
+    /// Logs and traces from now on, in a runtime. A panic is logged by its place only: its message may quote what a visitor
     /// wrote.
     pub(crate) fn start(self) -> Result<()> {
         let log = tracing_subscriber::fmt()
@@ -83,8 +92,13 @@ impl LogConfig {
             let place = panic.location().map(ToString::to_string);
             tracing::error!(place, "a task panicked");
         }));
-        Ok(())
+        self.traces.map_or(Ok(()), |traces| traces.start())
     }
+}
+
+/// Sends what is left to the collector of traces: the last thing that a process does.
+pub(crate) async fn finish() {
+    traces::finish().await;
 }
 
 /// Keeps figures from now on.
@@ -120,7 +134,7 @@ mod tests {
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let mut settings = Settings::new(owned);
-        let config = LogConfig::read(&mut settings);
+        let config = TelemetryConfig::read(&mut settings);
         match settings.finish(Some(config)) {
             Ok(_) => Vec::new(),
             Err(error) => error.problems.into_iter().map(|(name, _)| name).collect(),

@@ -14,7 +14,6 @@ use store::{
     bus::Wake,
     chat::{self, JoinableTurn, NewTurn, SessionState, TakenBy},
     ids::{MessageId, TurnKey, new_message_id},
-    trace::TraceContext,
     turn_control,
     webhooks::Event,
 };
@@ -68,12 +67,11 @@ impl From<AcceptError> for Problem {
     }
 }
 
-/// Accepts a message, and wakes whoever has work by it. The work is part of `trace`.
+/// Accepts a message, and wakes whoever has work by it.
 pub(crate) async fn accept(
     state: &State,
     credentials: Credentials,
     message: Message,
-    trace: TraceContext,
     (network, site): (ClientNetwork, SiteKey),
 ) -> Result<Accepted, AcceptError> {
     let asking = Asking {
@@ -96,7 +94,6 @@ pub(crate) async fn accept(
         message,
         credentials,
         answer_id: new_message_id(state.entropy().as_ref()),
-        trace,
     };
     let mut after = Wake::default();
     let (accepted, stopping) = match plan {
@@ -246,7 +243,6 @@ struct Accept {
     message: Message,
     credentials: Credentials,
     answer_id: MessageId,
-    trace: TraceContext,
 }
 
 impl Accept {
@@ -293,10 +289,9 @@ impl Accept {
             session_id: self.message.session_id.clone(),
             turn,
         };
-        let trace = Some(self.trace.to_string());
         // The job's number is known when it is enqueued.
         let new = self.new_turn(&key, 0);
-        agents::relay(conn, &new, agent, trace, after).await?;
+        agents::relay(conn, &new, agent, after).await?;
         Ok(self.accepted(JoinableTurn {
             turn,
             attempt: 1,
@@ -332,11 +327,7 @@ impl Accept {
             session_id: self.message.session_id.clone(),
             turn,
         };
-        let options = EnqueueOptions {
-            trace: Some(self.trace.to_string()),
-            ..EnqueueOptions::default()
-        };
-        let enqueued = jobs::enqueue_locked(conn, &job, &options).await?;
+        let enqueued = jobs::enqueue_locked(conn, &job, &EnqueueOptions::default()).await?;
         let key = job.key();
         let new = self.new_turn(&key, enqueued.id.0);
         match replaced_answer_id {

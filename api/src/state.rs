@@ -4,7 +4,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use sqlx::{PgPool, Postgres, Transaction};
-use store::{bus::Bus, clock::SharedClock, ids::SharedEntropy};
+use store::{bus::Bus, clock::SharedClock, ids::SharedEntropy, trace::in_this_trace};
 use tokio::time::{Instant, timeout};
 use tracing::Instrument;
 
@@ -137,7 +137,12 @@ impl State {
 pub(crate) async fn to_the_end<T: Send + 'static>(
     work: impl Future<Output = Result<T, Problem>> + Send + 'static,
 ) -> Result<T, Problem> {
-    match timeout(PATIENCE, tokio::spawn(work.in_current_span())).await {
+    match timeout(
+        PATIENCE,
+        tokio::spawn(in_this_trace(work.in_current_span())),
+    )
+    .await
+    {
         Ok(Ok(result)) => result,
         Ok(Err(stopped)) => match stopped.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),

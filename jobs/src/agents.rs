@@ -17,7 +17,7 @@ use store::{
 use crate::{
     cancel::withdraw,
     catalog::{AgentUnreachable, HandoffRelay, Notice, SlackFace, SlackNote, SlackPerson},
-    enqueue::{EnqueueOptions, QueueError, enqueue, enqueue_with},
+    enqueue::{QueueError, enqueue},
     fence::JobId,
     kind::JobKind,
     webhooks,
@@ -84,7 +84,7 @@ pub async fn take_over(
         after.turns.insert(turn.key.clone());
     }
     for turn in unfinished.into_iter().rev() {
-        enqueue_relay(conn, turn.key, None, after).await?;
+        enqueue_relay(conn, turn.key, after).await?;
     }
     agents::take_care(conn, session_id, &agent.name).await?;
     let notice = Notice::TakenOver {
@@ -255,10 +255,9 @@ pub async fn relay(
     conn: &mut PgConnection,
     new: &NewTurn<'_>,
     agent: &str,
-    trace: Option<String>,
     after: &mut Wake,
 ) -> Result<(), QueueError> {
-    let job_id = enqueue_relay(conn, new.key.clone(), trace, after).await?;
+    let job_id = enqueue_relay(conn, new.key.clone(), after).await?;
     let new = NewTurn { job_id, ..*new };
     agents::relay(conn, &new, agent).await?;
     after.turns.insert(new.key.clone());
@@ -269,18 +268,13 @@ pub async fn relay(
 async fn enqueue_relay(
     conn: &mut PgConnection,
     key: TurnKey,
-    trace: Option<String>,
     after: &mut Wake,
 ) -> Result<i64, QueueError> {
     let job = HandoffRelay {
         session_id: key.session_id,
         turn: key.turn,
     };
-    let options = EnqueueOptions {
-        trace,
-        ..EnqueueOptions::default()
-    };
-    let enqueued = enqueue_with(conn, &job, &options).await?;
+    let enqueued = enqueue(conn, &job).await?;
     after.queues.insert(HandoffRelay::QUEUE.to_owned());
     Ok(enqueued.id.0)
 }

@@ -18,11 +18,14 @@ use apalis_core::{
 };
 use futures::future::BoxFuture;
 use serde_json::value::RawValue;
-use store::{ids::SharedEntropy, trace::TraceContext};
+use store::{
+    ids::SharedEntropy,
+    trace::{Span, attribute},
+};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 use tower::{Layer, Service};
-use tracing::{Instrument, Span};
+use tracing::Instrument;
 
 use crate::{
     kind::JobKind,
@@ -71,14 +74,15 @@ where
     let context = WorkerContext::from(J::KIND);
     let places = Places(entropy);
     let run = move |job: J, context: Data<JobContext>| {
-        let (trace, span) = places.place(J::KIND, &context.0);
+        let (mut span, log) = places.place(J::KIND, &context.0);
         let attempt = attempt(handler.clone(), job, context.0);
-        let attempt = match trace {
-            Some(trace) => tokio::spawn(trace.scope(attempt).instrument(span)),
-            None => tokio::spawn(attempt.instrument(span)),
+        let attempt = async move {
+            let verdict = span.scope(attempt).await;
+            verdict.tell(&mut span);
+            verdict
         };
         // A handler never outlives its worker.
-        AbortOnDropHandle::new(attempt)
+        AbortOnDropHandle::new(tokio::spawn(attempt.instrument(log)))
     };
     let worker = WorkerBuilder::new(context.clone())
         .backend(Channel {
@@ -106,19 +110,33 @@ where
 struct Places(SharedEntropy);
 
 impl Places {
-    /// Where an attempt stands in the trace that its job came with, and what every line says that is
+    /// The span of an attempt in the trace that its job came with, and what every line says that is
     /// logged meanwhile.
-    fn place(&self, kind: &str, context: &JobContext) -> (Option<TraceContext>, Span) {
-        let of_job = context.trace();
-        let trace = of_job.map(|of_job| of_job.child(self.0.as_ref()));
-        let span = tracing::info_span!(
+    fn place(&self, kind: &'static str, context: &JobContext) -> (Span, tracing::Span) {
+        let mut span = Span::of_job(kind, context.trace(), &self.0);
+        if span.is_recorded() {
+            span.set(attribute::MESSAGING_SYSTEM, "growth_chat");
+            span.set(attribute::MESSAGING_OPERATION_TYPE, "process");
+            span.set(
+                attribute::MESSAGING_DESTINATION_NAME,
+                context.queue.to_string(),
+            );
+            span.set(
+                attribute::MESSAGING_MESSAGE_ID,
+                context.fence.id.0.to_string(),
+            );
+            span.set(attribute::JOB_KIND, kind);
+            span.set(attribute::JOB_ATTEMPT, i64::from(context.attempt));
+        }
+        let trace = span.context();
+        let log = tracing::info_span!(
             "attempt",
             trace_id = trace.map(|trace| tracing::field::display(trace.trace_id())),
             kind,
             job_id = context.fence.id.0,
             attempt = context.attempt,
         );
-        (trace, span)
+        (span, log)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Ends jobs: the one place for every terminal transition, by whichever path.
 
 use sqlx::PgConnection;
-use store::bus::Wake;
+use store::{bus::Wake, trace};
 
 use crate::{catalog, fence::Fence, handoffs, outcome::Ended, sql};
 
@@ -32,8 +32,11 @@ pub(crate) async fn end_with(
     if let Some(key) = &job.serial_key {
         after.queues.extend(sql::promote(conn, key).await?);
     }
-    if !catalog::ended(&job.kind, &job.payload, ended, conn, after).await? {
-        handoffs::unreadable_ended(conn, id, after).await?;
-    }
-    Ok(true)
+    let consequences = async {
+        if !catalog::ended(&job.kind, &job.payload, ended, conn, after).await? {
+            handoffs::unreadable_ended(conn, id, after).await?;
+        }
+        Ok(true)
+    };
+    trace::following(job.trace.as_deref(), consequences).await
 }

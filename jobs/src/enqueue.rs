@@ -8,6 +8,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use serde_json::Value;
 use sqlx::PgConnection;
+use store::trace::TraceContext;
 
 use crate::{
     fence::JobId,
@@ -92,8 +93,6 @@ pub struct EnqueueOptions {
     pub delay: Duration,
     /// Instead of [`JobKind::PRIORITY`]; smaller is served first.
     pub priority: Option<i16>,
-    /// The W3C `traceparent` of what the job belongs to.
-    pub trace: Option<String>,
     /// Instead of [`JobKind::RETRY_WAITS`]: seconds to wait after the first, second, … failed attempt.
     pub retry_waits: Option<Vec<i32>>,
 }
@@ -109,7 +108,7 @@ impl EnqueueOptions {
             priority: self.priority.unwrap_or(J::PRIORITY),
             retry_waits: self.retry_waits.as_deref().unwrap_or(J::RETRY_WAITS),
             delay: self.delay,
-            trace: self.trace.as_deref(),
+            trace: TraceContext::current().map(|trace| trace.to_string()),
         })
     }
 }

@@ -14,7 +14,6 @@ use store::{
     business_hours::Promise,
     handoffs::{self, Asked, Channel, DeliveryStatus, HandoffKey, HandoffStatus, NewHandoff},
     ids::{HandoffId, SessionId},
-    trace::TraceContext,
     webhooks::Event,
 };
 
@@ -22,7 +21,7 @@ use crate::{
     catalog::{
         HandoffCrm, HandoffEmail, HandoffRemind, HandoffSettle, HandoffSlack, HandoffSlackUpdate,
     },
-    enqueue::{EnqueueOptions, Enqueued, MAX_DELAY, QueueError, enqueue_with},
+    enqueue::{EnqueueOptions, Enqueued, MAX_DELAY, QueueError, enqueue, enqueue_with},
     kind::JobKind,
     outcome::Ended,
     webhooks::announce,
@@ -95,7 +94,7 @@ pub async fn deliver(
     let (session_id, handoff_id) = (key.session_id.clone(), key.handoff_id.clone());
     let with_waits = EnqueueOptions {
         retry_waits: Some(waits.to_vec()),
-        ..in_this_trace()
+        ..EnqueueOptions::default()
     };
     let Enqueued { id, new } = match channel {
         Channel::Slack => {
@@ -125,7 +124,7 @@ pub async fn deliver(
                 session_id,
                 handoff_id,
             };
-            enqueue_with(conn, &job, &in_this_trace()).await?
+            enqueue(conn, &job).await?
         }
     };
     if new {
@@ -133,14 +132,6 @@ pub async fn deliver(
         after.queues.insert(HandoffSlack::QUEUE.to_owned());
     }
     Ok(new)
-}
-
-/// What follows belongs to the trace of what it follows from.
-fn in_this_trace() -> EnqueueOptions {
-    EnqueueOptions {
-        trace: TraceContext::current().map(|trace| trace.to_string()),
-        ..EnqueueOptions::default()
-    }
 }
 
 /// The job of a delivery has ended, by whichever path: the handoff is settled anew.
@@ -185,7 +176,7 @@ async fn settle(conn: &mut PgConnection, key: HandoffKey, after: &mut Wake) -> s
         session_id: key.session_id,
         handoff_id: key.handoff_id,
     };
-    match enqueue_with(conn, &settle, &in_this_trace()).await {
+    match enqueue(conn, &settle).await {
         Ok(_) => {
             after.queues.insert(HandoffSettle::QUEUE.to_owned());
             Ok(())

@@ -11,6 +11,7 @@ use sqlx::PgPool;
 use store::{
     bus::{Bus, Wake},
     db::reconnect_waits,
+    trace::{Span, attribute},
 };
 use tokio::sync::mpsc;
 use tracing::field::display;
@@ -42,6 +43,27 @@ pub(crate) enum Verdict {
     HandBack,
     /// Another worker has the job.
     Lost,
+}
+
+impl Verdict {
+    /// Says it of the attempt's span.
+    pub(crate) fn tell(&self, span: &mut Span) {
+        let outcome = match self {
+            Self::Ended(Outcome::Done | Outcome::Committed) => "done",
+            Self::Ended(Outcome::Cancelled) => "cancelled",
+            Self::Ended(Outcome::Snooze(_)) => "snoozed",
+            Self::Failed(_) => "failed",
+            Self::HandBack => "handed_back",
+            Self::Lost => "lost",
+        };
+        span.set(attribute::JOB_OUTCOME, outcome);
+        if let Self::Failed(error) = self
+            && span.is_recorded()
+        {
+            span.fail("job_failed");
+            span.set(attribute::JOB_ERROR, error.stored());
+        }
+    }
 }
 
 /// A verdict and the attempt that it is about.

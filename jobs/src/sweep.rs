@@ -45,6 +45,7 @@ pub async fn sweep_after(conn: &mut PgConnection, delay: Duration) -> sqlx::Resu
         priority: SessionSweep::PRIORITY,
         retry_waits: SessionSweep::RETRY_WAITS,
         delay,
+        // It is the sweep of a whole hour's sessions.
         trace: None,
     };
     sql::add_sweep(conn, &terms).await

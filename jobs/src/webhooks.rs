@@ -18,7 +18,6 @@ use sqlx::PgConnection;
 use store::{
     bus::Wake,
     ids::TurnKey,
-    trace::TraceContext,
     turn_control::EndedTurn,
     webhooks::{self, Event, EventType},
 };
@@ -66,10 +65,7 @@ pub async fn announce(
             data: data.clone(),
         }));
     }
-    let options = EnqueueOptions {
-        trace: TraceContext::current().map(|trace| trace.to_string()),
-        ..EnqueueOptions::default()
-    };
+    let options = EnqueueOptions::default();
     add_blocked(conn, &deliveries, &options).await?;
     let endpoints: BTreeSet<String> = deliveries.into_iter().map(|it| it.endpoint_id).collect();
     let release = WebhookRelease {

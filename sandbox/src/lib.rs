@@ -4,6 +4,7 @@
 //! itself only sees other addresses. Release images are built without this crate.
 
 pub mod anthropic;
+pub mod collector;
 pub mod generated;
 pub mod hubspot;
 mod mishap;

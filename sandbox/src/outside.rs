@@ -39,11 +39,13 @@ pub enum Service {
     Mail,
     /// A bucket.
     Bucket,
+    /// A collector of traces.
+    Collector,
 }
 
 impl Service {
     /// All of them, in the order in which a page shows them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Anthropic,
         Self::OpenAi,
         Self::Slack,
@@ -51,6 +53,7 @@ impl Service {
         Self::Webhook,
         Self::Mail,
         Self::Bucket,
+        Self::Collector,
     ];
 
     /// Its name for people.
@@ -63,6 +66,7 @@ impl Service {
             Self::Webhook => "Webhook",
             Self::Mail => "Mail",
             Self::Bucket => "Bucket",
+            Self::Collector => "Traces",
         }
     }
 }

@@ -78,7 +78,7 @@ async fn interruptible(work: impl AsyncFnOnce(Backups) -> Result<()>) -> Result<
     let process = ProcessConfig::read(&mut settings);
     let backup = BackupConfig::read(&mut settings);
     let (process, backup) = settings.finish(process.zip(backup))?;
-    process.log.start()?;
+    process.telemetry.start()?;
     let database = process.database.open()?;
     let shutdown = CancellationToken::new();
     tokio::spawn(StopSignals::listen()?.obey(shutdown.clone()));

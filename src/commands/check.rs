@@ -18,6 +18,7 @@ mod pg_dump;
 mod pgvector;
 mod schema;
 mod slack;
+mod traces;
 
 use std::{io::Write, process::ExitCode, time::Duration};
 
@@ -29,6 +30,7 @@ use tokio::time::timeout;
 use workers::{config::HandoffConfig, knowledge::KnowledgeDeps};
 
 use super::role::Role;
+use crate::telemetry::TraceConfig;
 
 /// How long a probe may take: longer than a connection to a database that is waking up.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -52,6 +54,7 @@ struct Context {
     knowledge: Option<KnowledgeDeps>,
     edge: Option<edge::Edge>,
     handoff: Option<HandoffConfig>,
+    traces: Option<TraceConfig>,
 }
 
 /// Something to check.
@@ -128,6 +131,11 @@ const PROBES: &[Probe] = &[
         name: "mail",
         needs: &[],
         run: |context| mail::probe(context).boxed(),
+    },
+    Probe {
+        name: "traces",
+        needs: &[],
+        run: |context| traces::probe(context).boxed(),
     },
 ];
 
@@ -264,6 +272,7 @@ mod tests {
             knowledge: None,
             edge: None,
             handoff: None,
+            traces: None,
         }
     }
 

@@ -24,7 +24,7 @@ use workers::{
 use self::report::Report;
 use crate::{
     commands::index::command::KnowledgeSettings, environment, reach::reach_migrated,
-    telemetry::LogConfig,
+    telemetry::TelemetryConfig,
 };
 
 /// The largest file of questions.
@@ -57,11 +57,11 @@ pub(crate) struct EvalArgs {
 pub(crate) async fn run(args: EvalArgs) -> anyhow::Result<ExitCode> {
     let set = read(&args.file)?;
     let mut settings = environment::settings();
-    let log = LogConfig::read(&mut settings);
+    let telemetry = TelemetryConfig::read(&mut settings);
     let database = DatabaseConfig::read(&mut settings);
     let knowledge = KnowledgeSettings::read(&mut settings);
     let (database, knowledge) = settings.finish(database.zip(knowledge))?;
-    log.start()?;
+    telemetry.start()?;
     let database = database
         .open()
         .context("the database's address could not be used")?;

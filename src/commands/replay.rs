@@ -12,7 +12,7 @@ use workers::{
 };
 
 use super::terminal::{note, printable, write};
-use crate::{environment, process::fresh_name, reach::reach_migrated, telemetry::LogConfig};
+use crate::{environment, process::fresh_name, reach::reach_migrated, telemetry::TelemetryConfig};
 
 /// The longest rules, in bytes: some ten thousand tokens.
 const LONGEST_PROMPT: u64 = 64 * 1024;
@@ -39,11 +39,11 @@ pub(crate) async fn run(args: ReplayArgs) -> anyhow::Result<ExitCode> {
     let only = [("LLM_FALLBACK_MODEL", String::new())];
     let model = args.model.clone().map(|model| ("LLM_MODEL", model));
     let mut settings = environment::settings_with(only.into_iter().chain(model));
-    let log = LogConfig::read(&mut settings);
+    let telemetry = TelemetryConfig::read(&mut settings);
     let database = DatabaseConfig::read(&mut settings);
     let worker = WorkerConfig::read(&mut settings);
     let (database, worker) = settings.finish(database.zip(worker))?;
-    log.start()?;
+    telemetry.start()?;
     let rules = args.prompt.as_ref().map(read_rules).transpose()?;
     let database = database
         .open()

@@ -14,7 +14,7 @@ use super::{
     backup::{plainly, restorer, steps},
     terminal::write,
 };
-use crate::{environment, telemetry::LogConfig};
+use crate::{environment, telemetry::TelemetryConfig};
 
 /// What to restore, and where.
 #[derive(Debug, clap::Args)]
@@ -32,10 +32,10 @@ pub(crate) struct RestoreArgs {
 
 pub(crate) async fn run(args: RestoreArgs) -> Result<ExitCode> {
     let mut settings = environment::settings();
-    let log = LogConfig::read(&mut settings);
+    let telemetry = TelemetryConfig::read(&mut settings);
     let into = target(&args.into, settings.get("RESTORE_PASSWORD"))?;
     let restorer = restorer(settings)?;
-    log.start()?;
+    telemetry.start()?;
     let manifest = restorer.find(&args.which).await.map_err(plainly)?;
     let report = restorer
         .restore(&manifest, &into, &steps())

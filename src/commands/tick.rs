@@ -31,7 +31,7 @@ pub(crate) async fn run() -> anyhow::Result<ExitCode> {
     let process = ProcessConfig::read(&mut settings);
     let work = WorkConfig::read(&mut settings);
     let (process, work) = settings.finish(process.zip(work))?;
-    process.log.start()?;
+    process.telemetry.start()?;
     let database = process.database.open()?;
     let shutdown = CancellationToken::new();
     tokio::spawn(StopSignals::listen()?.obey(shutdown.clone()));

@@ -25,6 +25,15 @@ impl Environment {
             |_| true,
         )
     }
+
+    /// Its name, as it is configured.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Development => "development",
+            Self::Staging => "staging",
+            Self::Production => "production",
+        }
+    }
 }
 
 impl FromStr for Environment {

@@ -2,7 +2,11 @@
 //! calls that the job makes, across processes. <https://www.w3.org/TR/trace-context/>
 //!
 //! It comes with a request, travels in the job's row, and is the task's own while an attempt runs, so
-//! that the clients of the providers find it without every function in between handing it on.
+//! that the clients of the providers find it without every function in between handing it on. What
+//! happens at a place in a trace is a [`Span`]; whether anybody is told of it is the binary's affair.
+
+pub mod attribute;
+mod span;
 
 use std::{
     fmt,
@@ -10,13 +14,12 @@ use std::{
     str::FromStr,
 };
 
-use tokio::{task::futures::TaskLocalFuture, task_local};
+pub use opentelemetry::{StringValue, Value, trace::SpanKind};
 
+pub use self::span::{
+    AlreadyRecording, EndedSpan, Parent, Recorder, Span, following, in_this_trace, record_with,
+};
 use crate::ids::Entropy;
-
-task_local! {
-    static CURRENT: TraceContext;
-}
 
 /// The bit of the flags that says that somebody may record the trace.
 const SAMPLED: u8 = 1;
@@ -56,12 +59,9 @@ impl TraceContext {
         }
     }
 
-    /// The span that continues what a caller has sent, or the first of a new trace: what is ill-formed
-    /// is nobody's trace.
-    pub fn of_caller(traceparent: Option<&str>, entropy: &dyn Entropy) -> Self {
-        traceparent
-            .and_then(|text| text.parse::<Self>().ok())
-            .map_or_else(|| Self::root(entropy), |caller| caller.child(entropy))
+    /// A new span of the trace that something was begun in elsewhere, or the first of a new trace.
+    fn following(remote: Option<Self>, entropy: &dyn Entropy) -> Self {
+        remote.map_or_else(|| Self::root(entropy), |remote| remote.child(entropy))
     }
 
     /// The trace's id, in 32 hex digits.
@@ -69,20 +69,33 @@ impl TraceContext {
         TraceId(self.trace_id)
     }
 
-    /// Runs a task's work within the trace: [`Self::current`] finds it there.
-    pub fn scope<F: Future>(self, work: F) -> TaskLocalFuture<Self, F> {
-        CURRENT.scope(self, work)
+    /// The id of the span that is the parent of what follows.
+    pub fn span_id(&self) -> NonZeroU64 {
+        self.parent_id
     }
 
-    /// The trace that the task's work is part of. A task that is spawned has none of its own.
+    /// Whether whoever began the trace lets others record it.
+    pub fn is_sampled(&self) -> bool {
+        self.flags & SAMPLED != 0
+    }
+
+    /// The place in the trace that the task's work is at. A task that is spawned has none of its own:
+    /// see [`in_this_trace`].
     pub fn current() -> Option<Self> {
-        CURRENT.try_with(|current| *current).ok()
+        span::here().map(|here| here.context)
     }
 }
 
 /// A trace's id, as logs show it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TraceId(NonZeroU128);
+
+impl TraceId {
+    /// The number that the digits are of.
+    pub fn get(self) -> NonZeroU128 {
+        self.0
+    }
+}
 
 impl fmt::Display for TraceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -189,24 +202,6 @@ mod tests {
         ] {
             assert_eq!(text.parse::<TraceContext>(), Err(BadTraceparent), "{text}");
         }
-    }
-
-    #[test]
-    fn a_caller_without_a_trace_begins_one() {
-        let of = |text| TraceContext::of_caller(text, &SystemEntropy);
-        assert_ne!(of(None).trace_id(), of(None).trace_id());
-        assert_ne!(of(Some("nonsense")).trace_id(), of(None).trace_id());
-        let known: TraceContext = EXAMPLE.parse().unwrap();
-        assert_eq!(of(Some(EXAMPLE)).trace_id(), known.trace_id());
-    }
-
-    #[tokio::test]
-    async fn the_current_trace_is_that_of_the_task() {
-        assert_eq!(TraceContext::current(), None);
-        let context: TraceContext = EXAMPLE.parse().unwrap();
-        let found = context.scope(async { TraceContext::current() }).await;
-        assert_eq!(found, Some(context));
-        assert_eq!(TraceContext::current(), None);
     }
 
     proptest! {

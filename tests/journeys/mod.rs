@@ -3,6 +3,7 @@
 mod answer;
 mod browser;
 mod canary;
+mod collector;
 mod conversation;
 mod dev;
 mod handoff;

@@ -21,6 +21,7 @@ pub use store::spend::CapReached;
 use store::{
     ids::TurnKey,
     spend::{self, Caps, Reservation, SpendFigures, Usd},
+    trace::in_this_trace,
     turns::TurnUsage,
 };
 use tokio::sync::Mutex;
@@ -146,7 +147,7 @@ impl Budget {
             inner.caps,
         );
         // A task of its own: a transaction must not be abandoned half-way with its caller.
-        match tokio::spawn(admission.in_current_span()).await {
+        match tokio::spawn(in_this_trace(admission.in_current_span())).await {
             Ok(admitted) => admitted,
             Err(stopped) => match stopped.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),

@@ -6,7 +6,7 @@ use jobs::JobError;
 use sqlx::error::DatabaseError;
 use store::{
     db::{is_temporary, reconnect_waits},
-    trace::TraceContext,
+    trace::in_this_trace,
 };
 use tracing::Instrument;
 
@@ -25,12 +25,8 @@ where
     let mut waits = reconnect_waits();
     loop {
         // A task of its own: a transaction must not be abandoned half-way with its handler.
-        let work = once().in_current_span();
-        let task = match TraceContext::current() {
-            Some(trace) => tokio::spawn(trace.scope(work)),
-            None => tokio::spawn(work),
-        };
-        let committed = match task.await {
+        let work = in_this_trace(once().in_current_span());
+        let committed = match tokio::spawn(work).await {
             Ok(committed) => committed,
             Err(stopped) => match stopped.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
@@ -58,7 +54,15 @@ fn is_transient(error: &sqlx::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+
+    use store::{
+        ids::{SharedEntropy, SystemEntropy},
+        trace::{Span, TraceContext},
+    };
 
     use super::*;
 
@@ -82,10 +86,11 @@ mod tests {
 
     #[tokio::test]
     async fn the_trace_goes_on_in_the_transaction() {
-        let trace: TraceContext = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-            .parse()
-            .unwrap();
+        let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".parse();
+        let trace: TraceContext = trace.unwrap();
+        let entropy: SharedEntropy = Arc::new(SystemEntropy);
+        let span = Span::of_job("a.test", Some(trace), &entropy);
         let found = until_committed("a test", || async { Ok(TraceContext::current()) });
-        assert_eq!(trace.scope(found).await.unwrap(), Some(trace));
+        assert_eq!(span.scope(found).await.unwrap(), span.context());
     }
 }

@@ -199,10 +199,13 @@ impl KnowledgeConfig {
 /// A base URL without the slash at its end. The public addresses are https; http is for stand-ins
 /// and for gateways in a network of one's own.
 fn base_url(settings: &mut Settings, variable: &str, default: &str) -> String {
+    optional_base_url(settings, variable).unwrap_or_else(|| default.to_owned())
+}
+
+/// An address to which paths are added, without a slash at its end.
+pub fn optional_base_url(settings: &mut Settings, variable: &str) -> Option<String> {
     let rule = "an http or https URL without a query, a fragment or a user name";
-    let Some(url) = settings.optional::<Url>(variable, rule) else {
-        return default.to_owned();
-    };
+    let url = settings.optional::<Url>(variable, rule)?;
     let legal = matches!(url.scheme(), "http" | "https")
         && url.query().is_none()
         && url.fragment().is_none()
@@ -211,7 +214,7 @@ fn base_url(settings: &mut Settings, variable: &str, default: &str) -> String {
     if !legal {
         settings.problem(variable, format!("is not valid: {rule}"));
     }
-    url.as_str().trim_end_matches('/').to_owned()
+    Some(url.as_str().trim_end_matches('/').to_owned())
 }
 
 const NAME_RULE: &str = "1 to 128 letters, digits and '-', '_', '.', ':', '/', '@'";

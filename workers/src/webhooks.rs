@@ -234,7 +234,9 @@ impl WebhookSender {
             .timeout(TIMEOUT);
         let body = message.to_string().into_bytes();
         let request = signed(request, &secrets, id, self.clock.now(), body);
-        let response = send(request).await.map_err(|error| not_answered(&error))?;
+        let response = send("webhook", "deliver", request)
+            .await
+            .map_err(|error| not_answered(&error))?;
         answered(response).await
     }
 }

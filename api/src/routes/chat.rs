@@ -7,7 +7,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::{Deserialize, Serialize};
-use store::{events::Cursor, trace::TraceContext};
+use store::events::Cursor;
 use utoipa::ToSchema;
 
 use crate::{
@@ -68,7 +68,6 @@ pub(crate) async fn post(
     OriginalUri(uri): OriginalUri,
     KnownQuery(query): KnownQuery<ChatQuery>,
     credentials: Credentials,
-    Extension(trace): Extension<TraceContext>,
     client: (Extension<ClientNetwork>, Extension<SiteKey>),
     request: Request,
 ) -> Result<Response, Problem> {
@@ -87,7 +86,6 @@ pub(crate) async fn post(
                 &state,
                 credentials,
                 message,
-                trace,
                 (network, site),
             ))
             .await

@@ -16,7 +16,7 @@ pub(crate) struct Terms<'a> {
     pub(crate) retry_waits: &'a [i32],
     /// Not before this long from now.
     pub(crate) delay: Duration,
-    pub(crate) trace: Option<&'a str>,
+    pub(crate) trace: Option<String>,
 }
 
 impl Terms<'_> {
@@ -66,7 +66,7 @@ pub(crate) async fn insert(
         job.serial_key,
         job.unique_key,
         job.rate_key,
-        terms.trace,
+        terms.trace.as_deref(),
         job.payload,
         interval(terms.delay),
     )
@@ -116,7 +116,7 @@ pub(crate) async fn insert_many(
         terms.priority,
         terms.max_attempts(),
         terms.retry_waits,
-        terms.trace,
+        terms.trace.as_deref(),
         interval(terms.delay),
     )
     .fetch_all(conn)

@@ -65,6 +65,7 @@ pub(crate) async fn put_back(
 pub(crate) struct EndedJob {
     pub(crate) kind: String,
     pub(crate) serial_key: Option<String>,
+    pub(crate) trace: Option<String>,
     pub(crate) payload: Value,
 }
 
@@ -92,7 +93,7 @@ pub(crate) async fn finish(
                        else errors || ($4::jsonb || jsonb_build_object('attempt', attempt, 'at', clock_timestamp())) end,
                   created_at, started_at, clock_timestamp()
            from ended
-           returning kind, serial_key, payload"#,
+           returning kind, serial_key, trace, payload"#,
         id,
         lease,
         ended.as_str(),

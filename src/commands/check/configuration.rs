@@ -8,7 +8,7 @@ use store::{
 use workers::config::HandoffConfig;
 
 use super::{Context, Finding, Role, edge::Edge};
-use crate::{commands::index::command::KnowledgeSettings, environment};
+use crate::{commands::index::command::KnowledgeSettings, environment, telemetry::TraceConfig};
 
 /// Reads the variables of a role. A mistake in one group leaves the others in use.
 pub(super) fn read(role: Role) -> Context {
@@ -30,6 +30,7 @@ pub(super) fn read(role: Role) -> Context {
         })
         .filter(|_| role != Role::Worker),
         handoff: part(HandoffConfig::read).filter(|_| role != Role::Api),
+        traces: part(TraceConfig::read),
     }
 }
 

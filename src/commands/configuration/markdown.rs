@@ -18,6 +18,8 @@ const OTHERS: &str = "## Read by libraries
 | variable | what for |
 |---|---|
 | `SSL_CERT_FILE`, `SSL_CERT_DIR` | other trust roots than the system's, for connections to providers |
+| `OTEL_BSP_SCHEDULE_DELAY`, `OTEL_BSP_MAX_QUEUE_SIZE`, `OTEL_BSP_MAX_EXPORT_BATCH_SIZE` | how traces are batched: every 5000 ms, or every 512 spans; what is beyond 2048 waiting spans is dropped |
+| `OTEL_EXPORTER_OTLP_COMPRESSION`, `OTEL_RESOURCE_ATTRIBUTES` | `gzip`; further attributes of the process in its traces |
 ";
 
 /// docs/configuration.md.

@@ -104,6 +104,19 @@ pub(super) const GROUPS: &[Group] = &[
             ),
             with("LOG_FORMAT", "json", "The log's form"),
             with("RUST_LOG", "info", "What is logged"),
+            plain(
+                "OTEL_EXPORTER_OTLP_ENDPOINT",
+                "Where traces go: a collector's address for OTLP over HTTP (protobuf), to which `/v1/traces` is added. Langfuse's is `https://cloud.langfuse.com/api/public/otel`",
+            ),
+            secret(
+                "OTEL_EXPORTER_OTLP_HEADERS",
+                "What the collector is shown, `Authorization=Basic%20…` for Langfuse",
+            ),
+            with(
+                "OTEL_SERVICE_NAME",
+                "growth-chat",
+                "The name under which a collector keeps the traces",
+            ),
         ],
     },
     Group {

@@ -29,7 +29,7 @@ pub(crate) async fn run(args: IndexArgs) -> anyhow::Result<ExitCode> {
     let mut settings = environment::settings();
     let config = read(&mut settings);
     let ((process, knowledge), queue) = settings.finish(config)?;
-    process.log.start()?;
+    process.telemetry.start()?;
     let database = process.database.open()?;
     let shutdown = CancellationToken::new();
     tokio::spawn(StopSignals::listen()?.obey(shutdown.clone()));

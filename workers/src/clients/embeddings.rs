@@ -11,9 +11,12 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 
+use store::trace::Span;
+
 use super::{
     error::{Failure, ProviderError},
-    http::{header, read_body, refusal, send, send_error},
+    gen_ai,
+    http::{header, read_body, refusal, send_as, send_error},
 };
 use crate::{config::EmbeddingsConfig, knowledge::tokens};
 
@@ -155,6 +158,20 @@ impl Embedder {
     }
 
     async fn request<T: Serialize + Sync>(&self, batch: &[T]) -> Result<Embedded, EmbeddingsError> {
+        let mut span = gen_ai::embeddings(PROVIDER, &self.config.model, self.config.dimensions);
+        let embedded = self.request_as(&mut span, batch).await;
+        match &embedded {
+            Ok(embedded) => gen_ai::embedded(&mut span, embedded.tokens),
+            Err(error) => span.fail(error.code()),
+        }
+        embedded
+    }
+
+    async fn request_as<T: Serialize + Sync>(
+        &self,
+        span: &mut Span,
+        batch: &[T],
+    ) -> Result<Embedded, EmbeddingsError> {
         let body = Request {
             model: &self.config.model,
             input: batch,
@@ -172,7 +189,7 @@ impl Embedder {
             .bearer_auth(self.config.api_key.expose_secret())
             .timeout(TIMEOUT)
             .json(&body);
-        let response = send(request)
+        let response = send_as(span, request)
             .await
             .map_err(|error| send_error(PROVIDER, Failure::Timeout, error))?;
         if !response.status().is_success() {

@@ -9,7 +9,7 @@ use reqwest::{
     header::{DATE, HeaderMap, RETRY_AFTER},
 };
 use serde::Deserialize;
-use store::trace::TraceContext;
+use store::trace::{Span, attribute};
 
 use super::error::{Failure, ProviderError, RetryClass};
 
@@ -38,15 +38,58 @@ pub fn http_client() -> reqwest::Result<reqwest::Client> {
         .build()
 }
 
-/// Sends a request, as part of the trace that the task works in.
-pub(crate) fn send(
+/// Sends a request, as a call of its own in the trace that the task works in: the service that is called,
+/// and what it is to do, one of few things.
+pub(crate) async fn send(
+    service: &'static str,
+    what: &'static str,
     request: RequestBuilder,
-) -> impl Future<Output = reqwest::Result<Response>> + Send {
-    let request = match TraceContext::current() {
+) -> reqwest::Result<Response> {
+    let mut span = Span::of_call(service, what);
+    send_as(&mut span, request).await
+}
+
+/// Sends a request as the call that a span is of.
+pub(crate) async fn send_as(span: &mut Span, request: RequestBuilder) -> reqwest::Result<Response> {
+    let request = match span.context() {
         Some(trace) => request.header(TRACEPARENT, trace.to_string()),
         None => request,
     };
-    request.send()
+    let (client, request) = request.build_split();
+    let request = request.inspect_err(|_| span.fail("unsendable"))?;
+    if span.is_recorded() {
+        span.set(attribute::HTTP_REQUEST_METHOD, request.method().to_string());
+        // Not the path and the query: they have ids in them, and of webhooks secrets.
+        if let Some(host) = request.url().host_str() {
+            span.set(attribute::SERVER_ADDRESS, host.to_owned());
+        }
+        if let Some(port) = request.url().port_or_known_default() {
+            span.set(attribute::SERVER_PORT, i64::from(port));
+        }
+    }
+    match client.execute(request).await {
+        Ok(response) => {
+            let status = response.status();
+            span.set(
+                attribute::HTTP_RESPONSE_STATUS_CODE,
+                i64::from(status.as_u16()),
+            );
+            if !status.is_success() {
+                span.fail(status.as_str().to_owned());
+            }
+            Ok(response)
+        }
+        Err(error) => {
+            span.fail(if error.is_connect() {
+                "connect"
+            } else if error.is_timeout() {
+                "timeout"
+            } else {
+                "connection_lost"
+            });
+            Err(error)
+        }
+    }
 }
 
 /// Turns the failure to get a response into ours; `timeout` is what a time-out is called here.

@@ -8,6 +8,7 @@ pub mod anthropic;
 pub mod bucket;
 pub mod embeddings;
 pub mod error;
+mod gen_ai;
 pub mod guarded;
 pub mod http;
 mod sse;

@@ -10,6 +10,7 @@ use store::{
     knowledge::KnowledgeError,
     phrases::{Language, Phrase},
     protocol::{Chunk, FinishReason},
+    trace::{Span, attribute},
     turns::{self, Beginning, Begun, LimitReached, PastMessage, Speaker},
 };
 use tokio::time::{Instant, timeout};
@@ -234,14 +235,24 @@ impl Attempt<'_> {
         progress.waited += asked.elapsed();
         let embedding = embedded.map_err(|error| provider_failed(&error))?;
         let found = match embedding {
-            Some(embedding) => nearest(knowledge, embedding, query, self.begun.locale.as_deref())
-                .await
-                .map_err(|error| match error {
+            Some(embedding) => {
+                let mut span = Span::of_work("retrieval", "knowledge");
+                span.set(attribute::GEN_AI_OPERATION_NAME, "retrieval");
+                span.set(attribute::GEN_AI_DATA_SOURCE_ID, "knowledge");
+                let locale = self.begun.locale.as_deref();
+                let found = span
+                    .scope(nearest(knowledge, embedding, query, locale))
+                    .await;
+                if found.is_err() {
+                    span.fail("not_searched");
+                }
+                found.map_err(|error| match error {
                     KnowledgeError::Database(error) => error.into(),
                     other => {
                         JobError::fatal(format!("the knowledge base was not searched: {other}"))
                     }
-                })?,
+                })?
+            }
             None => knowledge::Retrieved::default(),
         };
         Ok(Retrieved {

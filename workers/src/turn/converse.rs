@@ -16,6 +16,7 @@ use store::{
     phrases::Phrase,
     protocol::FinishReason,
     spend::{ModelCall, Purpose},
+    trace::{Span, attribute},
     turns::LimitReached,
 };
 use tokio::time::Instant;
@@ -34,6 +35,7 @@ use crate::{
         RetryClass,
         anthropic::{MessageRequest, MessageStream, ModelError},
     },
+    conversation::ToolCall,
     knowledge::Passage,
 };
 
@@ -291,7 +293,11 @@ impl Attempt<'_> {
         for (id, task) in plan.tasks {
             let (answer, is_error) = match task {
                 Task::Tell { text, is_error } => (ToolAnswer::Text(text), is_error),
-                Task::Search(query) => (self.look_up(&query, progress).await?, false),
+                Task::Search(query) => {
+                    let span = tool_span(ToolCall::RETRIEVE_KNOWLEDGE, &id);
+                    let found = span.scope(self.look_up(&query, progress)).await?;
+                    (found, false)
+                }
             };
             results.push(ToolResult {
                 id,
@@ -340,4 +346,16 @@ impl Attempt<'_> {
         }
         Ok(())
     }
+}
+
+/// A tool that works, as a collector of traces is told of it: not what it is asked, nor what it gives.
+fn tool_span(name: &'static str, call_id: &str) -> Span {
+    let mut span = Span::of_work("execute_tool", name);
+    if span.is_recorded() {
+        span.set(attribute::GEN_AI_OPERATION_NAME, "execute_tool");
+        span.set(attribute::GEN_AI_TOOL_NAME, name);
+        span.set(attribute::GEN_AI_TOOL_CALL_ID, call_id.to_owned());
+        span.set(attribute::GEN_AI_TOOL_TYPE, "datastore");
+    }
+    span
 }

@@ -11,6 +11,7 @@ use store::{
     checkpoints::{self, JobLease, StepOutput},
     ids::TurnKey,
     spend::{self, ModelCall},
+    trace::in_this_trace,
     turns::TurnUsage,
 };
 use tracing::Instrument;
@@ -175,7 +176,7 @@ impl Recorder {
         calls: Arc<[ModelCall]>,
     ) -> Result<(), JobError> {
         // A task of its own: a transaction must not be abandoned half-way with its caller.
-        let once = self.clone().once(steps, calls).in_current_span();
+        let once = in_this_trace(self.clone().once(steps, calls).in_current_span());
         match tokio::spawn(once).await {
             Ok(Ok(true)) => Ok(()),
             Ok(Ok(false)) => Err(lease_lost()),

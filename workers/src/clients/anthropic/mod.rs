@@ -19,6 +19,7 @@ mod thinking;
 
 use std::time::Duration;
 
+use reqwest::Response;
 use secrecy::ExposeSecret;
 use tokio::time::{Instant, timeout_at};
 
@@ -32,7 +33,8 @@ pub use self::{
 };
 use super::{
     error::{Failure, ProviderError},
-    http::{header, refusal, send, send_error},
+    gen_ai::Chat,
+    http::{header, refusal, send_as, send_error},
 };
 use crate::config::ModelConfig;
 
@@ -113,6 +115,23 @@ impl Anthropic {
         accepted: Instant,
         first_token: Instant,
     ) -> Result<MessageStream, ModelError> {
+        let mut chat = Chat::begin(PROVIDER, &request.model, request.max_tokens);
+        let opened = self.open_as(&mut chat, request, accepted).await;
+        match opened {
+            Ok(response) => Ok(MessageStream::new(response, self.limits, first_token, chat)),
+            Err(error) => {
+                chat.span.fail(error.code());
+                Err(error)
+            }
+        }
+    }
+
+    async fn open_as(
+        &self,
+        chat: &mut Chat,
+        request: &MessageRequest,
+        accepted: Instant,
+    ) -> Result<Response, ModelError> {
         let too_slow = || ProviderError::new(PROVIDER, Failure::FirstTokenTimeout);
         let body = request::StreamedRequest {
             request,
@@ -126,7 +145,7 @@ impl Anthropic {
             .header("anthropic-version", VERSION)
             .header("accept", "text/event-stream")
             .json(&body);
-        let response = timeout_at(accepted, send(request))
+        let response = timeout_at(accepted, send_as(&mut chat.span, request))
             .await
             .map_err(|_| too_slow())?
             .map_err(|error| send_error(PROVIDER, Failure::Connect, error))?;
@@ -142,6 +161,6 @@ impl Anthropic {
                 ProviderError::new(PROVIDER, Failure::MalformedResponse).with_status(status)
             );
         }
-        Ok(MessageStream::new(response, self.limits, first_token))
+        Ok(response)
     }
 }

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::clients::{
     error::{Failure, ProviderError},
+    gen_ai::Chat,
     http::header,
     sse::SseDecoder,
 };
@@ -28,12 +29,20 @@ const ANSWER_LIMIT: usize = 16 * 1024 * 1024;
 pub struct MessageStream {
     events: Pin<Box<dyn Stream<Item = Result<ModelEvent, ModelError>> + Send>>,
     request_id: Option<String>,
+    /// It goes on for as long as somebody listens.
+    chat: Chat,
 }
 
 impl MessageStream {
-    pub(super) fn new(response: Response, limits: StreamLimits, first_token: Instant) -> Self {
+    pub(super) fn new(
+        response: Response,
+        limits: StreamLimits,
+        first_token: Instant,
+        chat: Chat,
+    ) -> Self {
         let request_id = header(response.headers(), REQUEST_ID).map(str::to_owned);
         Self {
+            chat,
             request_id: request_id.clone(),
             events: Box::pin(events(response, limits, first_token, request_id)),
         }
@@ -66,7 +75,14 @@ impl Stream for MessageStream {
     type Item = Result<ModelEvent, ModelError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.events.as_mut().poll_next(cx)
+        let this = &mut *self;
+        let next = this.events.as_mut().poll_next(cx);
+        match &next {
+            Poll::Ready(Some(Ok(event))) => this.chat.saw(event),
+            Poll::Ready(Some(Err(error))) => this.chat.span.fail(error.code()),
+            Poll::Ready(None) | Poll::Pending => {}
+        }
+        next
     }
 }
 

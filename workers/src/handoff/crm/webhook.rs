@@ -64,7 +64,9 @@ impl CrmWebhook {
         let body = message.to_string().into_bytes();
         let secrets = std::slice::from_ref(&self.secret);
         let request = signed(request, secrets, id, self.clock.now(), body);
-        let response = send(request).await.map_err(|error| not_answered(&error))?;
+        let response = send("crm", "webhook", request)
+            .await
+            .map_err(|error| not_answered(&error))?;
         let status = response.status();
         match status.as_u16() {
             200..300 => Ok(response),

@@ -23,6 +23,7 @@ use lettre::{
 };
 use parking_lot::Mutex;
 use secrecy::ExposeSecret;
+use store::trace::{Span, attribute};
 use tokio::{
     sync::OnceCell,
     time::{Instant, sleep_until, timeout},
@@ -125,6 +126,19 @@ impl MailServer {
         to: &Address,
         mail: &[u8],
     ) -> Result<(), SendError> {
+        let mut span = Span::of_call("smtp", "send");
+        if span.is_recorded() {
+            span.set(attribute::SERVER_ADDRESS, self.host.clone());
+            span.set(attribute::SERVER_PORT, i64::from(self.port));
+        }
+        let delivered = self.hand_over(from, to, mail).await;
+        if delivered.is_err() {
+            span.fail("not_delivered");
+        }
+        delivered
+    }
+
+    async fn hand_over(&self, from: &Address, to: &Address, mail: &[u8]) -> Result<(), SendError> {
         let mut connection = within(CONNECT_TIMEOUT, Step::Connect, self.connection()).await?;
         within(
             COMMAND_TIMEOUT,

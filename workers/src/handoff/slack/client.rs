@@ -320,7 +320,7 @@ impl SlackClient {
         call: Call,
         request: reqwest::RequestBuilder,
     ) -> Result<(StatusCode, bytes::Bytes), SlackError> {
-        let response = http::send(request.timeout(TIMEOUT))
+        let response = http::send("slack", call.name(), request.timeout(TIMEOUT))
             .await
             .map_err(|error| SlackError::new(call, fault(&error)))?;
         let status = response.status();

@@ -97,7 +97,7 @@ impl Api {
                 _ => SendError::healable(reason),
             })
         };
-        let response = send(request).await.map_err(|error| {
+        let response = send("hubspot", call.what, request).await.map_err(|error| {
             if error.is_connect() {
                 lost("it was not reached", false)
             } else if error.is_timeout() {

@@ -1,0 +1,106 @@
+//! The spans of calls of models, by the semantic conventions for generative AI.
+//! <https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-spans/>
+//!
+//! They have the names of models, numbers of tokens and times. What is asked and answered is never in
+//! them: a collector is no place for what a visitor wrote.
+
+use store::trace::{Span, StringValue, Value, attribute};
+use tokio::time::Instant;
+
+use super::anthropic::{ModelEvent, Usage};
+
+/// A call of a model that answers in text.
+#[derive(Debug)]
+pub(super) struct Chat {
+    pub(super) span: Span,
+    since: Instant,
+    has_content: bool,
+}
+
+impl Chat {
+    pub(super) fn begin(provider: &'static str, model: &str, max_tokens: u32) -> Self {
+        let mut span = begin("chat", provider, model);
+        span.set(attribute::GEN_AI_REQUEST_MAX_TOKENS, i64::from(max_tokens));
+        span.set(attribute::GEN_AI_REQUEST_STREAM, true);
+        Self {
+            span,
+            since: Instant::now(),
+            has_content: false,
+        }
+    }
+
+    /// Takes note of what has come.
+    pub(super) fn saw(&mut self, event: &ModelEvent) {
+        if !self.span.is_recorded() {
+            return;
+        }
+        match event {
+            ModelEvent::Started { model, .. } => {
+                self.span
+                    .set(attribute::GEN_AI_RESPONSE_MODEL, model.clone());
+            }
+            ModelEvent::TextDelta { .. } | ModelEvent::ToolUse { .. } if !self.has_content => {
+                self.has_content = true;
+                let waited = self.since.elapsed().as_secs_f64();
+                self.span
+                    .set(attribute::GEN_AI_RESPONSE_TIME_TO_FIRST_CHUNK, waited);
+            }
+            ModelEvent::Finished { stop_reason, usage } => {
+                let reason = String::from(stop_reason.clone());
+                self.span.set(
+                    attribute::GEN_AI_RESPONSE_FINISH_REASONS,
+                    Value::Array(vec![StringValue::from(reason)].into()),
+                );
+                self.bill(usage);
+            }
+            _ => {}
+        }
+    }
+
+    fn bill(&mut self, usage: &Usage) {
+        for (name, tokens) in [
+            // The convention counts what came from the cache as well; the provider does not.
+            (attribute::GEN_AI_USAGE_INPUT_TOKENS, usage.total_input()),
+            (attribute::GEN_AI_USAGE_OUTPUT_TOKENS, usage.output_tokens),
+            (
+                attribute::GEN_AI_USAGE_CACHE_READ_INPUT_TOKENS,
+                usage.cache_read_tokens,
+            ),
+            (
+                attribute::GEN_AI_USAGE_CACHE_CREATION_INPUT_TOKENS,
+                usage.cache_write_tokens,
+            ),
+        ] {
+            self.span.set(name, count(tokens));
+        }
+    }
+}
+
+/// A call of a model that embeds texts.
+pub(super) fn embeddings(provider: &'static str, model: &str, dimensions: u16) -> Span {
+    let mut span = begin("embeddings", provider, model);
+    span.set(
+        attribute::GEN_AI_EMBEDDINGS_DIMENSION_COUNT,
+        i64::from(dimensions),
+    );
+    span
+}
+
+/// What a call that embeds is billed for.
+pub(super) fn embedded(span: &mut Span, tokens: u64) {
+    span.set(attribute::GEN_AI_USAGE_INPUT_TOKENS, count(tokens));
+}
+
+fn begin(operation: &'static str, provider: &'static str, model: &str) -> Span {
+    let mut span = Span::of_call(operation, model);
+    if span.is_recorded() {
+        span.set(attribute::GEN_AI_OPERATION_NAME, operation);
+        span.set(attribute::GEN_AI_PROVIDER_NAME, provider);
+        span.set(attribute::GEN_AI_REQUEST_MODEL, model.to_owned());
+    }
+    span
+}
+
+fn count(tokens: u64) -> i64 {
+    i64::try_from(tokens).unwrap_or(i64::MAX)
+}
