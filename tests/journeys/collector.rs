@@ -37,7 +37,8 @@ async fn ask(api: &ApiProcess, session: &str, words: &str, flags: &str) -> Strin
         .header("traceparent", traceparent(flags));
     let response = message.send().await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
-    shown_text(&Frames::of(response).rest().await)
+    let (frames, _) = Frames::of(response).rest().await;
+    shown_text(&frames)
 }
 
 async fn until(collector: &Collector, wanted: impl FnMut(&[Received]) -> bool) -> Vec<Received> {
