@@ -12,7 +12,7 @@ import { randomId, type Credentials, type CredentialStore } from './credentials'
 import { startOf } from './cursor';
 import type { Keepsakes } from './keepsakes';
 import type { Outbox } from './outbox';
-import { Persistence, type Task } from './persistence';
+import { Persistence, type Obstacle, type Task } from './persistence';
 import type { Frame, Rating } from './protocol';
 import { Replies, type Delivery } from './replies';
 import { readStream, SILENCE_LIMIT_MS } from './stream';
@@ -24,8 +24,10 @@ export interface Snapshot {
   /** The visitor waits for a message to arrive or an answer to end. */
   readonly busy: boolean;
   readonly stopping: boolean;
-  /** The last request had no good answer and is being repeated. */
-  readonly reconnecting: boolean;
+  /** Why the last request had no good answer and is being repeated. */
+  readonly obstacle: Obstacle | null;
+  /** The service asked to send what is to be sent later. */
+  readonly held: boolean;
   /** Nothing has come for longer than the visitor should wait without another way to ask. */
   readonly stalled: boolean;
   readonly contact: Delivery;
@@ -101,7 +103,8 @@ export class Chat {
       conversation: this.#state,
       busy: conversation.isBusy(this.#state),
       stopping: this.#stopping,
-      reconnecting: this.#persistence.failing,
+      obstacle: this.#persistence.obstacle,
+      held: this.#isHeld(),
       stalled: this.#stalled,
       contact: this.#replies.contact,
     };
@@ -225,6 +228,12 @@ export class Chat {
     return (this.#session ??= this.#options.credentials.readOrMint());
   }
 
+  /** A lost connection needs no patience: it may be back at any moment. */
+  #isHeld(): boolean {
+    const { cause = 'connection' } = this.#persistence.obstacleOf('deliver') ?? {};
+    return cause !== 'connection';
+  }
+
   #nextOutgoing(): VisitorMessage | null {
     for (const message of this.#state.messages) {
       if (message.role === 'user' && message.delivery === 'sending') return message;
@@ -283,7 +292,7 @@ export class Chat {
       this.#dispatch({ type: 'submit', id: randomId(), text: message.text });
       return;
     }
-    this.#dispatch({ type: 'refused', id: message.id });
+    this.#dispatch({ type: 'refused', id: message.id, barred: error.status === 401 || error.status === 403 });
   }
 
   /** Follows the open turns one after the other; `posted` is a stream that is open already. */
