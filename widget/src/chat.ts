@@ -76,6 +76,8 @@ export class Chat {
   #lastSign = Date.now();
   readonly #unsubscribe: () => void;
   #again = new Map<string, { answerId: string | null; turn: number }>();
+  /** Messages of this page that the service can't have taken: each attempt was answered with a refusal. */
+  readonly #untaken = new Set<string>();
   #disposed = false;
 
   constructor(options: ChatOptions) {
@@ -127,7 +129,9 @@ export class Chat {
 
   /** Accepts the visitor's message for delivery. */
   send(text: string): void {
-    this.#dispatch({ type: 'submit', id: randomId(), text });
+    const id = randomId();
+    this.#untaken.add(id);
+    this.#dispatch({ type: 'submit', id, text });
     void this.#deliver();
   }
 
@@ -149,9 +153,9 @@ export class Chat {
     void this.#deliver();
   }
 
-  /** Stops the running answer; what was streamed stays. */
+  /** Stops the running answer; what was streamed stays. What the service holds back is not sent. */
   async stop(): Promise<void> {
-    if (this.#stopping) return;
+    if (this.#stopping || this.#withdraw()) return;
     this.#stopping = true;
     this.#changed();
     const life = this.#life;
@@ -209,9 +213,14 @@ export class Chat {
         const message = next;
         const life = this.#life;
         await this.#persist('deliver', life, async () => {
+          // Withdrawn while it waited.
+          if (!this.#isSending(message.id)) return;
           try {
             await this.#post(message, life);
+            this.#untaken.delete(message.id);
           } catch (error) {
+            const isRefusal = error instanceof ApiError && (error.status === 429 || !error.transient);
+            if (!isRefusal) this.#untaken.delete(message.id);
             if (!(error instanceof ApiError) || error.transient) throw error;
             this.#refused(message, error);
           }
@@ -226,6 +235,21 @@ export class Chat {
   /** The session's credentials, minted when the first message needs them. */
   #own(): Credentials {
     return (this.#session ??= this.#options.credentials.readOrMint());
+  }
+
+  #isSending(id: string): boolean {
+    return this.#state.messages.some((message) => message.role === 'user' && message.id === id && message.delivery === 'sending');
+  }
+
+  /** Takes back what waits to be sent and was never taken. Returns whether that was all there was to stop. */
+  #withdraw(): boolean {
+    const obstacle = this.#persistence.obstacleOf('deliver');
+    // An attempt that is on its way may succeed.
+    if (!obstacle || obstacle.until <= Date.now() || conversation.openTurn(this.#state) !== null) return false;
+    const unfinished = this.#state.messages.filter((message) => message.role === 'user' && message.turn === null && message.delivery !== 'refused');
+    if (!unfinished.every(({ id }) => id !== null && this.#untaken.has(id))) return false;
+    for (const { id } of unfinished) if (id !== null) this.#dispatch({ type: 'refused', id });
+    return true;
   }
 
   /** A lost connection needs no patience: it may be back at any moment. */

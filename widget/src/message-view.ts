@@ -32,6 +32,8 @@ class QuestionView implements MessageView {
   readonly #note = h('div', { class: 'note' });
   readonly #actions: MessageActions;
   readonly element: HTMLElement;
+  #shown: VisitorMessage | null = null;
+  #wasHeld = false;
 
   constructor(actions: MessageActions) {
     this.#actions = actions;
@@ -39,6 +41,9 @@ class QuestionView implements MessageView {
   }
 
   update(message: VisitorMessage, _current: boolean, held: boolean): void {
+    if (message === this.#shown && held === this.#wasHeld) return;
+    this.#shown = message;
+    this.#wasHeld = held;
     const { words } = this.#actions;
     setText(this.#text, message.text);
     set(this.element, { 'data-delivery': message.delivery });
