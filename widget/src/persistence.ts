@@ -123,7 +123,7 @@ export class Persistence {
     const header = error instanceof ApiError ? error.retryAfter : null;
     const askedMs = retryAfterMs(header, Date.now(), random());
     // The visitor was told that the message goes out by itself, and may read another page meanwhile.
-    const evenHidden = task === 'deliver' && error instanceof ApiError && error.status === 429;
+    const evenHidden = task === 'deliver' && causeOf(error) === 'crowd' && askedMs > 0;
     return { ms: Math.max(askedMs, backoffMs(failures, random())), askedMs, evenHidden };
   }
 

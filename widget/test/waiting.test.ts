@@ -158,9 +158,13 @@ describe('a service that can not answer', () => {
     expect(service.asked).toHaveLength(2);
   });
 
-  it('is not asked from a hidden tab', async () => {
+  it.each([
+    ['unavailable', () => problem(503, 'unavailable', { 'Retry-After': '2' })],
+    ['too_many_turns', () => problem(429, 'too_many_turns', { 'Retry-After': '2' })],
+    ['no time', () => problem(429, '')],
+  ])('or names no time for it is not asked from a hidden tab: %s', async (_name, answer) => {
     const page = new Page();
-    const service = new Service().then(problem(503, 'unavailable', { 'Retry-After': '2' }));
+    const service = new Service().then(answer());
     const { chat } = openChat(service, undefined, page);
     chat.send('Why?');
     await pass();
