@@ -12,7 +12,7 @@ import { randomId, type Credentials, type CredentialStore } from './credentials'
 import { startOf } from './cursor';
 import type { Keepsakes } from './keepsakes';
 import type { Outbox } from './outbox';
-import { Persistence, type Task } from './persistence';
+import { Persistence, type Obstacle, type Task } from './persistence';
 import type { Frame, Rating } from './protocol';
 import { Replies, type Delivery } from './replies';
 import { readStream, SILENCE_LIMIT_MS } from './stream';
@@ -24,8 +24,10 @@ export interface Snapshot {
   /** The visitor waits for a message to arrive or an answer to end. */
   readonly busy: boolean;
   readonly stopping: boolean;
-  /** The last request had no good answer and is being repeated. */
-  readonly reconnecting: boolean;
+  /** Why the last request had no good answer and is being repeated. */
+  readonly obstacle: Obstacle | null;
+  /** The service asked to send what is to be sent later. */
+  readonly held: boolean;
   /** Nothing has come for longer than the visitor should wait without another way to ask. */
   readonly stalled: boolean;
   readonly contact: Delivery;
@@ -74,6 +76,8 @@ export class Chat {
   #lastSign = Date.now();
   readonly #unsubscribe: () => void;
   #again = new Map<string, { answerId: string | null; turn: number }>();
+  /** Messages of this page that the service can't have taken: each attempt was answered with a refusal. */
+  readonly #untaken = new Set<string>();
   #disposed = false;
 
   constructor(options: ChatOptions) {
@@ -101,7 +105,8 @@ export class Chat {
       conversation: this.#state,
       busy: conversation.isBusy(this.#state),
       stopping: this.#stopping,
-      reconnecting: this.#persistence.failing,
+      obstacle: this.#persistence.obstacle,
+      held: this.#isHeld(),
       stalled: this.#stalled,
       contact: this.#replies.contact,
     };
@@ -124,7 +129,9 @@ export class Chat {
 
   /** Accepts the visitor's message for delivery. */
   send(text: string): void {
-    this.#dispatch({ type: 'submit', id: randomId(), text });
+    const id = randomId();
+    this.#untaken.add(id);
+    this.#dispatch({ type: 'submit', id, text });
     void this.#deliver();
   }
 
@@ -146,9 +153,9 @@ export class Chat {
     void this.#deliver();
   }
 
-  /** Stops the running answer; what was streamed stays. */
+  /** Stops the running answer; what was streamed stays. What the service holds back is not sent. */
   async stop(): Promise<void> {
-    if (this.#stopping) return;
+    if (this.#stopping || this.#withdraw()) return;
     this.#stopping = true;
     this.#changed();
     const life = this.#life;
@@ -206,9 +213,14 @@ export class Chat {
         const message = next;
         const life = this.#life;
         await this.#persist('deliver', life, async () => {
+          // Withdrawn while it waited.
+          if (!this.#isSending(message.id)) return;
           try {
             await this.#post(message, life);
+            this.#untaken.delete(message.id);
           } catch (error) {
+            const isRefusal = error instanceof ApiError && (error.status === 429 || !error.transient);
+            if (!isRefusal) this.#untaken.delete(message.id);
             if (!(error instanceof ApiError) || error.transient) throw error;
             this.#refused(message, error);
           }
@@ -223,6 +235,27 @@ export class Chat {
   /** The session's credentials, minted when the first message needs them. */
   #own(): Credentials {
     return (this.#session ??= this.#options.credentials.readOrMint());
+  }
+
+  #isSending(id: string): boolean {
+    return this.#state.messages.some((message) => message.role === 'user' && message.id === id && message.delivery === 'sending');
+  }
+
+  /** Takes back what waits to be sent and was never taken. Returns whether that was all there was to stop. */
+  #withdraw(): boolean {
+    const obstacle = this.#persistence.obstacleOf('deliver');
+    // An attempt that is on its way may succeed.
+    if (!obstacle || obstacle.until <= Date.now() || conversation.openTurn(this.#state) !== null) return false;
+    const unfinished = this.#state.messages.filter((message) => message.role === 'user' && message.turn === null && message.delivery !== 'refused');
+    if (!unfinished.every(({ id }) => id !== null && this.#untaken.has(id))) return false;
+    for (const { id } of unfinished) if (id !== null) this.#dispatch({ type: 'refused', id });
+    return true;
+  }
+
+  /** A lost connection needs no patience: it may be back at any moment. */
+  #isHeld(): boolean {
+    const { cause = 'connection' } = this.#persistence.obstacleOf('deliver') ?? {};
+    return cause !== 'connection';
   }
 
   #nextOutgoing(): VisitorMessage | null {
@@ -283,7 +316,7 @@ export class Chat {
       this.#dispatch({ type: 'submit', id: randomId(), text: message.text });
       return;
     }
-    this.#dispatch({ type: 'refused', id: message.id });
+    this.#dispatch({ type: 'refused', id: message.id, barred: error.status === 401 || error.status === 403 });
   }
 
   /** Follows the open turns one after the other; `posted` is a stream that is open already. */

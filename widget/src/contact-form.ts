@@ -82,7 +82,7 @@ export class ContactForm {
     setText(this.#text, text);
     const sending = delivery === 'sending';
     set(this.#submit, { disabled: sending });
-    setText(this.#submit, sending ? words.contactSending : words.contactSend);
+    setText(this.#submit, sending ? words.sending : words.contactSend);
     const problem = delivery === 'invalid' ? words.contactInvalid : delivery === 'failed' ? words.contactFailed : '';
     if (this.#problem.dataset.shown === problem) return;
     this.#problem.dataset.shown = problem;

@@ -29,6 +29,8 @@ export interface VisitorMessage {
   /** `null` until the service has named it. */
   readonly turn: number | null;
   readonly delivery: 'sending' | 'accepted' | 'refused';
+  /** The service takes nothing at all from this page. */
+  readonly barred?: boolean;
 }
 
 export interface Answer {
@@ -88,7 +90,8 @@ export type Keepsake = Pick<Conversation, 'notices' | 'contactOffer'>;
 export type Action =
   | { readonly type: 'submit'; readonly id: string; readonly text: string }
   | { readonly type: 'accepted'; readonly id: string; readonly turn: number | null }
-  | { readonly type: 'refused'; readonly id: string }
+  /** `barred`: whatever the message said, it would have been refused. */
+  | { readonly type: 'refused'; readonly id: string; readonly barred?: boolean }
   | { readonly type: 'retry'; readonly id: string }
   /** The visitor wants a failed answer again. */
   | { readonly type: 'again'; readonly id: string; readonly turn: number }
@@ -174,7 +177,7 @@ export function reduce(state: Conversation, action: Action): Conversation {
       const message = findVisitor(state, action.id);
       const delivery = action.type === 'refused' ? 'refused' : 'sending';
       if (!message || message.turn !== null || message.delivery === delivery) return state;
-      return replace(state, message, { ...message, delivery });
+      return replace(state, message, { ...message, delivery, barred: action.type === 'refused' && action.barred === true });
     }
     case 'again': {
       const message = findVisitor(state, action.id);

@@ -1,6 +1,6 @@
 /** One message on the screen. */
 import { textOf, type Answer, type Message, type VisitorMessage } from './conversation';
-import { h, icon, ICONS, set } from './dom';
+import { h, icon, ICONS, set, setText } from './dom';
 import { link, MarkdownView, safeUrl } from './markdown';
 import type { Rating, Source } from './protocol';
 import type { Words } from './words';
@@ -19,7 +19,8 @@ export interface MessageActions {
 
 export interface MessageView {
   readonly element: HTMLElement;
-  update(message: Message, current: boolean): void;
+  /** `held`: what is being sent has to wait. */
+  update(message: Message, current: boolean, held: boolean): void;
 }
 
 export function messageView(message: Message, actions: MessageActions): MessageView {
@@ -31,21 +32,31 @@ class QuestionView implements MessageView {
   readonly #note = h('div', { class: 'note' });
   readonly #actions: MessageActions;
   readonly element: HTMLElement;
+  #shown: VisitorMessage | null = null;
+  #wasHeld = false;
 
   constructor(actions: MessageActions) {
     this.#actions = actions;
     this.element = h('article', { class: 'message question', 'aria-label': actions.words.you }, h('div', { class: 'bubble' }, this.#text), this.#note);
   }
 
-  update(message: VisitorMessage): void {
-    const { words, resend } = this.#actions;
-    if (this.#text.textContent !== message.text) this.#text.textContent = message.text;
+  update(message: VisitorMessage, _current: boolean, held: boolean): void {
+    if (message === this.#shown && held === this.#wasHeld) return;
+    this.#shown = message;
+    this.#wasHeld = held;
+    const { words } = this.#actions;
+    setText(this.#text, message.text);
     set(this.element, { 'data-delivery': message.delivery });
-    this.#note.replaceChildren();
-    if (message.delivery !== 'refused') return;
+    if (message.delivery === 'refused') this.#showRefusal(message);
+    else setText(this.#note, message.delivery === 'sending' && held ? words.sending : '');
+  }
+
+  #showRefusal({ id, barred }: VisitorMessage): void {
+    const { words, fallbackUrl, resend } = this.#actions;
     const retry = h('button', { type: 'button', class: 'text-button' }, words.retry);
-    retry.addEventListener('click', () => resend(message.id));
-    this.#note.append(words.refused, ' ', retry);
+    retry.addEventListener('click', () => resend(id));
+    this.#note.replaceChildren(barred ? words.unconfigured : words.refused, ' ', retry);
+    if (fallbackUrl !== null) this.#note.append(' · ', link(fallbackUrl, words.fallback));
   }
 }
 

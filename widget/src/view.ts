@@ -1,4 +1,5 @@
 /** The launcher and the panel. Shows a snapshot of the chat and passes on what the visitor does. */
+import { Banner } from './banner';
 import type { Snapshot } from './chat';
 import type { Config } from './config';
 import { ContactForm, type Details } from './contact-form';
@@ -8,7 +9,7 @@ import type { Draft } from './keepsakes';
 import { link } from './markdown';
 import { messageView, type MessageActions, type MessageView } from './message-view';
 import type { Rating } from './protocol';
-import { presenceWordsFor, wordsFor, type PresenceWords, type Words } from './words';
+import { presenceWordsFor, waitWordsFor, wordsFor, type PresenceWords, type Words } from './words';
 
 /** The longest message in characters (01-product, limits); counted as the service counts, in code points. */
 export const MAX_CHARACTERS = 4000;
@@ -56,7 +57,7 @@ export class View {
   readonly #presence = h('p', { class: 'presence', role: 'status', hidden: true });
   readonly #suggestions: HTMLElement;
   readonly #status = h('div', { role: 'status', class: 'visually-hidden' });
-  readonly #banner = h('div', { class: 'banner', hidden: true });
+  readonly #banner: Banner;
   readonly #composer: HTMLFormElement;
   readonly #over: HTMLElement;
   readonly #input: HTMLTextAreaElement;
@@ -75,6 +76,7 @@ export class View {
     this.#presenceWords = presenceWordsFor(config.locale);
     this.#actions = actions;
     this.#messageActions = { words, fallbackUrl: config.fallbackUrl, resend: actions.resend, answerAgain: actions.answerAgain, rate: actions.rate };
+    this.#banner = new Banner({ words, waitWords: waitWordsFor(config.locale), fallbackUrl: config.fallbackUrl });
     this.#contact = new ContactForm({
       words,
       fallbackUrl: config.fallbackUrl,
@@ -130,7 +132,7 @@ export class View {
       ),
       this.#log,
       this.#status,
-      this.#banner,
+      this.#banner.element,
       this.#composer,
       this.#over,
     );
@@ -172,13 +174,15 @@ export class View {
     else this.#frame = requestAnimationFrame(() => this.#render(snapshot));
   }
 
-  #render({ conversation, busy, stopping, reconnecting, stalled, contact }: Snapshot): void {
+  #render({ conversation, busy, stopping, obstacle, held, stalled, contact }: Snapshot): void {
     const nearEnd = this.#log.scrollHeight - this.#log.scrollTop - this.#log.clientHeight < NEAR_END;
     const answering = conversation.messages.some((message) => message.role === 'assistant' && message.status === 'streaming' && message.parts.some((part) => part.text !== ''));
     // While it is true, screen readers wait; then they read the answer in one piece.
     set(this.#log, { 'aria-busy': String(busy) });
-    const added = this.#showMessages(conversation.previous, conversation.messages);
-    this.#typing.hidden = !(busy && !answering) && !conversation.agent?.types;
+    const added = this.#showMessages(conversation.previous, conversation.messages, held);
+    // Nobody writes an answer to what is held back.
+    const expected = busy && !answering && !(held && conversation.awaiting.length === 0);
+    this.#typing.hidden = !expected && !conversation.agent?.types;
     const changed = this.#showPresence(conversation);
     const offered = this.#showContact(conversation, busy, contact);
     this.#showNotices(conversation.notices);
@@ -195,7 +199,9 @@ export class View {
     const over = conversation.limited && !busy;
     this.#composer.hidden = over;
     this.#over.hidden = !over;
-    this.#showBanner(conversation.limit ?? (over ? this.#words.limited : null), reconnecting && busy, stalled);
+    // What is repeated in the background is nobody's business.
+    const waits = busy || contact === 'sending';
+    this.#banner.show({ obstacle: waits ? obstacle : null, stalled, limit: conversation.limit ?? (over ? this.#words.limited : null) });
     this.#measure();
     if (nearEnd || added || offered || changed) this.#log.scrollTop = this.#log.scrollHeight;
   }
@@ -240,7 +246,7 @@ export class View {
   }
 
   /** Returns whether the visitor's own message was added, which is worth showing wherever the log stands. */
-  #showMessages(previous: readonly Message[], messages: readonly Message[]): boolean {
+  #showMessages(previous: readonly Message[], messages: readonly Message[], held: boolean): boolean {
     const wanted = [
       ...previous.map((message, index) => ({ key: `previous ${index}`, message, current: false })),
       ...messages.map((message) => ({ key: message.key, message, current: true })),
@@ -254,7 +260,7 @@ export class View {
         view = messageView(message, this.#messageActions);
         added ||= message.role === 'user';
       }
-      view.update(message, current);
+      view.update(message, current, held);
       views.set(key, view);
       if (current && previous.length > 0 && !elements.includes(this.#divider)) elements.push(this.#divider);
       elements.push(view.element);
@@ -268,17 +274,6 @@ export class View {
       if (there !== element) this.#messages.insertBefore(element, there);
     });
     return added;
-  }
-
-  #showBanner(limit: string | null, reconnecting: boolean, stalled: boolean): void {
-    const { fallbackUrl } = this.#config;
-    const text = reconnecting ? this.#words.reconnecting : stalled ? this.#words.slow : (limit ?? '');
-    const key = `${text}${stalled}`;
-    if (this.#banner.dataset.key === key) return;
-    this.#banner.dataset.key = key;
-    this.#banner.hidden = text === '';
-    this.#banner.replaceChildren(h('span', { role: 'status' }, text));
-    if ((stalled || limit !== null) && fallbackUrl !== null) this.#banner.append(' ', link(fallbackUrl, this.#words.fallback));
   }
 
   #opening(): HTMLElement[] {

@@ -20,7 +20,8 @@ const ENGLISH = {
   thinking: 'Answering…',
   answered: 'The answer is complete.',
   failed: 'Sorry, this answer could not be finished.',
-  refused: 'This message could not be sent.',
+  refused: 'This message was not sent.',
+  sending: 'Sending…',
   retry: 'Try again',
   reconnecting: 'Connection lost. Trying again…',
   slow: 'This takes longer than usual.',
@@ -36,7 +37,6 @@ const ENGLISH = {
   consent: 'I agree to be contacted about my request. My details are used for nothing else.',
   contactText: 'Leave your contact details, and we will get back to you.',
   contactSend: 'Send details',
-  contactSending: 'Sending…',
   contactDecline: 'Not now',
   contactInvalid: 'Please check your e-mail address.',
   contactFailed: 'Your details could not be sent. Please try again.',
@@ -74,7 +74,8 @@ const GERMAN: Words = {
   thinking: 'Antwortet…',
   answered: 'Die Antwort ist vollständig.',
   failed: 'Diese Antwort konnte leider nicht abgeschlossen werden.',
-  refused: 'Diese Nachricht konnte nicht gesendet werden.',
+  refused: 'Diese Nachricht wurde nicht gesendet.',
+  sending: 'Wird gesendet…',
   retry: 'Noch einmal versuchen',
   reconnecting: 'Verbindung unterbrochen. Neuer Versuch…',
   slow: 'Das dauert länger als sonst.',
@@ -90,7 +91,6 @@ const GERMAN: Words = {
   consent: 'Ich bin damit einverstanden, zu meiner Anfrage kontaktiert zu werden. Meine Angaben werden für nichts anderes verwendet.',
   contactText: 'Hinterlassen Sie Ihre Kontaktdaten, dann melden wir uns.',
   contactSend: 'Absenden',
-  contactSending: 'Wird gesendet…',
   contactDecline: 'Nicht jetzt',
   contactInvalid: 'Bitte prüfen Sie Ihre E-Mail-Adresse.',
   contactFailed: 'Ihre Angaben konnten nicht gesendet werden. Bitte versuchen Sie es noch einmal.',
@@ -136,9 +136,77 @@ const PRESENCE: Readonly<Record<string, PresenceWords>> = {
   },
 };
 
+/** That something waits, and for how long: also where the rest is in English. `#` stands for the time. */
+export interface WaitWords {
+  /** The service takes no more for the moment. */
+  readonly crowd: string;
+  /** The service can't answer for the moment. */
+  readonly outage: string;
+  /** Too many of the visitor's messages have no answer yet. */
+  readonly queue: string;
+  /** What becomes of the message. */
+  readonly sends: string;
+  /** What becomes of anything else. */
+  readonly continues: string;
+  readonly moments: string;
+  readonly seconds: (count: number) => string;
+  /** For a long time, or an unknown one. */
+  readonly soon: string;
+}
+
+const WAITS: Readonly<Record<string, WaitWords>> = {
+  en: {
+    crowd: 'There are a lot of messages at the moment.',
+    outage: 'The chat is briefly unavailable.',
+    queue: 'Your earlier messages are being answered first. This one will be sent automatically after that.',
+    sends: 'Your message will be sent automatically #.',
+    continues: 'We will try again automatically #.',
+    moments: 'in a few seconds',
+    seconds: (count) => `in about ${count} seconds`,
+    soon: 'as soon as possible',
+  },
+  de: {
+    crowd: 'Zurzeit gehen sehr viele Nachrichten ein.',
+    outage: 'Der Chat ist kurzzeitig nicht erreichbar.',
+    queue: 'Ihre bisherigen Nachrichten werden zuerst beantwortet. Diese wird danach automatisch gesendet.',
+    sends: 'Ihre Nachricht wird # automatisch gesendet.',
+    continues: 'Wir versuchen es # automatisch noch einmal.',
+    moments: 'in wenigen Sekunden',
+    seconds: (count) => `in etwa ${count} Sekunden`,
+    soon: 'so bald wie möglich',
+  },
+  es: {
+    crowd: 'En este momento recibimos muchos mensajes.',
+    outage: 'El chat no está disponible por un momento.',
+    queue: 'Primero se responden sus mensajes anteriores. Este se enviará automáticamente después.',
+    sends: 'Su mensaje se enviará automáticamente #.',
+    continues: 'Volveremos a intentarlo automáticamente #.',
+    moments: 'en unos segundos',
+    seconds: (count) => `en unos ${count} segundos`,
+    soon: 'lo antes posible',
+  },
+  fr: {
+    crowd: 'Nous recevons beaucoup de messages en ce moment.',
+    outage: 'Le chat est momentanément indisponible.',
+    queue: 'Vos messages précédents reçoivent d’abord leur réponse. Celui-ci sera envoyé automatiquement ensuite.',
+    sends: 'Votre message sera envoyé automatiquement #.',
+    continues: 'Un nouvel essai aura lieu automatiquement #.',
+    moments: 'dans quelques secondes',
+    seconds: (count) => `dans environ ${count} secondes`,
+    soon: 'dès que possible',
+  },
+};
+
 export function presenceWordsFor(locale: string): PresenceWords {
-  const language = locale.slice(0, 2).toLowerCase();
-  return PRESENCE[language] ?? (PRESENCE.en as PresenceWords);
+  return inLanguage(PRESENCE, locale);
+}
+
+export function waitWordsFor(locale: string): WaitWords {
+  return inLanguage(WAITS, locale);
+}
+
+function inLanguage<T>(languages: Readonly<Record<string, T>>, locale: string): T {
+  return languages[locale.slice(0, 2).toLowerCase()] ?? (languages.en as T);
 }
 
 export function wordsFor(locale: string): Words {

@@ -119,14 +119,14 @@ describe('sending', () => {
     const { chat, outline, snapshot } = openChat(service);
     chat.send('Why?');
     await pass();
-    expect(snapshot().reconnecting).toBe(true);
+    expect(snapshot().obstacle?.cause).toBe('connection');
     await pass(5_000);
     stream.begin().say('Because').finish();
     await pass();
     expect(service.paths).toEqual(Array(4).fill('POST /chat'));
     expect(new Set(service.asked.map((asked) => asked.body?.message_id)).size).toBe(1);
     expect(outline()).toEqual(['Why? (accepted)', 'done: Because']);
-    expect(snapshot().reconnecting).toBe(false);
+    expect(snapshot().obstacle).toBeNull();
   });
 
   it('gives up a post without an answer and repeats it', async () => {

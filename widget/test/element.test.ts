@@ -133,6 +133,27 @@ describe('<growth-chat>', () => {
     expect(find(element, '.banner').hidden).toBe(false);
   });
 
+  it('holds a message back in sight when the service asks for patience', async () => {
+    service.then(problem(429, 'rate_limited', { 'Retry-After': '20' }));
+    const element = place();
+    element.ask('Why?');
+    await vi.waitFor(() => expect(find(element, '.banner').textContent).toContain('There are a lot of messages'));
+    expect(find(element, '.panel').textContent).not.toContain('Connection lost');
+    expect(find(element, '.question').textContent).toBe('Why?Sending…');
+    expect(find(element, '.typing').hidden).toBe(true);
+    find(element, '.stop').click();
+    await vi.waitFor(() => expect(find(element, '.banner').hidden).toBe(true));
+    expect(find(element, '.question .note').textContent).toBe('This message was not sent. Try again');
+  });
+
+  it('says that it is not available where the service takes nothing', async () => {
+    service.then(problem(403, 'widget_token'));
+    const element = place({ 'fallback-url': 'https://www.example/contact' });
+    element.ask('Why?');
+    await vi.waitFor(() => expect(find(element, '.question .note').textContent).toContain('The chat is not available here.'));
+    expect(find(element, '.question .note a').getAttribute('href')).toBe('https://www.example/contact');
+  });
+
   it('shows the stop button only while it answers', async () => {
     const stream = new Stream(1);
     service.then(stream.response);
