@@ -65,11 +65,12 @@ pub(crate) async fn measure(bench: &Bench, report: &mut Report) -> anyhow::Resul
         "ms",
     );
     report.reference("turn overhead p95, alone", before, "ms");
+    report.reference("turn overhead p95, while retention runs", during, "ms");
     report.at_most(
-        "turn overhead p95, while retention runs",
-        during,
-        before * SLOWER,
-        "ms",
+        "turn overhead p95, while retention runs: times that alone",
+        during / before,
+        SLOWER,
+        "×",
     );
     #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
     report.reference(
@@ -105,7 +106,7 @@ async fn sweep(pool: PgPool) -> anyhow::Result<(f64, Vec<f64>, i64)> {
         }
         deleted += batch.messages;
         batches.push(began.elapsed().as_secs_f64() * 1_000.0);
-        sleep(began.elapsed()).await;
+        sleep(began.elapsed() * retention::REST).await;
     }
 }
 

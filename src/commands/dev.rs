@@ -17,30 +17,26 @@
 
 mod family;
 mod home;
+mod outside;
 mod ports;
 
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::Arc,
     time::Duration,
 };
 
 use anyhow::{Context, Result};
 use sandbox::{
-    anthropic::{Anthropic, Pace},
-    openai::{self, OpenAi},
-    outside::OutsideWorld,
-    people::People,
-    postgres::{self, Installation, Places, Progress, Server, ServerOptions},
-    s3::S3,
-    world::WorldPage,
+    anthropic::Pace,
+    postgres::{self, Places, Progress, Server, ServerOptions},
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use self::{
     family::{Family, Role},
     home::Home,
+    outside::Outside,
     ports::Ports,
 };
 
@@ -118,11 +114,7 @@ async fn run_until_stopped(args: &DevArgs) -> Result<()> {
 #[derive(Debug)]
 struct System {
     family: Family,
-    _anthropic: Anthropic,
-    _openai: OpenAi,
-    _people: Arc<People>,
-    _bucket: S3,
-    world: WorldPage,
+    outside: Outside,
     database: Database,
     /// The command that indexes more documents into this system.
     index: String,
@@ -140,28 +132,13 @@ impl System {
         let ports = Ports::choose(args)?;
         let database = Database::start(&home, args.reset, ports.database).await?;
 
-        let outside = OutsideWorld::default();
-        let anthropic = Anthropic::start(outside.clone(), 0).await;
-        let anthropic = anthropic.context("the stand-in for Anthropic did not start")?;
-        anthropic.set_pace(Pace {
+        let pace = Pace {
             first_token: FIRST_TOKEN,
             between_tokens: Duration::from_millis(args.token_delay),
             ..Pace::default()
-        });
-        let openai = OpenAi::start(outside.clone(), 0).await;
-        let openai = openai.context("the stand-in for OpenAI did not start")?;
-        let people = People::start(&outside).await;
-        let people = people.context("the stand-ins for Slack, CRM and mail did not start")?;
-        let people = Arc::new(people);
-        let world = WorldPage::start(outside, Arc::clone(&people), ports.world).await;
-        let world = world.context("the outside-world page did not start")?;
-
-        let bucket = S3::start(Some(home.bucket()), 0).await;
-        let bucket = bucket.context("the stand-in for the bucket did not start")?;
-
-        let mut environment =
-            environment(&database.url, &anthropic, &openai, &people, args.verbose);
-        environment.extend(backup_environment(&bucket).await?);
+        };
+        let outside = Outside::start(pace, home.bucket(), ports.world).await?;
+        let environment = outside.environment(&database.url, args.verbose).await?;
         let mut for_people = environment.clone();
         // In their shell it may name another database, and both must agree.
         for_people.push(("DATABASE_URL".to_owned(), database.url.clone()));
@@ -206,18 +183,12 @@ impl System {
             .await?;
         // What people do in Slack reaches the API from now on, on the port that it keeps.
         if let Some(address) = family.address("api").and_then(|api| api.http) {
-            people
-                .slack
-                .workspace()
-                .connect(&format!("http://{address}"));
+            let workspace = outside.people.slack.workspace();
+            workspace.connect(&format!("http://{address}"));
         }
         Ok(Self {
             family,
-            _anthropic: anthropic,
-            _openai: openai,
-            _people: people,
-            _bucket: bucket,
-            world,
+            outside,
             database,
             index,
             _home: home,
@@ -249,7 +220,7 @@ impl System {
             workers.join(", ")
         );
         println!("  Database       {}", self.database.url);
-        println!("  Outside world  {}", local(self.world.port()));
+        println!("  Outside world  {}", local(self.outside.page.port()));
         println!();
         println!("  Site key       {WIDGET_TOKEN}");
         println!("  Processes      {}", self.family.processes());
@@ -344,59 +315,6 @@ impl Database {
         }
         Ok(())
     }
-}
-
-/// What the product's processes are told.
-fn environment(
-    database: &str,
-    anthropic: &Anthropic,
-    openai: &OpenAi,
-    people: &People,
-    verbose: bool,
-) -> Vec<(String, String)> {
-    let variables = [
-        ("ENVIRONMENT", "development".to_owned()),
-        ("BIND_ADDRESS", "127.0.0.1".to_owned()),
-        ("CHECKPOINT_DB_URL", database.to_owned()),
-        ("WIDGET_TOKENS", WIDGET_TOKEN.to_owned()),
-        ("ALLOWED_ORIGIN", "*".to_owned()),
-        ("ANTHROPIC_API_KEY", "dev".to_owned()),
-        ("ANTHROPIC_BASE_URL", anthropic.url()),
-        ("OPENAI_API_KEY", "dev".to_owned()),
-        // Receipts of erasures are signed.
-        (
-            "PRIVACY_SECRET",
-            "dev-and-nobody-is-to-rely-on-it-0".to_owned(),
-        ),
-        ("OPENAI_EU_ENDPOINT", openai.url()),
-        (
-            "RAG_RELEVANCE_THRESHOLD",
-            openai::RELEVANCE_THRESHOLD.to_string(),
-        ),
-        // Whoever develops is all the visitors at once.
-        ("RATE_LIMIT_IP", "1000/1m".to_owned()),
-        ("RATE_LIMIT_SESSION", "1000/1m".to_owned()),
-        ("SHUTDOWN_DRAIN_SECONDS", "5".to_owned()),
-        ("LOG_FORMAT", "text".to_owned()),
-        ("RUST_LOG", if verbose { "info" } else { "warn" }.to_owned()),
-    ];
-    let named = variables.into_iter().chain(people.environment());
-    named
-        .map(|(name, value)| (name.to_owned(), value))
-        .collect()
-}
-
-/// Where backups go, and the programs that make them.
-async fn backup_environment(bucket: &S3) -> Result<Vec<(String, String)>> {
-    let find = || Installation::find(&Places::from_environment(), &Progress::silent());
-    let installation = tokio::task::spawn_blocking(find)
-        .await
-        .context("looking for the programs of PostgreSQL failed")??;
-    let named = bucket.environment().into_iter();
-    let named = named.chain(installation.client_environment());
-    Ok(named
-        .map(|(name, value)| (name.to_owned(), value))
-        .collect())
 }
 
 /// What a person types to index a folder of their own, given the file of the variables.

@@ -16,6 +16,10 @@ pub const BATCH_SESSIONS: i64 = 200;
 /// Turns of one transaction, of which each has some rows: milliseconds.
 pub const BATCH_TURNS: i64 = 500;
 
+/// How many times as long as a transaction took the sweep rests after it: it has all week, and turns
+/// have the database at the same time. `cargo bench-all retention` measures what they notice.
+pub const REST: u32 = 4;
+
 /// Reads `RETENTION_DAYS`, default 90 (seed 000): so long after its close the texts of a session go.
 pub fn read_days(settings: &mut Settings) -> i32 {
     settings.with_default(

@@ -46,7 +46,7 @@ async fn hostile_details_arrive_inert_in_slack_and_in_hubspot() {
         assert_inert_in_slack(message);
     }
     // As people see it: nothing is formatted, mentioned or linked that a visitor wrote.
-    let page = WorldPage::start(system.world.clone(), system.people.clone(), 0);
+    let page = WorldPage::start(system.world.clone(), system.people.clone(), None, 0);
     let page = page.await.unwrap();
     let html = system.client.get(page.url()).send().await.unwrap();
     let html = html.text().await.unwrap();

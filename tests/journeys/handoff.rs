@@ -43,7 +43,7 @@ async fn a_person_takes_over_in_slack_and_the_visitor_reads_the_reply_in_the_wid
     let slack = system.people.slack.workspace();
     slack.connect(&api.url(""));
     slack.set_trigger_life(TRIGGER_LIFE);
-    let page = WorldPage::start(system.world.clone(), system.people.clone(), 0);
+    let page = WorldPage::start(system.world.clone(), system.people.clone(), None, 0);
     let page = page.await.unwrap();
     let (base, world) = (api.url(""), page.url());
     let browser = clients.start(

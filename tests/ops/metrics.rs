@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sandbox::anthropic::Reply;
+use sandbox::{anthropic::Reply, collector::Collector};
 use sqlx::PgPool;
 use tokio::time::{sleep, timeout};
 
@@ -318,6 +318,8 @@ async fn every_metric_is_documented_and_every_documented_one_is_exported() {
     const DOCUMENT: &str = include_str!("../../docs/metrics.md");
     let mut system = TestSystem::new().await;
     system.set("QUEUE_IDLE_POLL_SECONDS", "0");
+    let collector = Collector::start(system.world.clone(), 0).await.unwrap();
+    system.set("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.url());
     let app = system.serve().await;
     let (frames, _) = app.ask("s1", "m1", "Hello?").await.rest().await;
     let seen = frames.first().unwrap().id.clone();

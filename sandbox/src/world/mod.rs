@@ -17,6 +17,7 @@ mod page;
 mod rich_text;
 mod slack;
 mod switches;
+mod traces;
 mod webhooks;
 
 use std::{io, sync::Arc};
@@ -29,7 +30,7 @@ use axum::{
     routing::get,
 };
 
-use crate::{outside::OutsideWorld, people::People, serve::Served};
+use crate::{collector::Collector, outside::OutsideWorld, people::People, serve::Served};
 
 /// Nothing but what this server serves; frames hold mails, which are written into the page.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
@@ -40,6 +41,7 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
 struct Shown {
     world: OutsideWorld,
     people: Arc<People>,
+    collector: Option<Arc<Collector>>,
 }
 
 /// The page, served until it is dropped.
@@ -49,14 +51,23 @@ pub struct WorldPage {
 }
 
 impl WorldPage {
-    /// Serves it on a port, or with 0 on a free one.
-    pub async fn start(world: OutsideWorld, people: Arc<People>, port: u16) -> io::Result<Self> {
+    /// Serves it on a port, or with 0 on a free one. Traces are shown if there is a collector.
+    pub async fn start(
+        world: OutsideWorld,
+        people: Arc<People>,
+        collector: Option<Arc<Collector>>,
+        port: u16,
+    ) -> io::Result<Self> {
         let router = Router::new()
             .route("/", get(page))
             .route("/exchanges.json", get(log::exchanges))
             .merge(live::routes())
             .merge(actions::routes())
-            .with_state(Shown { world, people });
+            .with_state(Shown {
+                world,
+                people,
+                collector,
+            });
         let served = Served::start(router, port).await?;
         Ok(Self { served })
     }

@@ -1,6 +1,6 @@
 //! The page as a whole.
 
-use super::{Shown, crm, html::Html, log, mail, slack, switches, webhooks};
+use super::{Shown, crm, html::Html, log, mail, slack, switches, traces, webhooks};
 
 /// Renders it.
 pub(super) fn render(shown: &Shown, filter: &log::Filter) -> String {
@@ -18,6 +18,9 @@ pub(super) fn render(shown: &Shown, filter: &log::Filter) -> String {
     crm::render(&mut html, &shown.people.hubspot);
     mail::render(&mut html, &shown.people.smtp);
     webhooks::render(&mut html, &shown.people.receiver);
+    if let Some(collector) = &shown.collector {
+        traces::render(&mut html, collector);
+    }
     html.raw("</div>");
     log::render(&mut html, &shown.world, filter);
     html.raw("</main><div id=\"toast\" role=\"status\" hidden></div></body></html>");

@@ -7,7 +7,7 @@ use crate::outside::{Outcome, Service};
 async fn served() -> (OutsideWorld, Arc<People>, WorldPage) {
     let world = OutsideWorld::default();
     let people = Arc::new(People::start(&world).await.unwrap());
-    let page = WorldPage::start(world.clone(), Arc::clone(&people), 0)
+    let page = WorldPage::start(world.clone(), Arc::clone(&people), None, 0)
         .await
         .unwrap();
     (world, people, page)

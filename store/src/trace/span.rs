@@ -276,7 +276,7 @@ impl Drop for Span {
 }
 
 impl Open {
-    fn ended(self: Box<Self>, context: TraceContext) -> EndedSpan {
+    fn ended(self, context: TraceContext) -> EndedSpan {
         let mut attributes = self.attributes;
         if let Some(error) = &self.error {
             attributes.push(KeyValue::new(ERROR_TYPE, error.clone()));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::Datelike;
 use jobs::{HandlerResult, Outcome, Runtime, catalog::RetentionSweep, schedule::Schedule};
 use sqlx::PgPool;
-use store::retention::{self, BATCH_SESSIONS, BATCH_TURNS, Gone};
+use store::retention::{self, BATCH_SESSIONS, BATCH_TURNS, Gone, REST};
 use tokio::time::{Instant, sleep};
 
 /// Pages of frames that one statement looks through: 2 MB.
@@ -67,7 +67,7 @@ impl RetentionDeps {
     }
 
     /// Forgets until nothing is left that is old enough, or the time is over; says what went, and whether
-    /// it came to the end. It rests as long as it worked, so that turns keep half of the database.
+    /// it came to the end. It rests for [`REST`] times as long as it works.
     pub async fn sweep(&self, until: Option<Instant>) -> sqlx::Result<(Gone, bool)> {
         let mut gone = Gone::default();
         let over = || until.is_some_and(|until| Instant::now() >= until);
@@ -83,7 +83,7 @@ impl RetentionDeps {
             if over() {
                 return Ok((gone, false));
             }
-            sleep(began.elapsed()).await;
+            sleep(began.elapsed() * REST).await;
         }
         let pages = retention::event_pages(&self.pool).await?;
         let mut from = 0;
@@ -100,7 +100,7 @@ impl RetentionDeps {
             if over() {
                 return Ok((gone, from >= pages));
             }
-            sleep(began.elapsed()).await;
+            sleep(began.elapsed() * REST).await;
         }
         Ok((gone, true))
     }
