@@ -75,8 +75,8 @@ impl TraceConfig {
         let service_name = settings.with_default(
             "OTEL_SERVICE_NAME",
             "growth-chat".to_owned(),
-            "at most 255 characters",
-            |name| name.chars().count() <= 255,
+            "at most 255 characters, none of them a control character",
+            |name| name.chars().count() <= 255 && !name.contains(char::is_control),
         );
         let environment = Environment::read(settings);
         Some(Self {

@@ -8,7 +8,9 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 use sandbox::postgres::TestDatabase;
 use sqlx::{PgPool, query, query_scalar};
 use store::backups::{self, Claim, Made, RunKind, Wanted};
-use workers::backup::due_at;
+use workers::backup::{Ask, Ran, due_at};
+
+use super::support::World;
 
 fn utc(text: &str) -> DateTime<Utc> {
     text.parse().unwrap()
@@ -127,4 +129,54 @@ two_years! {
     two_years_have_one_backup_in_the_skipped_half_hour: "30 2 * * *" in "Europe/Berlin", 3;
     two_years_have_four_backups_a_day_in_berlin: "0 */6 * * *" in "Europe/Berlin", 4;
     two_years_have_four_backups_a_day_in_new_york: "0 */6 * * *" in "America/New_York", 5;
+}
+
+/// The nights around a change of the clocks with real dumps: a machine that is started about every hour,
+/// twice each time, by a clock that is not exact.
+async fn nights(zone: &str, change: &str, dates: [&str; 5]) {
+    let world = World::new().await;
+    let schedule = Schedule::parse("test", "0 2 * * *", zone).unwrap();
+    let mut random = StdRng::seed_from_u64(6);
+    let noon = |days| utc(change) + TimeDelta::days(days) + TimeDelta::hours(12);
+    let (mut now, end) = (noon(-3), noon(2));
+    let mut made = 0;
+    while now < end {
+        let due = due_at(&schedule, now).unwrap();
+        // What was due before the first of them was started is nobody's.
+        if due.local > noon(-3).naive_utc() {
+            let asks = [(); 2].map(|()| {
+                let (backups, ask) = (world.backups(), Ask::Due(due.clone()));
+                async move { backups.run(&ask).await.unwrap() }
+            });
+            let ran = futures::future::join_all(asks).await;
+            made += ran.iter().filter(|ran| matches!(ran, Ran::Made(_))).count();
+        }
+        now += TimeDelta::minutes(random.random_range(20..=90));
+    }
+    let keys: Vec<String> = dates
+        .iter()
+        .flat_map(|date| ["json", "sql.gz"].map(|kind| format!("backups/backup-{date}.{kind}")))
+        .collect();
+    assert_eq!(world.s3.keys(), keys);
+    assert_eq!(made, dates.len());
+}
+
+macro_rules! nights {
+    ($($name:ident: $zone:literal, $change:literal, $dates:expr;)+) => {$(
+        #[tokio::test]
+        async fn $name() {
+            nights($zone, $change, $dates).await;
+        }
+    )+};
+}
+
+nights! {
+    the_spring_of_berlin_has_an_object_a_night: "Europe/Berlin", "2026-03-29T00:00:00Z",
+        ["2026-03-27", "2026-03-28", "2026-03-29", "2026-03-30", "2026-03-31"];
+    the_autumn_of_berlin_has_an_object_a_night: "Europe/Berlin", "2026-10-25T00:00:00Z",
+        ["2026-10-23", "2026-10-24", "2026-10-25", "2026-10-26", "2026-10-27"];
+    the_spring_of_new_york_has_an_object_a_night: "America/New_York", "2026-03-08T00:00:00Z",
+        ["2026-03-06", "2026-03-07", "2026-03-08", "2026-03-09", "2026-03-10"];
+    the_autumn_of_new_york_has_an_object_a_night: "America/New_York", "2026-11-01T00:00:00Z",
+        ["2026-10-30", "2026-10-31", "2026-11-01", "2026-11-02", "2026-11-03"];
 }

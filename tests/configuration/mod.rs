@@ -64,6 +64,7 @@ fn legal(choice: Option<&str>) -> Environment {
             "whsec_aHVudGVyMi1odW50ZXIyLWh1bnRlcjIteA==",
         ),
         ("PRIVACY_SECRET", "hunter2-of-privacy-with-length-enough"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=hunter2"),
     ];
     if let Some((name, value)) = choice.and_then(|choice| choice.split_once('=')) {
         variables.push((name, value));
@@ -223,6 +224,7 @@ async fn a_legal_configuration_is_legal_and_a_check_tells_no_secret() {
             ("HUBSPOT_BASE_URL", "http://127.0.0.1:1"),
             ("CRM_WEBHOOK_URL", "http://127.0.0.1:1/"),
             ("TIGRIS_ENDPOINT_URL", "http://127.0.0.1:1"),
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1"),
         ] {
             environment.insert(name.to_owned(), value.into());
         }
