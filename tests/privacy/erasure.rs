@@ -275,6 +275,76 @@ async fn a_lead_goes_from_slack_and_the_crm_as_well() {
     assert_eq!((slack.messages().len(), hubspot.contacts().len()), (0, 0));
 }
 
+/// Whether every place outside has forgotten, of so many.
+#[track_caller]
+fn assert_forgotten(receipt: &Value, places: usize) {
+    let outside = receipt["statement"]["outside"].as_array().unwrap();
+    assert_eq!(outside.len(), places, "{receipt}");
+    assert!(outside.iter().all(|it| it["state"] == "done"), "{receipt}");
+    assert!(!receipt.to_string().contains(ADDRESS), "{receipt}");
+}
+
+#[tokio::test]
+async fn a_contact_of_an_attempt_that_failed_afterwards_is_found_by_its_address() {
+    let mut system = system().await;
+    system.set("HANDOFF_RETRY_BACKOFF_SECONDS", "1,1,1");
+    let pool = system.pool().await;
+    let api = system.serve().await;
+    talk(&api, "s1").await;
+    let hubspot = &system.people.hubspot;
+    // The contact is looked for, and made; its note is refused for good.
+    hubspot.switch().once_after(2, Trouble::Status(403));
+    leave_contact(&pool, &api, "s1").await;
+    let delivered = "select status from handoff_deliveries where channel = 'crm'";
+    let status: String = query_scalar(delivered).fetch_one(&pool).await.unwrap();
+    assert_eq!((status.as_str(), hubspot.contacts().len()), ("dead", 1));
+    let request: String = query_scalar("select ops.erase_session('s1')")
+        .fetch_one(&pool)
+        .await
+        .unwrap();
+    let receipt = until_done(&pool, &request).await;
+    assert_forgotten(&receipt, 2);
+    assert!(hubspot.contacts().is_empty());
+    assert!(hubspot.blocked().is_empty());
+    assert_eq!(tables_with(&pool, ADDRESS).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_contact_that_is_made_at_the_moment_of_the_erasure_is_looked_for_later() {
+    let system = system().await;
+    let pool = system.pool().await;
+    let api = system.serve().await;
+    talk(&api, "s1").await;
+    let hubspot = &system.people.hubspot;
+    hubspot.switch().once_after(1, Trouble::TakeAndHang);
+    let details = json!({"email": ADDRESS, "name": MARKER, "consent": true});
+    let contact = api.post("/chat/s1/contact").json(&details);
+    assert_eq!(contact.send().await.unwrap().status(), StatusCode::ACCEPTED);
+    until(async || !hubspot.contacts().is_empty()).await;
+    let request: String = query_scalar("select ops.erase_session('s1')")
+        .fetch_one(&pool)
+        .await
+        .unwrap();
+    let waits = "select exists (select 1 from queue.jobs j, privacy_requests r
+                                where j.kind = 'privacy.erase' and j.state = 'scheduled'
+                                  and r.outside @? '$[*].reference.not_before')";
+    until(async || query_scalar(waits).fetch_one(&pool).await.unwrap()).await;
+    // A minute later.
+    for later in [
+        "update privacy_requests set outside = (
+             select jsonb_agg(jsonb_set(o, '{reference, not_before}', '\"2026-01-01T00:00:00Z\"'))
+             from jsonb_array_elements(outside) o)",
+        "update queue.jobs set run_at = now() where kind = 'privacy.erase'",
+        "select pg_notify('growth_chat', E'test\nq maintenance')",
+    ] {
+        sqlx::query(later).execute(&pool).await.unwrap();
+    }
+    let receipt = until_done(&pool, &request).await;
+    assert_forgotten(&receipt, 2);
+    assert!(hubspot.contacts().is_empty());
+    assert_eq!(tables_with(&pool, ADDRESS).await, Vec::<String>::new());
+}
+
 #[tokio::test]
 async fn a_restored_backup_forgets_again_who_was_erased_since() {
     let mut system = system().await;

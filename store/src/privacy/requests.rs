@@ -1,6 +1,6 @@
 //! The state of each wish to be forgotten.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -36,7 +36,8 @@ pub enum OutsideSystem {
     /// The messages in Slack about a handoff: `{"session_id", "handoff_id", "since"}`, and `"channel", "ts"`
     /// of the first one, if it is known.
     Slack,
-    /// A record in the CRM.
+    /// A record in the CRM, by what the CRM calls it. Only `{"handoff_id"}`: an attempt may have made one
+    /// and nobody heard of it; [`Request::addresses`] has the address to look for it by.
     Crm,
     /// An e-mail that was sent: nobody can take it back.
     Email,
@@ -101,6 +102,8 @@ pub struct Request {
     pub status: String,
     /// What is to be forgotten outside.
     pub outside: Vec<Outside>,
+    /// Addresses by handoff, for records whose reference nobody knows; until it is done.
+    pub addresses: BTreeMap<String, String>,
     /// The receipt, when it is done.
     pub receipt: Option<Value>,
     /// When it was wished, as RFC 3339 in UTC.
@@ -133,7 +136,8 @@ pub(super) fn by_name<T: for<'de> Deserialize<'de>>(name: &str) -> sqlx::Result<
 pub async fn by_id(conn: &mut PgConnection, request_id: &str) -> sqlx::Result<Option<Request>> {
     let Some(row) = sqlx::query!(
         r#"select scope, session_id, email, requested_by, status,
-                  outside as "outside: Json<Vec<Outside>>", receipt,
+                  outside as "outside: Json<Vec<Outside>>",
+                  addresses as "addresses: Json<BTreeMap<String, String>>", receipt,
                   to_char(created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') as "created_at!"
            from privacy_requests where request_id = $1
            for update"#,
@@ -153,6 +157,7 @@ pub async fn by_id(conn: &mut PgConnection, request_id: &str) -> sqlx::Result<Op
         requested_by: by_name(&row.requested_by)?,
         status: row.status,
         outside: row.outside.0,
+        addresses: row.addresses.0,
         receipt: row.receipt,
         created_at: row.created_at,
     }))
@@ -166,7 +171,20 @@ pub async fn remember_outside(
     session_id: &SessionId,
 ) -> sqlx::Result<()> {
     sqlx::query!(
-        r#"with found as (
+        r#"with unheard as (
+               -- What an attempt has made that failed later, or that ends after this.
+               select d.handoff_id, r.lead ->> 'email' as email,
+                      case when bool_or(a.outcome is null and a.started_at > now() - interval '1 min')
+                           then jsonb_build_object('not_before', to_char(
+                                    (now() + interval '1 min') at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'))
+                           else '{}' end as not_before
+               from handoff_deliveries d
+               join handoff_attempts a using (session_id, handoff_id, channel)
+               join handoff_records r using (session_id, handoff_id)
+               where d.session_id = $2 and d.channel = 'crm' and r.lead ->> 'email' is not null
+                 and (d.status <> 'delivered' or a.outcome is null)
+               group by d.handoff_id, r.lead
+           ), found as (
                select 'slack' as system,
                       jsonb_build_object('session_id', session_id, 'handoff_id', handoff_id,
                                          'since', to_char(created_at at time zone 'UTC',
@@ -191,9 +209,14 @@ pub async fn remember_outside(
                select case channel when 'crm' then 'crm' else 'email' end, reference
                from handoff_deliveries
                where session_id = $2 and channel in ('crm', 'email') and status = 'delivered'
+               union
+               select 'crm', jsonb_build_object('handoff_id', handoff_id) || not_before
+               from unheard
            )
            update privacy_requests r
-           set outside = r.outside || (
+           set addresses = r.addresses || (
+               select coalesce(jsonb_object_agg(u.handoff_id, u.email), '{}') from unheard u),
+               outside = r.outside || (
                select coalesce(jsonb_agg(jsonb_build_object(
                           'system', f.system, 'reference', f.reference,
                           'state', case f.system when 'email' then 'remains' else 'pending' end)), '[]')
@@ -241,7 +264,7 @@ pub async fn save_outside(
     Ok(())
 }
 
-/// The wish is done: its receipt stays, the address goes.
+/// The wish is done: its receipt stays, the addresses go.
 pub async fn finish(
     conn: &mut PgConnection,
     request_id: &str,
@@ -249,7 +272,7 @@ pub async fn finish(
 ) -> sqlx::Result<()> {
     sqlx::query!(
         "update privacy_requests
-         set status = 'done', finished_at = now(), receipt = $2, email = null
+         set status = 'done', finished_at = now(), receipt = $2, email = null, addresses = '{}'
          where request_id = $1 and status <> 'done'",
         request_id,
         receipt,

@@ -115,7 +115,7 @@ impl EraseDeps {
         privacy::by_id(&mut conn, request_id).await
     }
 
-    /// A message that was on its way to Slack when its handoff was erased is looked for when it is there.
+    /// What was on its way when its handoff was erased is looked for when it is there.
     async fn wait(&self, request_id: &str) -> sqlx::Result<Option<Duration>> {
         let mut conn = self.pool.acquire().await?;
         privacy::wait(&mut conn, request_id).await
@@ -140,7 +140,7 @@ impl EraseDeps {
             if outside[place].state != OutsideState::Pending {
                 continue;
             }
-            let (state, error) = match self.forget(&outside[place]).await {
+            let (state, error) = match self.forget(&outside[place], request).await {
                 Ok(()) => (OutsideState::Done, None),
                 Err(error @ (SendError::Final { .. } | SendError::NothingToSend { .. })) => {
                     (OutsideState::Remains, Some(error.to_string()))
@@ -159,10 +159,16 @@ impl EraseDeps {
         later.map_or(Ok(outside), Err)
     }
 
-    async fn forget(&self, outside: &Outside) -> Result<(), SendError> {
+    async fn forget(&self, outside: &Outside, request: &Request) -> Result<(), SendError> {
         match outside.system {
             OutsideSystem::Slack => self.forget_in_slack(&outside.reference).await,
-            OutsideSystem::Crm => self.crm.forget(&outside.reference).await,
+            OutsideSystem::Crm => {
+                let handoff = outside.reference["handoff_id"].as_str();
+                let address = handoff.and_then(|handoff| request.addresses.get(handoff));
+                self.crm
+                    .forget(&outside.reference, address.map(String::as_str))
+                    .await
+            }
             OutsideSystem::Email => Err(SendError::fatal("mail that was sent can't be taken back")),
         }
     }

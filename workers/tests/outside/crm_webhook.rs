@@ -114,7 +114,7 @@ async fn what_a_visitor_wrote_is_no_formula_in_the_receivers_table() {
 async fn the_receiver_is_told_to_forget() {
     let (receiver, crm) = receiver().await;
     let receipt = crm.put(&dossier("h-1")).await.unwrap();
-    crm.forget(&receipt.reference).await.unwrap();
+    crm.forget(&receipt.reference, None).await.unwrap();
     let last = receiver.deliveries().pop().unwrap();
     assert_eq!(last.body["type"], "handoff.erased");
     assert_eq!(

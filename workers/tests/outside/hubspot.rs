@@ -346,7 +346,11 @@ async fn a_person_is_forgotten_by_the_contacts_id_and_once_more_changes_nothing(
     let account = Account::new().await;
     let receipt = account.put(&dossier("h-1")).await.unwrap();
     for _ in 0..2 {
-        account.hubspot.forget(&receipt.reference).await.unwrap();
+        account
+            .hubspot
+            .forget(&receipt.reference, None)
+            .await
+            .unwrap();
     }
     assert!(account.outside.contacts().is_empty());
     assert!(account.outside.notes().is_empty());

@@ -31,9 +31,14 @@ pub trait CrmProvider: Debug + Send + Sync {
     /// Makes the record, or brings it up to date. To do it again changes nothing.
     fn put<'a>(&'a self, dossier: &'a Dossier) -> BoxFuture<'a, Result<Receipt, SendError>>;
 
-    /// Deletes for good what the provider keeps of a person. `reference` is that of the receipt. To do it
-    /// again changes nothing.
-    fn forget<'a>(&'a self, reference: &'a Value) -> BoxFuture<'a, Result<(), SendError>>;
+    /// Deletes for good what the provider keeps of a person. `reference` is that of the receipt; if nobody
+    /// ever had one, it names the handoff only, and the record may be known by its `address`. To do it again
+    /// changes nothing.
+    fn forget<'a>(
+        &'a self,
+        reference: &'a Value,
+        address: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<(), SendError>>;
 }
 
 /// The channel to the CRM that is configured, if one is. A clone shares its connections.
@@ -65,9 +70,10 @@ impl Crm {
         Self { provider }
     }
 
-    /// Deletes for good what the CRM keeps of a person: `reference` is what the delivery was told.
-    pub async fn forget(&self, reference: &Value) -> Result<(), SendError> {
-        self.configured()?.forget(reference).await
+    /// Deletes for good what the CRM keeps of a person: `reference` is what the delivery was told, `address`
+    /// what the record is looked for by if it was told nothing.
+    pub async fn forget(&self, reference: &Value, address: Option<&str>) -> Result<(), SendError> {
+        self.configured()?.forget(reference, address).await
     }
 
     fn configured(&self) -> Result<&dyn CrmProvider, SendError> {

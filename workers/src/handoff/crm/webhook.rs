@@ -116,13 +116,18 @@ impl CrmProvider for CrmWebhook {
         self.tell(dossier).boxed()
     }
 
-    fn forget<'a>(&'a self, reference: &'a Value) -> BoxFuture<'a, Result<(), SendError>> {
+    fn forget<'a>(
+        &'a self,
+        reference: &'a Value,
+        // The receiver knows the handoff.
+        _address: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<(), SendError>> {
         async move {
             let handoff_id = reference["handoff_id"].as_str().unwrap_or_default();
             let message = json!({
                 "type": "handoff.erased",
                 "timestamp": self.clock.now().to_rfc3339(),
-                "data": reference,
+                "data": { "id": reference["id"], "handoff_id": handoff_id },
             });
             self.post(&format!("{handoff_id}-erased"), &message).await?;
             Ok(())

@@ -183,13 +183,22 @@ impl HubSpot {
             .ok_or_else(|| SendError::healable(format!("HubSpot: {what}: its domain is none")))
     }
 
-    async fn forget_now(&self, reference: &Value) -> Result<(), SendError> {
+    async fn forget_now(&self, reference: &Value, address: Option<&str>) -> Result<(), SendError> {
         let deadline = Instant::now() + PUT_WITHIN;
         // By its id and never by the address: HubSpot puts an address that it does not have on a list
         // of those that it will never take.
-        let contact = id(&reference["contact"]).ok_or(SendError::NothingToSend {
-            reason: "no contact was made",
-        })?;
+        let contact = match (id(&reference["contact"]), address) {
+            (Some(contact), _) => contact,
+            (None, Some(address)) => match self.api.find_contact(deadline, address.trim()).await? {
+                Some(contact) => contact.id,
+                None => return Ok(()),
+            },
+            (None, None) => {
+                return Err(SendError::NothingToSend {
+                    reason: "no contact was made",
+                });
+            }
+        };
         let call = Call {
             what: "deleting the contact for good",
             method: Method::POST,
@@ -220,8 +229,12 @@ impl CrmProvider for HubSpot {
         self.put_now(dossier).boxed()
     }
 
-    fn forget<'a>(&'a self, reference: &'a Value) -> BoxFuture<'a, Result<(), SendError>> {
-        self.forget_now(reference).boxed()
+    fn forget<'a>(
+        &'a self,
+        reference: &'a Value,
+        address: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<(), SendError>> {
+        self.forget_now(reference, address).boxed()
     }
 }
 
