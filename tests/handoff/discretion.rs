@@ -96,7 +96,9 @@ async fn services_that_refuse_a_lead_and_quote_it_make_nobody_tell() {
     for service in [Service::Slack, Service::HubSpot] {
         let quotes = quotes(&leads, service);
         assert!(quotes.len() >= 7, "{service:?}: {}", quotes.len());
-        assert!(quotes.iter().all(|quote| quote.answer.contains(SECRETS)));
+        // The incoming webhook's secret is its address.
+        let with_token = quotes.iter().filter(|quote| quote.answer.contains(SECRETS));
+        assert!(with_token.count() >= 7, "{service:?}");
     }
     assert_eq!(quotes(&leads, Service::Mail).len(), 7);
 }
@@ -130,7 +132,7 @@ async fn services_that_slow_down_refuse_or_cut_the_connection_make_nobody_tell()
     leads.until_quiet().await;
     assert_eq!(leads.seen(&id).await.status, "delivered");
     look(&discretion, &leads, &worker).await;
-    assert!(quotes(&leads, Service::Mail).len() == 1);
+    assert_eq!(quotes(&leads, Service::Mail).len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -141,6 +143,7 @@ async fn services_that_never_answer_make_nobody_tell() {
         switch.once(Trouble::Hang);
         switch.set(Some(Trouble::Quote(400)));
     }
+    people.slack.webhook_switch().set(Some(Trouble::Quote(400)));
     people.smtp.switch().once(Trouble::Hang);
     let worker = leads.system.worker().await;
     let id = open(&leads, "s1").await;
