@@ -164,6 +164,8 @@ async fn a_row_that_can_not_be_restored_is_not_told() {
 async fn a_store_that_refuses_and_quotes_the_keys_makes_nobody_tell() {
     let (mut system, s3, discretion) = marked().await;
     assert_succeeded(&system.run(&["backup"]).await);
+    // It learns the schedules.
+    assert_succeeded(&system.run(&["tick"]).await);
     let quote = Some(Fault::Quote);
     for faults in [
         Faults {
@@ -213,7 +215,6 @@ async fn a_store_that_refuses_and_quotes_the_keys_makes_nobody_tell() {
         }
     }
     // A worker's job fails for the same reason.
-    assert_succeeded(&system.run(&["tick"]).await);
     let pool = system.pool().await;
     let night = "update queue.schedules set settled = settled - interval '1 day', since = since - interval '1 day'";
     query(night).execute(&pool).await.unwrap();

@@ -11,7 +11,7 @@ use sandbox::{
 use serde_json::{Value, json};
 use store::clock::{Clock, SystemClock};
 
-use super::support::{hand_off, press, thread_is_known, until, workspace};
+use super::support::{PATIENCE, hand_off, press, thread_is_known, until, workspace};
 use crate::support::{
     ApiProcess, TestSystem,
     discretion::{Discretion, SECRETS, VISITORS},
@@ -184,7 +184,16 @@ async fn slack_that_quotes_what_it_refuses_makes_nobody_tell() {
         .await;
     let message = hand_off(&slack, &api, "s1").await;
     thread_is_known(&pool, &message).await;
-    for method in ["users.info", "views.open", "chat.update"] {
+    slack.switch_of("users.info").set(Some(Trouble::Quote(400)));
+    press(&slack, &message, "take_over", ANNA).await;
+    slack
+        .wait_for(PATIENCE, |messages| {
+            let shown = messages.iter().find(|it| it.ts == message.ts)?;
+            shown.button("reply")
+        })
+        .await
+        .expect("the message has the person's buttons");
+    for method in ["views.open", "chat.update"] {
         slack.switch_of(method).set(Some(Trouble::Quote(400)));
     }
     let replied = words("Ev1", &message.ts, &format!("reply: {PERSONS}"));
