@@ -201,6 +201,8 @@ async fn slack_that_quotes_what_it_refuses_makes_nobody_tell() {
     assert_eq!(status, StatusCode::OK);
     press(&slack, &message, "reply", ANNA).await;
     // What the visitor writes now is for the person, and Slack repeats it instead of taking it.
+    let webhook = system.people.slack.webhook_switch();
+    webhook.set(Some(Trouble::Quote(400)));
     slack
         .switch_of("chat.postMessage")
         .set(Some(Trouble::Quote(400)));
