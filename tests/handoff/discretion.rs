@@ -92,6 +92,23 @@ async fn services_that_refuse_a_lead_and_quote_it_make_nobody_tell() {
     let dead = "select count(*) from queue.history where outcome = 'dead' and errors <> '[]'";
     assert!(leads.count(dead).await >= 3 * 7);
     look(&discretion, &leads, &worker).await;
+    let job = "select max(id) from queue.history where outcome = 'dead'";
+    let job = leads.count(job).await.to_string();
+    for words in [
+        &["jobs", "list", "--failed", "--json"][..],
+        &["jobs", "list", "--state", "dead"],
+        &["jobs", "show", &job],
+        &["jobs", "show", &job, "--json"],
+        &["sessions", "list"],
+        &["sessions", "show", "s400"],
+        &["sessions", "show", "s400", "--json"],
+    ] {
+        let output = leads.system.run(words).await;
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{words:?}: {said}");
+        assert!(!output.stdout.is_empty(), "{words:?}");
+        discretion.look_at_output(&output);
+    }
     // What was looked for was there to be found.
     for service in [Service::Slack, Service::HubSpot] {
         let quotes = quotes(&leads, service);
@@ -198,4 +215,20 @@ async fn a_database_that_quotes_a_lead_makes_nobody_tell() {
         })
         .await;
     look(&discretion, &leads, &worker).await;
+}
+
+#[tokio::test]
+async fn a_check_of_services_that_quote_what_they_refuse_tells_nothing() {
+    let (leads, discretion) = marked(&[]).await;
+    for trouble in [Some(Trouble::Quote(403)), Some(Trouble::Quote(200)), None] {
+        leads.trouble(trouble);
+        for words in [&["check"][..], &["check", "--json"]] {
+            discretion.look_at_output(&leads.system.run(words).await);
+        }
+    }
+    let asked =
+        [Service::Slack, Service::HubSpot].map(|service| leads.system.world.received_by(service));
+    for asked in asked {
+        assert!(asked.iter().any(|it| it.answer.contains(SECRETS)));
+    }
 }
