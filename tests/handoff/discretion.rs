@@ -31,18 +31,20 @@ fn lead(session: &str) -> Lead {
 
 /// A session in which the visitor has said something, and its handoff.
 async fn open(leads: &Leads, session: &str) -> HandoffId {
-    for statement in [
-        "insert into sessions (session_id, stage) values ($1, 4)",
+    sqlx::query("insert into sessions (session_id, stage) values ($1, 4)")
+        .bind(session)
+        .execute(&leads.pool)
+        .await
+        .unwrap();
+    sqlx::query(
         "insert into messages (session_id, message_id, role, turn, body)
          values ($1, 'm-1', 'user', 1, $2)",
-    ] {
-        let query = sqlx::query(statement).bind(session);
-        let query = match statement.contains("$2") {
-            true => query.bind(format!("{VISITORS}: call me")),
-            false => query,
-        };
-        query.execute(&leads.pool).await.unwrap();
-    }
+    )
+    .bind(session)
+    .bind(format!("{VISITORS}: call me"))
+    .execute(&leads.pool)
+    .await
+    .unwrap();
     leads.add(session, &lead(session)).await
 }
 
@@ -156,8 +158,11 @@ async fn services_that_slow_down_refuse_or_cut_the_connection_make_nobody_tell()
 async fn services_that_never_answer_make_nobody_tell() {
     let (leads, discretion) = marked(&[("HANDOFF_RETRY_BACKOFF_SECONDS", "1")]).await;
     let people = &leads.system.people;
-    for switch in [people.slack.switch(), people.hubspot.switch()] {
-        switch.once(Trouble::Hang);
+    for (switch, silence) in [
+        (people.slack.switch(), Trouble::TakeAndHang),
+        (people.hubspot.switch(), Trouble::Hang),
+    ] {
+        switch.once(silence);
         switch.set(Some(Trouble::Quote(400)));
     }
     people.slack.webhook_switch().set(Some(Trouble::Quote(400)));
