@@ -3,20 +3,43 @@
 use std::panic;
 
 use axum::{
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use serde_json::json;
 
 use crate::{
     outside::{Outcome, Recording},
     switch::Trouble,
 };
 
+/// What a request came with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asked<'a> {
+    pub(crate) headers: &'a HeaderMap,
+    pub(crate) body: &'a [u8],
+}
+
+impl Asked<'_> {
+    /// All of it, wherever a service of ours says something about a refusal.
+    pub(crate) fn quoted(self) -> String {
+        let body = String::from_utf8_lossy(self.body);
+        let words = format!("{:?} asked for this: {body}", self.headers);
+        json!({
+            "ok": false, "status": "error", "category": words, "message": words, "error": words,
+            "correlationId": words, "errors": [{"message": words}],
+            "response_metadata": {"messages": [words]},
+        })
+        .to_string()
+    }
+}
+
 /// Answers a request as the trouble wants it. `take` does what the request asks for and answers;
 /// `refuse` is the service's own way to say no to a code.
 pub(crate) async fn meet(
     trouble: Option<Trouble>,
     mut recording: Recording,
+    asked: Asked<'_>,
     take: impl FnOnce() -> Response,
     refuse: impl FnOnce(&str) -> Response,
 ) -> Response {
@@ -33,6 +56,13 @@ pub(crate) async fn meet(
             response
         }
         Some(Trouble::Refuse(code)) => refuse(&code),
+        Some(Trouble::Quote(status)) => {
+            let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+            let words = asked.quoted();
+            recording.answered_text(&words);
+            let json = [(header::CONTENT_TYPE, "application/json")];
+            (status, json, words).into_response()
+        }
         Some(Trouble::TakeAndHang) => {
             take();
             std::future::pending().await

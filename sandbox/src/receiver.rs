@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use sha2::Sha256;
 
 use crate::{
-    mishap,
+    mishap::{self, Asked},
     outside::{OutsideWorld, Service},
     people::WEBHOOK_SECRET,
     serve::Served,
@@ -161,7 +161,11 @@ async fn receive(
         None => StatusCode::UNAUTHORIZED.into_response(),
     };
     let refuse = |code: &str| (StatusCode::BAD_REQUEST, code.to_owned()).into_response();
-    mishap::meet(trouble, recording, take, refuse).await
+    let asked = Asked {
+        headers: &headers,
+        body: &body,
+    };
+    mishap::meet(trouble, recording, asked, take, refuse).await
 }
 
 impl Shared {

@@ -29,6 +29,8 @@ pub const SECRET_ACCESS_KEY: &str = "sandbox-secret";
 pub enum Fault {
     /// 500, and nothing was done.
     Refuse,
+    /// The same, with words that quote the keys of whoever asked.
+    Quote,
     /// No answer, and nothing was done.
     Hang,
     /// It was done, and the answer is a 500.

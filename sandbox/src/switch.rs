@@ -15,6 +15,8 @@ pub enum Trouble {
     SlowDown(u32),
     /// Refuses in the service's own way with this code: `ok: false` of Slack, 550 of a mail server.
     Refuse(String),
+    /// Answers with this status, takes nothing, and quotes all that it was asked with, the token too.
+    Quote(u16),
     /// Takes it and never answers.
     TakeAndHang,
     /// Takes it and cuts the connection.

@@ -2,6 +2,7 @@
 //! store that breaks on demand.
 
 mod command;
+mod discretion;
 mod fence;
 mod made;
 mod pg_dump;

@@ -106,6 +106,11 @@ fn named(output: &Output, case: &str) -> BTreeSet<String> {
         .collect()
 }
 
+/// What is no text.
+fn hunted_bytes() -> OsString {
+    OsString::from_vec([b"hunter2".as_slice(), &[0xff]].concat())
+}
+
 async fn described() -> Vec<Variable> {
     let output = run(&["configuration", "--format", "json"], &Environment::new()).await;
     serde_json::from_slice(&output.unwrap().stdout).unwrap()
@@ -180,10 +185,44 @@ async fn each_variable_that_is_no_text_stops_the_start_with_its_name() {
         .iter()
         .filter(|variable| variable.is_of_a_service());
     each_spoilt(of_a_service, |environment, variable| {
-        let bytes = [b"hunter2".as_slice(), &[0xff]].concat();
-        environment.insert(variable.name.clone(), OsString::from_vec(bytes));
+        environment.insert(variable.name.clone(), hunted_bytes());
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_secret_of_a_command_that_makes_no_sense_stops_it_with_its_name() {
+    let described = described().await;
+    let keys = [
+        ("TIGRIS_BUCKET_NAME", "bucket"),
+        ("TIGRIS_ACCESS_KEY_ID", "hunter2-of-the-bucket"),
+        ("TIGRIS_SECRET_ACCESS_KEY", "hunter2-of-the-bucket-too"),
+    ];
+    let into = "postgres://u@127.0.0.1:1/none";
+    for (command, words) in [
+        ("backup", &["backup"][..]),
+        ("backup", &["backup", "list"]),
+        ("restore", &["restore", "latest", "--into", into]),
+    ] {
+        let secrets = described
+            .iter()
+            .filter(|it| it.secret && it.roles.contains(command));
+        let mut spoilt = 0;
+        for variable in secrets {
+            for value in ["\u{1}hunter2 \u{e9}".into(), hunted_bytes()] {
+                let mut environment = legal(None);
+                for (name, legal) in keys {
+                    environment.insert(name.to_owned(), legal.into());
+                }
+                environment.insert(variable.name.clone(), value);
+                let output = run(words, &environment).await.unwrap();
+                let named = named(&output, &variable.name);
+                assert!(named.contains(&variable.name), "{words:?}: {named:?}");
+                spoilt += 1;
+            }
+        }
+        assert!(spoilt >= 6, "{words:?}: {spoilt}");
+    }
 }
 
 #[tokio::test]

@@ -1,7 +1,8 @@
 //! Whatever goes wrong, nobody learns of it what a visitor wrote or what is secret.
 
-use std::time::Duration;
+use std::{panic::AssertUnwindSafe, time::Duration};
 
+use futures::FutureExt;
 use reqwest::header;
 use sandbox::{anthropic::Reply, openai::Failure};
 use serde_json::json;
@@ -172,4 +173,46 @@ async fn a_database_that_quotes_a_row_makes_nobody_tell() {
     discretion
         .look_through(&system, &[&api.process, &worker])
         .await;
+}
+
+#[tokio::test]
+async fn what_is_told_is_found_wherever_it_stands() {
+    let mut system = TestSystem::new().await;
+    let discretion = Discretion::seed(&mut system).await;
+    let pool = system.pool().await;
+    // Here it belongs.
+    for statement in [
+        "insert into sessions (session_id) values ('s1')",
+        "insert into messages (session_id, message_id, role, turn, body)
+         values ('s1', 'm-1', 'user', 1, 'visitors-own-words')",
+    ] {
+        sqlx::query(statement).execute(&pool).await.unwrap();
+    }
+    discretion.look_through(&system, &[]).await;
+    for (tell, withdraw) in [
+        (
+            "create view ops.told as select body from messages",
+            "drop view ops.told",
+        ),
+        (
+            "insert into queue.jobs (queue, kind, max_attempts, retry_waits, payload, errors)
+             values ('q', 'k', 1, '{}', '{}', '[{\"error\": \"key mark0of0a0secret\"}]')",
+            "delete from queue.jobs",
+        ),
+        (
+            "update messages set body = 'my key is mark0of0a0secret'",
+            "update messages set body = 'visitors-own-words'",
+        ),
+    ] {
+        sqlx::query(tell).execute(&pool).await.unwrap();
+        let looking = AssertUnwindSafe(discretion.look_through(&system, &[]));
+        let found = looking.catch_unwind().await.unwrap_err();
+        let found = found.downcast_ref::<String>().unwrap();
+        assert!(found.contains(" stands in "), "{tell}: {found}");
+        sqlx::query(withdraw).execute(&pool).await.unwrap();
+    }
+    let output = system.run(&["replay", VISITORS]).await;
+    let looking = AssertUnwindSafe(async { discretion.look_at_output(&output) });
+    assert!(looking.catch_unwind().await.is_err(), "{output:?}");
+    discretion.look_through(&system, &[]).await;
 }

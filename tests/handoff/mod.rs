@@ -5,6 +5,7 @@
 //! times back instead (docs/decisions/0005). `schedule` looks at the clock.
 
 mod circuits;
+mod discretion;
 mod drain;
 mod facts;
 mod hostile;

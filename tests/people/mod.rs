@@ -2,6 +2,7 @@
 //! processes, and the ways in which it can fail.
 
 mod conversation;
+mod discretion;
 mod sdk;
 mod support;
 mod takeover;

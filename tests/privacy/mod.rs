@@ -1,5 +1,6 @@
 //! What goes by its age, what goes by a wish, and what somebody may take along.
 
+mod discretion;
 mod erasure;
 mod export;
 mod marker;

@@ -1,19 +1,28 @@
 //! Nothing secret and nothing that a visitor wrote stands where somebody may read it who should not.
 //!
 //! A test seeds a system with marks – in every secret that the program says it has, in what its visitors
-//! write – drives whatever may go wrong, and has everything looked through: logs, tables, metrics,
-//! command lines, and the answers that the test hands over.
+//! write – drives whatever may go wrong, and has everything looked through: logs, tables, the views of
+//! operators, metrics, command lines, what commands print, and the answers that the test hands over.
+//!
+//! Each surface has such tests where its own are: `handoff`, `webhooks`, `people`, `backup`, `privacy`,
+//! and `faults` for conversations.
 
-use std::{collections::BTreeSet, fs};
+use std::{
+    collections::BTreeSet,
+    fs,
+    process::{Output, Stdio},
+    time::Duration,
+};
 
 use serde_json::Value;
+use tokio::{process::Command, time::timeout};
 
-use super::{KEPT_LINES, SystemProcess, TestSystem};
+use super::{KEPT_LINES, PATIENCE, SystemProcess, TestSystem};
 
 /// In what visitors write.
 pub(crate) const VISITORS: &str = "visitors-own-words";
 /// In every secret.
-const SECRETS: &str = "mark0of0a0secret";
+pub(crate) const SECRETS: &str = "mark0of0a0secret";
 /// What the proxy of a marked system shows.
 pub(crate) const EDGE_SECRET: &str = "mark0of0a0secret-of-the-edge";
 
@@ -28,10 +37,20 @@ const OF_VISITORS: &[&str] = &[
     "turn_events",
 ];
 
+/// Between two looks at the command lines of a process that comes and goes.
+const LOOK: Duration = Duration::from_millis(2);
+
 /// Looks for the marks.
 #[derive(Debug)]
 pub(crate) struct Discretion {
-    more: Vec<String>,
+    marks: Vec<Mark>,
+}
+
+/// What must not be told, and the tables and views that it belongs into.
+#[derive(Debug)]
+struct Mark {
+    text: String,
+    homes: &'static [&'static str],
 }
 
 impl Discretion {
@@ -41,6 +60,7 @@ impl Discretion {
         let described: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
         let known: Vec<(String, String)> = system.environment.clone();
         let mut marked = 0;
+        let mut unmarked = Vec::new();
         for variable in described
             .iter()
             .filter(|variable| variable["secret"] == true)
@@ -53,37 +73,50 @@ impl Discretion {
             if let Some(value) = mark(name, value) {
                 system.set(name, &value);
                 marked += 1;
+            } else if let Some(value) = value.filter(|_| name != "CHECKPOINT_DB_URL") {
+                unmarked.push(value);
             }
         }
         assert!(marked >= 6, "only {marked} secrets were marked");
         let ours = "info,api=debug,growth_chat=debug,jobs=debug,store=debug,workers=debug";
         system.set("RUST_LOG", ours);
         let url = reqwest::Url::parse(&system.database_url()).unwrap();
-        let password = url.password().map(ToOwned::to_owned);
-        Self {
-            more: password.into_iter().collect(),
+        let mut discretion = Self { marks: Vec::new() }
+            .and_at(VISITORS, OF_VISITORS)
+            .and(SECRETS);
+        for secret in url.password().into_iter().chain(unmarked) {
+            discretion = discretion.and(secret);
         }
+        discretion
     }
 
     /// Something else that must not be told: an address, a word of an answer.
-    pub(crate) fn and(mut self, mark: &str) -> Self {
-        self.more.push(mark.to_owned());
+    pub(crate) fn and(self, mark: &str) -> Self {
+        self.and_at(mark, &[])
+    }
+
+    /// The same for something that stands in some tables and views, as it should.
+    pub(crate) fn and_at(mut self, mark: &str, homes: &'static [&'static str]) -> Self {
+        let text = mark.to_owned();
+        self.marks.push(Mark { text, homes });
         self
     }
 
     /// Looks through everything that a system has said and kept.
     pub(crate) async fn look_through(&self, system: &TestSystem, processes: &[&SystemProcess]) {
         for process in processes {
-            self.look_at("a command line", &command_lines(process.pid()));
+            let lines = command_lines(process.pid());
+            assert!(!lines.is_empty());
+            self.look_at("a command line", &lines);
             let metrics = format!("http://{}/metrics", process.metrics_address());
             let metrics = system.client.get(metrics).send().await.unwrap();
             self.look_at("the metrics", &metrics.text().await.unwrap());
         }
-        for (table, row) in rows(system).await {
-            if OF_VISITORS.contains(&table.as_str()) {
-                assert!(!row.contains(SECRETS), "a secret stands in {table}: {row}");
-            } else {
-                self.look_at(&table, &row);
+        for (relation, row) in rows(system).await {
+            for mark in &self.marks {
+                if !mark.homes.contains(&&*relation) {
+                    mark.look_at(&relation, &row);
+                }
             }
         }
         let log = system.log.lock();
@@ -91,21 +124,71 @@ impl Discretion {
             log.len() < KEPT_LINES,
             "the log is longer than what is kept of it"
         );
-        assert!(!log.is_empty());
+        assert!(processes.is_empty() || !log.is_empty());
         for line in log.iter() {
             self.look_at("the log", line);
         }
     }
 
+    /// Looks at what a command has printed and logged.
+    #[track_caller]
+    pub(crate) fn look_at_output(&self, output: &Output) {
+        for said in [&output.stdout, &output.stderr] {
+            self.look_at("what a command says", &String::from_utf8_lossy(said));
+        }
+    }
+
+    /// Runs a command, and looks at the command lines of all that it starts. `met` hears of each of them.
+    pub(crate) async fn watch(
+        &self,
+        system: &TestSystem,
+        arguments: &[&str],
+        mut met: impl FnMut(&str),
+    ) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_growth-chat"));
+        command
+            .args(arguments)
+            .env_clear()
+            .envs(system.environment())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        let child = command.spawn().unwrap();
+        let pid = child.id().unwrap();
+        let looking = async {
+            loop {
+                let lines = command_lines(pid);
+                self.look_at("a command line", &lines);
+                lines.lines().for_each(&mut met);
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        let output = async {
+            tokio::select! {
+                output = child.wait_with_output() => output.unwrap(),
+                never = looking => never,
+            }
+        };
+        timeout(PATIENCE, output)
+            .await
+            .expect("the command takes too long")
+    }
+
     /// Looks at one text.
     #[track_caller]
     pub(crate) fn look_at(&self, place: &str, text: &str) {
-        let marks = [VISITORS, SECRETS]
-            .into_iter()
-            .chain(self.more.iter().map(String::as_str));
-        for mark in marks {
-            assert!(!text.contains(mark), "{mark} stands in {place}: {text}");
+        for mark in &self.marks {
+            mark.look_at(place, text);
         }
+    }
+}
+
+impl Mark {
+    #[track_caller]
+    fn look_at(&self, place: &str, text: &str) {
+        let mark = &self.text;
+        assert!(!text.contains(mark), "{mark} stands in {place}: {text}");
     }
 }
 
@@ -118,6 +201,7 @@ fn mark(name: &str, value: Option<&str>) -> Option<String> {
         // A user name, which is the sender's address as well, and addresses with a path.
         (_, Some(value)) if value.contains('@') => Some(format!("{SECRETS}.{value}")),
         (_, Some(value)) if value.starts_with("http") => Some(format!("{value}?{SECRETS}")),
+        // A key in base64, which is looked for as it is.
         (_, Some(value)) if value.starts_with("whsec_") => None,
         (_, Some(value)) => Some(format!("{value}-{SECRETS}")),
         (_, None) => None,
@@ -154,20 +238,24 @@ fn command_lines(pid: u32) -> String {
     let lines: Vec<String> = lines
         .map(|line| String::from_utf8_lossy(&line).into_owned())
         .collect();
-    assert!(!lines.is_empty());
     lines.join("\n")
 }
 
-/// Every row of every table of ours, as text.
+/// Every row of every table and view of ours, as text.
 async fn rows(system: &TestSystem) -> Vec<(String, String)> {
     let pool = system.pool().await;
     let tables: Vec<String> = sqlx::query_scalar(
-        "select format('%I.%I', schemaname, tablename) from pg_tables
-         where schemaname not in ('pg_catalog', 'information_schema') order by 1",
+        "select format('%I.%I', schema, name)
+         from (select schemaname, tablename from pg_tables
+               union all select schemaname, viewname from pg_views) found (schema, name)
+         where schema not in ('pg_catalog', 'information_schema') order by 1",
     )
     .fetch_all(&pool)
     .await
     .unwrap();
+    for looked_at in ["ops.jobs", "queue.history", "public.turns"] {
+        assert!(tables.iter().any(|table| table == looked_at), "{tables:?}");
+    }
     let mut rows = Vec::new();
     for table in tables {
         let name = table.strip_prefix("public.").unwrap_or(&table).to_owned();

@@ -4,6 +4,7 @@
 mod addresses;
 mod command;
 mod delivery;
+mod discretion;
 mod events;
 mod order;
 mod support;

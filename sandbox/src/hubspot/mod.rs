@@ -24,7 +24,7 @@ use self::{
     portal::Portal,
 };
 use crate::{
-    mishap,
+    mishap::{self, Asked},
     outside::{OutsideWorld, Service},
     serve::Served,
     switch::Switch,
@@ -130,5 +130,9 @@ async fn serve(
     let trouble = state.switch.take();
     let take = || answer(&mut state.portal.lock(), &method, &uri, &headers, &body);
     let refuse = |code: &str| refusal(StatusCode::BAD_REQUEST, code, "It was told to refuse.");
-    mishap::meet(trouble, recording, take, refuse).await
+    let asked = Asked {
+        headers: &headers,
+        body: &body,
+    };
+    mishap::meet(trouble, recording, asked, take, refuse).await
 }

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, future::pending, io, path::Path, sync::Arc, tim
 
 use s3s::{
     S3, S3Request, S3Response, S3Result,
+    auth::Credentials,
     dto::{
         AbortMultipartUploadInput, AbortMultipartUploadOutput, CompleteMultipartUploadInput,
         CompleteMultipartUploadOutput, CreateMultipartUploadInput, CreateMultipartUploadOutput,
@@ -81,9 +82,14 @@ impl Store {
 }
 
 /// Fails before anything is done.
-async fn before(fault: Option<Fault>) -> S3Result<()> {
+async fn before(fault: Option<Fault>, keys: Option<&Credentials>) -> S3Result<()> {
     match fault {
         Some(Fault::Refuse) => Err(s3_error!(InternalError)),
+        Some(Fault::Quote) => {
+            let id = keys.map_or("", |keys| &keys.access_key);
+            let secret = keys.map_or("", |keys| keys.secret_key.expose());
+            Err(s3_error!(InternalError, "{id} with {secret} may not"))
+        }
         Some(Fault::Hang) => pending().await,
         Some(Fault::LoseAnswer) | None => Ok(()),
     }
@@ -140,7 +146,7 @@ impl S3 for Store {
         if faults.no_conditions && request.input.if_none_match.is_some() {
             return Err(s3_error!(NotImplemented));
         }
-        before(faults.put).await?;
+        before(faults.put, request.credentials.as_ref()).await?;
         after(faults.put, self.files.put_object(request).await?)
     }
 
@@ -149,7 +155,7 @@ impl S3 for Store {
         request: S3Request<DeleteObjectInput>,
     ) -> S3Result<S3Response<DeleteObjectOutput>> {
         let faults = self.faults()?;
-        before(faults.delete).await?;
+        before(faults.delete, request.credentials.as_ref()).await?;
         after(faults.delete, self.files.delete_object(request).await?)
     }
 
@@ -158,7 +164,7 @@ impl S3 for Store {
         request: S3Request<CreateMultipartUploadInput>,
     ) -> S3Result<S3Response<CreateMultipartUploadOutput>> {
         let faults = self.faults()?;
-        before(faults.begin).await?;
+        before(faults.begin, request.credentials.as_ref()).await?;
         let key = request.input.key.clone();
         let answer = self.files.create_multipart_upload(request).await?;
         if let Some(id) = &answer.output.upload_id {
@@ -181,7 +187,7 @@ impl S3 for Store {
             .part
             .filter(|(broken, _)| *broken == number)
             .map(|(_, fault)| fault);
-        before(fault).await?;
+        before(fault, request.credentials.as_ref()).await?;
         if !self.uploads.lock().contains_key(&request.input.upload_id) {
             return Err(s3_error!(NoSuchUpload));
         }
@@ -206,7 +212,7 @@ impl S3 for Store {
         if faults.no_conditions && request.input.if_none_match.is_some() {
             return Err(s3_error!(NotImplemented));
         }
-        before(faults.complete).await?;
+        before(faults.complete, request.credentials.as_ref()).await?;
         let id = request.input.upload_id.clone();
         if !self.uploads.lock().contains_key(&id) {
             return Err(s3_error!(NoSuchUpload));

@@ -18,6 +18,7 @@ use super::{
     workspace::{BOT_USER_ID, CHANNEL_ID, State},
 };
 use crate::{
+    mishap::Asked,
     outside::{Outcome, Recording, Service},
     switch::Trouble,
 };
@@ -111,9 +112,14 @@ async fn call(
             }
         }
     };
+    let asked = Asked {
+        headers: &headers,
+        body: &body,
+    };
     meet(
         trouble,
         recording,
+        asked,
         take,
         Reply::code,
         Reply::code("ratelimited"),
@@ -141,7 +147,11 @@ async fn webhook(
             Reply::slow_down(seconds, Reply::text(429, "rate_limited"))
         }
     };
-    meet(trouble, recording, take, refused, limited).await
+    let asked = Asked {
+        headers: &headers,
+        body: &body,
+    };
+    meet(trouble, recording, asked, take, refused, limited).await
 }
 
 /// The statuses that incoming webhooks give to their codes:
@@ -188,6 +198,7 @@ fn receive(state: &mut State, body: &[u8]) -> Result<(), Refused> {
 async fn meet(
     trouble: Option<Trouble>,
     mut recording: Recording,
+    asked: Asked<'_>,
     take: impl FnOnce() -> Reply,
     refuse: impl FnOnce(&str) -> Reply,
     limited: Reply,
@@ -199,6 +210,7 @@ async fn meet(
             Reply::slow_down(seconds.into(), limited).send(recording)
         }
         Some(Trouble::Refuse(code)) => refuse(&code).send(recording),
+        Some(Trouble::Quote(status)) => Reply::text(status, &asked.quoted()).send(recording),
         Some(Trouble::TakeAndHang) => {
             take();
             std::future::pending().await

@@ -178,6 +178,21 @@ async fn the_switches_fail_as_they_say() {
         .await
         .unwrap();
     assert_eq!(limited.headers()["retry-after"], "7");
+    posting.once(Trouble::Quote(403));
+    let quoted = client()
+        .post(format!("{}/api/chat.postMessage", slack.url()))
+        .bearer_auth(BOT_TOKEN)
+        .json(&json!({"text": "my words"}))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(quoted.status(), 403);
+    let quoted: Value = quoted.json().await.unwrap();
+    let words = quoted["error"].as_str().unwrap();
+    assert!(
+        words.contains(BOT_TOKEN) && words.contains("my words"),
+        "{words}"
+    );
     assert_eq!(api(&slack, "auth.test", json!({})).await["ok"], true);
 }
 

@@ -136,6 +136,9 @@ async fn happens(server: &Server, dialogue: &Dialogue, event: Event, encrypted: 
         .record(Service::Mail, "MAIL", body.to_string().as_bytes());
     match event {
         Event::Refused(Some(code)) => {
+            if let Some(Trouble::Quote(_)) = trouble {
+                recording.answered_text(&envelope.quoted());
+            }
             recording.end(Outcome::Answered(code));
             false
         }
@@ -170,7 +173,8 @@ impl Handler for Takes {
     }
 
     fn auth_login(&mut self, username: &str, password: &str) -> Response {
-        if username == USERNAME && password == PASSWORD {
+        // A test may have marked them.
+        if username.ends_with(USERNAME) && password.starts_with(PASSWORD) {
             AUTH_OK
         } else {
             INVALID_CREDENTIALS
@@ -192,7 +196,7 @@ impl Handler for Takes {
         state.envelope.recipients.push(recipient.to_owned());
         let trouble = self.server.switch.take();
         let refusal = match &trouble {
-            None | Some(Trouble::TakeAndHang | Trouble::TakeAndCut) => {
+            None | Some(Trouble::TakeAndHang | Trouble::TakeAndCut | Trouble::Quote(_)) => {
                 state.trouble = trouble;
                 return OK;
             }
@@ -221,6 +225,10 @@ impl Handler for Takes {
         let mut state = self.dialogue.state.lock();
         if state.envelope.data.len() >= LARGEST_MAIL {
             return NO_STORAGE;
+        }
+        if let Some(Trouble::Quote(code)) = state.trouble {
+            state.event = Some(Event::Refused(Some(code)));
+            return Response::custom(code, state.envelope.quoted());
         }
         state.event = Some(Event::Whole);
         OK

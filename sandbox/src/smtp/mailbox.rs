@@ -14,6 +14,9 @@ use serde::Serialize;
 
 /// How many mails are kept.
 const KEPT: usize = 200;
+/// How many characters of a mail are quoted when it is refused: a reply is a line of at most 512
+/// (RFC 5321, 4.5.3.1.5).
+const QUOTED: usize = 480;
 
 /// A mail as its reader sees it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -67,6 +70,32 @@ pub(super) struct Envelope {
     pub(super) sender: String,
     pub(super) recipients: Vec<String>,
     pub(super) data: Vec<u8>,
+}
+
+impl Envelope {
+    /// The mail in one line, as servers repeat what they refuse.
+    pub(super) fn quoted(&self) -> String {
+        let text = MessageParser::new()
+            .parse(&self.data)
+            .map(|mail| {
+                let subject = mail.subject().unwrap_or_default();
+                format!("{subject} {}", mail.body_text(0).unwrap_or_default())
+            })
+            .unwrap_or_default();
+        let line = format!(
+            "5.7.1 {} may not write this to {}: {text}",
+            self.sender,
+            self.recipients.join(", ")
+        );
+        let printable = line.chars().map(|letter| {
+            if letter.is_ascii_graphic() {
+                letter
+            } else {
+                ' '
+            }
+        });
+        printable.take(QUOTED).collect()
+    }
 }
 
 /// A client that is connected.

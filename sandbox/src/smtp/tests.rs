@@ -106,6 +106,11 @@ async fn a_mail_that_meets_trouble_is_refused_and_the_next_one_is_taken() {
         server.switch().once(trouble);
         assert_eq!(Client::of(&server).await.send().await, answer);
     }
+    server.switch().once(Trouble::Quote(554));
+    let quoted = Client::of(&server).await.send().await;
+    let words = "554 5.7.1 a@b.example may not write this to c@d.example: ";
+    assert!(quoted.starts_with(words), "{quoted}");
+    assert!(quoted[words.len()..].contains(".dot"), "{quoted}");
     assert!(server.mails().is_empty());
     assert_eq!(Client::of(&server).await.send().await, "250 OK");
     assert_eq!(server.mails().len(), 1);

@@ -36,6 +36,7 @@ pub(super) const PART: usize = 5 * 1024 * 1024;
 pub(super) struct Dump {
     child: Child,
     complaint: JoinHandle<String>,
+    url: SecretString,
 }
 
 impl Dump {
@@ -66,7 +67,12 @@ impl Dump {
         drop(command);
         let mut child = spawned.map_err(failed)?;
         let complaint = tokio::spawn(listen(child.stderr.take()));
-        Ok((Self { child, complaint }, reader))
+        let dump = Self {
+            child,
+            complaint,
+            url: url.clone(),
+        };
+        Ok((dump, reader))
     }
 
     /// Waits for its end; an error unless it ended well.
@@ -74,7 +80,7 @@ impl Dump {
         let failed = |source| not_run(PG_DUMP, source);
         let status: ExitStatus = self.child.wait().await.map_err(failed)?;
         let said = self.complaint.await.unwrap_or_default();
-        ended(PG_DUMP, status, &said)
+        ended(PG_DUMP, status, &said, &self.url)
     }
 }
 

@@ -100,7 +100,7 @@ impl Restorer {
         }
         let status = psql.wait().await.map_err(failed)?;
         let said = complaint.await.unwrap_or_default();
-        Ok(ended(PSQL, status, &said)?)
+        Ok(ended(PSQL, status, &said, into)?)
     }
 }
 

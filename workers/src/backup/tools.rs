@@ -22,6 +22,28 @@ const COMPLAINT: usize = 8 * 1024;
 /// How much of it is told, in characters.
 const TOLD: usize = 300;
 
+/// In place of what is not told.
+const HIDDEN: &str = "…";
+/// Words that say of what is quoted behind them that it is a name and no value.
+const NAMES: [&str; 16] = [
+    "at",
+    "column",
+    "constraint",
+    "database",
+    "extension",
+    "file",
+    "function",
+    "index",
+    "parameter",
+    "relation",
+    "role",
+    "schema",
+    "sequence",
+    "table",
+    "type",
+    "user",
+];
+
 /// A version of PostgreSQL or of one of its programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ToolVersion {
@@ -176,11 +198,13 @@ pub(super) fn not_run(program: &'static str, source: io::Error) -> ToolError {
     }
 }
 
-/// How a program ended, if not well. `said` is what it wrote on its standard error.
+/// How a program that worked with a database ended, if not well. `said` is what it wrote on its standard
+/// error.
 pub(super) fn ended(
     program: &'static str,
     status: std::process::ExitStatus,
     said: &str,
+    url: &SecretString,
 ) -> Result<(), ToolError> {
     use std::os::unix::process::ExitStatusExt;
 
@@ -190,20 +214,52 @@ pub(super) fn ended(
         (None, Some(signal)) => format!("was ended by signal {signal}"),
         (None, None) => "ended in an unknown way".to_owned(),
     };
-    if let Some(line) = complaint(said) {
+    if let Some(line) = complaint(said, url) {
         how = format!("{how}: {line}");
     }
     Err(ToolError::Failed { program, how })
 }
 
-/// The line that says what is wrong. Others may quote rows.
-fn complaint(said: &str) -> Option<String> {
+/// The line that says what is wrong, without what is quoted in it unless it is a name, and without the
+/// password. Other lines may quote rows.
+fn complaint(said: &str, url: &SecretString) -> Option<String> {
     let mut lines = said.lines().map(str::trim);
     let line = lines.find(|line| {
         line.contains("error:") || line.contains("ERROR:") || line.contains("FATAL:")
     })?;
+    let mut line = without_values(line);
+    for (_, password) in variables(url)
+        .ok()?
+        .iter()
+        .filter(|it| it.0 == "PGPASSWORD")
+    {
+        line = line.replace(password.as_str(), HIDDEN);
+    }
     let printable = line.chars().filter(|letter| !letter.is_control());
     Some(printable.take(TOLD).collect())
+}
+
+/// A line in which only what is known to be a name is still quoted: a server's message quotes values of
+/// rows in the same way.
+fn without_values(line: &str) -> String {
+    let mut told = String::with_capacity(line.len());
+    for (place, part) in line.split('"').enumerate() {
+        let is_quoted = place % 2 == 1;
+        if !is_quoted {
+            told.push_str(part);
+            continue;
+        }
+        let before = told.trim_end().rsplit(' ').next().unwrap_or_default();
+        let shown = if NAMES.contains(&before) {
+            part
+        } else {
+            HIDDEN
+        };
+        told.push('"');
+        told.push_str(shown);
+        told.push('"');
+    }
+    told
 }
 
 /// The beginning of what a program says; the rest is read and dropped, so that it does not block.
@@ -344,12 +400,38 @@ mod tests {
 
     #[test]
     fn of_a_complaint_one_line_is_told_and_no_row() {
+        let url = "postgres://u@h/x".to_owned().into();
         let said = "pg_dump: warning: x\npg_dump: error: query failed\n\
                     pg_dump: detail: Failing row contains (anna@example.com)\n";
         assert_eq!(
-            complaint(said).as_deref(),
+            complaint(said, &url).as_deref(),
             Some("pg_dump: error: query failed")
         );
-        assert_eq!(complaint("COPY messages, line 3: \"anna\"\n"), None);
+        assert_eq!(complaint("COPY messages, line 3: \"anna\"\n", &url), None);
+    }
+
+    #[test]
+    fn of_the_line_that_is_told_names_are_kept_and_values_and_the_password_are_not() {
+        let url = "postgres://u:hunter%2B2@db.example.com/x".to_owned().into();
+        for (said, told) in [
+            (
+                r#"psql: error: connection to server at "db.example.com", port 5432 failed: FATAL:  password authentication failed for user "u""#,
+                r#"psql: error: connection to server at "db.example.com", port 5432 failed: FATAL:  password authentication failed for user "u""#,
+            ),
+            (
+                r#"ERROR:  invalid input syntax for type integer: "anna@example.com""#,
+                r#"ERROR:  invalid input syntax for type integer: "…""#,
+            ),
+            (
+                r#"ERROR:  relation "messages" has no value "an unfinished one"#,
+                r#"ERROR:  relation "messages" has no value "…""#,
+            ),
+            (
+                "pg_dump: error: postgres://u:hunter+2@db.example.com/x is wrong",
+                "pg_dump: error: postgres://u:…@db.example.com/x is wrong",
+            ),
+        ] {
+            assert_eq!(complaint(said, &url).as_deref(), Some(told));
+        }
     }
 }
