@@ -30,6 +30,7 @@ const BLOCKED_LIMIT: Duration = Duration::from_secs(1);
 const MISCONFIGURED: u8 = 2;
 
 fn main() -> ExitCode {
+    telemetry::hide_words_of_panics();
     let command = cli::parse(std::env::args_os());
     if let Command::Extract(args) = command {
         return commands::extract::run(args).unwrap_or_else(|error| complain(&error));

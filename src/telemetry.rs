@@ -6,12 +6,16 @@
 mod json;
 mod traces;
 
-use std::{panic, str::FromStr, time::Duration};
+use std::{io::Write, panic, str::FromStr, time::Duration};
 
 use anyhow::{Context, Result};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use store::settings::Settings;
-use tracing_subscriber::{EnvFilter, fmt::format::JsonFields};
+use tracing::{Level, Metadata, dispatcher};
+use tracing_subscriber::{
+    EnvFilter, filter::filter_fn, fmt::format::JsonFields, layer::SubscriberExt,
+    util::SubscriberInitExt,
+};
 
 use self::json::FlatJson;
 pub(crate) use self::traces::TraceConfig;
@@ -23,6 +27,9 @@ const SECONDS: [f64; 15] = [
 
 /// Bounds of the attempts that a job took: schedules of retries have 4 to some 30.
 const ATTEMPTS: [f64; 8] = [1.0, 2.0, 3.0, 4.0, 5.0, 7.0, 10.0, 30.0];
+
+/// Our crates: what they say is tested at every level.
+const OURS: [&str; 5] = ["api", "growth_chat", "jobs", "store", "workers"];
 
 /// How often figures that nobody scraped are folded up, so that they do not pile up in memory.
 const UPKEEP: Duration = Duration::from_secs(5);
@@ -74,26 +81,45 @@ impl TelemetryConfig {
         }
     }
 
-    /// Logs and traces from now on, in a runtime. A panic is logged by its place only: its message may quote what a visitor
-    /// wrote.
+    /// Logs and traces from now on, in a runtime.
     pub(crate) fn start(self) -> Result<()> {
         let log = tracing_subscriber::fmt()
             .with_env_filter(self.filter)
             .with_writer(std::io::stderr);
+        let discreet = filter_fn(is_discreet);
         let started = match self.format {
             LogFormat::Json => log
                 .fmt_fields(JsonFields::new())
                 .event_format(FlatJson)
+                .finish()
+                .with(discreet)
                 .try_init(),
-            LogFormat::Text => log.with_ansi(false).try_init(),
+            LogFormat::Text => log.with_ansi(false).finish().with(discreet).try_init(),
         };
-        started.map_err(|error| anyhow::anyhow!(error).context("the log could not be started"))?;
-        panic::set_hook(Box::new(|panic| {
-            let place = panic.location().map(ToString::to_string);
-            tracing::error!(place, "a task panicked");
-        }));
+        started.context("the log could not be started")?;
         self.traces.map_or(Ok(()), |traces| traces.start())
     }
+}
+
+/// Whether a line may be written, whatever `RUST_LOG` says. What other crates say below `info` is theirs:
+/// it quotes what a store answers, the id of its key, addresses.
+fn is_discreet(line: &Metadata<'_>) -> bool {
+    let of_crate = line.target().split("::").next().unwrap_or_default();
+    *line.level() <= Level::INFO || OURS.contains(&of_crate)
+}
+
+/// Tells of a panic by its place only, from now on: its message may quote what a visitor wrote.
+pub(crate) fn hide_words_of_panics() {
+    panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string);
+        if dispatcher::has_been_set() {
+            tracing::error!(place, "a task panicked");
+        } else {
+            // Nothing is left to be done if this can't be written.
+            let place = place.unwrap_or_default();
+            let _ = writeln!(std::io::stderr(), "growth-chat: it panicked at {place}");
+        }
+    }));
 }
 
 /// Sends what is left to the collector of traces: the last thing that a process does.

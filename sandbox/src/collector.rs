@@ -28,7 +28,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::{
-    mishap,
+    mishap::{self, Asked},
     outside::{OutsideWorld, Service},
     serve::Served,
     switch::Switch,
@@ -144,7 +144,7 @@ async fn take(State(state): State<Shared>, headers: HeaderMap, body: Bytes) -> R
     state.kept.lock().authorization = authorization.map(ToOwned::to_owned);
     let trouble = state.switch.take();
     let take = || {
-        let Ok(request) = ExportTraceServiceRequest::decode(body) else {
+        let Ok(request) = ExportTraceServiceRequest::decode(&*body) else {
             return StatusCode::BAD_REQUEST.into_response();
         };
         state.keep(request);
@@ -152,7 +152,11 @@ async fn take(State(state): State<Shared>, headers: HeaderMap, body: Bytes) -> R
         ([(header::CONTENT_TYPE, "application/x-protobuf")], answer).into_response()
     };
     let refuse = |code: &str| (StatusCode::BAD_REQUEST, code.to_owned()).into_response();
-    mishap::meet(trouble, recording, take, refuse).await
+    let asked = Asked {
+        headers: &headers,
+        body: &body,
+    };
+    mishap::meet(trouble, recording, asked, take, refuse).await
 }
 
 impl Shared {

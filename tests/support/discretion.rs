@@ -2,7 +2,7 @@
 //!
 //! A test seeds a system with marks – in every secret that the program says it has, in what its visitors
 //! write – drives whatever may go wrong, and has everything looked through: logs, tables, the views of
-//! operators, metrics, command lines, what commands print, and the answers that the test hands over.
+//! operators, metrics, traces, command lines, what commands print, and the answers that the test hands over.
 //!
 //! Each surface has such tests where its own are: `handoff`, `webhooks`, `people`, `backup`, `privacy`,
 //! and `faults` for conversations.
@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use sandbox::collector::Collector;
 use serde_json::Value;
 use tokio::{process::Command, time::timeout};
 
@@ -44,6 +45,7 @@ const LOOK: Duration = Duration::from_millis(2);
 #[derive(Debug)]
 pub(crate) struct Discretion {
     marks: Vec<Mark>,
+    collector: Collector,
 }
 
 /// What must not be told, and the tables and views that it belongs into.
@@ -78,12 +80,17 @@ impl Discretion {
             }
         }
         assert!(marked >= 6, "only {marked} secrets were marked");
-        let ours = "info,api=debug,growth_chat=debug,jobs=debug,store=debug,workers=debug";
-        system.set("RUST_LOG", ours);
+        system.set("RUST_LOG", "trace");
+        let collector = Collector::start(system.world.clone(), 0).await.unwrap();
+        system.set("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.url());
+        system.set("OTEL_BSP_SCHEDULE_DELAY", "50");
         let url = reqwest::Url::parse(&system.database_url()).unwrap();
-        let mut discretion = Self { marks: Vec::new() }
-            .and_at(VISITORS, OF_VISITORS)
-            .and(SECRETS);
+        let mut discretion = Self {
+            marks: Vec::new(),
+            collector,
+        }
+        .and_at(VISITORS, OF_VISITORS)
+        .and(SECRETS);
         for secret in url.password().into_iter().chain(unmarked) {
             discretion = discretion.and(secret);
         }
@@ -108,9 +115,12 @@ impl Discretion {
             let lines = command_lines(process.pid());
             assert!(!lines.is_empty());
             self.look_at("a command line", &lines);
-            let metrics = format!("http://{}/metrics", process.metrics_address());
-            let metrics = system.client.get(metrics).send().await.unwrap();
-            self.look_at("the metrics", &metrics.text().await.unwrap());
+            self.look_at("the metrics", &until_told(system, process).await);
+        }
+        let spans = self.collector.spans();
+        assert!(processes.is_empty() || !spans.is_empty());
+        for span in spans {
+            self.look_at("a span", &serde_json::to_string(&span).unwrap());
         }
         for (relation, row) in rows(system).await {
             for mark in &self.marks {
@@ -182,6 +192,31 @@ impl Discretion {
             mark.look_at(place, text);
         }
     }
+}
+
+/// The metrics of a process, once it has sent all the spans that it has.
+async fn until_told(system: &TestSystem, process: &SystemProcess) -> String {
+    let address = format!("http://{}/metrics", process.metrics_address());
+    let told = async {
+        loop {
+            let metrics = system.client.get(&address).send().await.unwrap();
+            let metrics = metrics.text().await.unwrap();
+            let spans = |outcome: &str| {
+                let name = format!("growth_chat_trace_spans_total{{outcome=\"{outcome}\"}} ");
+                metrics
+                    .lines()
+                    .find_map(|line| line.strip_prefix(&name)?.parse::<u64>().ok())
+                    .unwrap_or_default()
+            };
+            if spans("recorded") == spans("sent") {
+                return metrics;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    timeout(PATIENCE, told)
+        .await
+        .expect("the spans are not sent")
 }
 
 impl Mark {
