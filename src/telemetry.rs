@@ -20,9 +20,11 @@ use tracing_subscriber::{
 use self::json::FlatJson;
 pub(crate) use self::traces::TraceConfig;
 
-/// Bounds of the histograms of seconds: from what a database answers in to a model's longest answer.
-const SECONDS: [f64; 15] = [
-    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+/// Bounds of the histograms of seconds: from what a database answers in to a model's longest answer. What
+/// an alert compares with (0.03 and 3) is one of them: between two bounds a quantile is a guess.
+const SECONDS: [f64; 17] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.03, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 3.0, 5.0, 10.0, 30.0,
+    60.0,
 ];
 
 /// Bounds of the attempts that a job took: schedules of retries have 4 to some 30.

@@ -12,7 +12,7 @@ use sqlx::{
 };
 use tokio::time::{sleep, timeout};
 
-use crate::settings::Settings;
+use crate::{roundtrip, settings::Settings};
 
 /// The migrations of this build.
 static MIGRATOR: Migrator = sqlx::migrate!("../migrations");
@@ -130,7 +130,7 @@ impl DatabaseConfig {
     /// age stays closed until somebody asks for a connection.
     pub fn open(&self) -> sqlx::Result<Database> {
         let options = self.options()?;
-        let pool = PgPoolOptions::new()
+        let pool = roundtrip::measured(PgPoolOptions::new())
             .max_connections(self.max_connections)
             .acquire_timeout(ACQUIRE_TIMEOUT)
             // What is read is in memory or on an SSD. By the default of 4, which is a disk's, a few

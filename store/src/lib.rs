@@ -24,6 +24,7 @@ pub mod privacy;
 pub mod protocol;
 pub mod replays;
 pub mod retention;
+mod roundtrip;
 pub mod session_report;
 pub mod sessions;
 pub mod settings;
