@@ -1,5 +1,7 @@
 //! Documents are not compiled either: their links, and the front matter of the sample knowledge.
 
+mod alerts;
+
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},

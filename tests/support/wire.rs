@@ -1,4 +1,4 @@
-//! A wire between a process and Postgres that loses notifications, or goes dead without a word.
+//! A wire between a process and Postgres that loses notifications, is long, or goes dead without a word.
 //!
 //! It knows just enough of the protocol: after the answer to a request for TLS, everything that
 //! Postgres sends is a type, a length and a body, and a notification's type is `A`.
@@ -9,6 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst},
     },
+    time::Duration,
 };
 
 use tokio::{
@@ -22,6 +23,8 @@ use tokio_util::sync::CancellationToken;
 const TLS_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 /// The type of a notification.
 const NOTIFICATION: u8 = b'A';
+/// The type of the message that ends the answer to a question.
+const READY: u8 = b'Z';
 
 /// A wire. Dropped, it is cut.
 #[derive(Debug)]
@@ -38,6 +41,8 @@ struct State {
     connections: AtomicUsize,
     /// Bytes that processes sent.
     sent: AtomicU64,
+    /// By how many milliseconds each answer is late.
+    late: AtomicU64,
     /// Cancelled when what is connected now goes dead.
     dead: parking_lot::Mutex<CancellationToken>,
 }
@@ -103,6 +108,12 @@ impl Wire {
         self.state.sent.load(SeqCst)
     }
 
+    /// Every answer of Postgres is late by this from now on.
+    pub(crate) fn be_long(&self, late: Duration) {
+        let late = u64::try_from(late.as_millis()).unwrap();
+        self.state.late.store(late, SeqCst);
+    }
+
     /// What is connected now carries nothing any more, in no direction, and does not say so.
     pub(crate) fn go_dead(&self) {
         std::mem::take(&mut *self.state.dead.lock()).cancel();
@@ -165,6 +176,10 @@ impl State {
             message.extend(length.to_be_bytes());
             message.resize(1 + length as usize, 0);
             server.read_exact(&mut message[5..]).await?;
+            let late = self.late.load(SeqCst);
+            if kind == READY && late > 0 {
+                tokio::time::sleep(Duration::from_millis(late)).await;
+            }
             if kind == NOTIFICATION && self.losing.load(SeqCst) {
                 self.lost.fetch_add(1, SeqCst);
             } else {
