@@ -52,7 +52,7 @@ fn is_exported(series: &str, documented: &BTreeMap<String, bool>) -> bool {
     }
 }
 
-/// The alerts, each with the text of its rule; QueueStuck has two.
+/// The alerts, each with the text of its rule; `QueueStuck` has two.
 fn alerts() -> Vec<(String, String)> {
     let rules = file(RULES);
     let blocks = rules.split("\n      - ").skip(1);
