@@ -183,6 +183,25 @@ fn the_platforms_agree_with_the_binary_about_the_ports() {
 }
 
 #[test]
+fn the_sample_prometheus_asks_where_the_metrics_are_served() {
+    let port = format!(":{}", api_config(BTreeMap::new()).metrics_port);
+    let sample = file("ops/prometheus/prometheus.yml");
+    let jobs: Vec<&str> = sample
+        .split("- job_name: ")
+        .skip(1)
+        .filter(|job| job.starts_with("growth-chat-"))
+        .collect();
+    assert_eq!(jobs.len(), 2, "the API's and the worker's");
+    for job in jobs {
+        let targets = job.lines().find(|line| line.contains("- targets: "));
+        let targets = targets.expect("addresses").matches('"').count() / 2;
+        assert_eq!(job.matches(&port).count(), targets, "{job}");
+        // By default Prometheus asks for /metrics.
+        assert!(!job.lines().any(|line| line.starts_with("    metrics_path")));
+    }
+}
+
+#[test]
 fn health_and_metrics_are_asked_at_the_documented_paths() {
     let fly = fly();
     let paths: Vec<&str> = fly
