@@ -9,19 +9,19 @@ use sandbox::{anthropic::Reply, collector::Collector};
 use sqlx::PgPool;
 use tokio::time::{sleep, timeout};
 
-use crate::support::{SystemProcess, TestSystem, wire::Wire};
+use crate::support::{SystemProcess, TestSystem};
 
 /// Far more than it takes.
-const PATIENCE: Duration = Duration::from_mins(1);
+pub(super) const PATIENCE: Duration = Duration::from_mins(1);
 /// A scrape takes no longer, whatever the database does; with room for a machine under load.
 const SCRAPE_LIMIT: Duration = Duration::from_secs(3);
 /// How long statements are counted.
-const WINDOW: Duration = Duration::from_secs(3);
+pub(super) const WINDOW: Duration = Duration::from_secs(3);
 
 /// What one scrape said: `name{labels}` and the value.
-type Scrape = BTreeMap<String, String>;
+pub(super) type Scrape = BTreeMap<String, String>;
 
-async fn scrape(process: &SystemProcess) -> Scrape {
+pub(super) async fn scrape(process: &SystemProcess) -> Scrape {
     let url = format!("http://{}/metrics", process.metrics_address());
     let response = timeout(SCRAPE_LIMIT, reqwest::get(url)).await;
     let response = response.expect("the scrape takes too long").unwrap();
@@ -39,7 +39,7 @@ async fn scrape(process: &SystemProcess) -> Scrape {
 }
 
 /// Scrapes until it says this, and returns that scrape.
-async fn until_scraped(
+pub(super) async fn until_scraped(
     process: &SystemProcess,
     what: &str,
     found: impl Fn(&Scrape) -> bool,
@@ -311,43 +311,6 @@ async fn a_database_that_is_away_leaves_the_last_figures_and_says_so() {
     system.server().restart().await.unwrap();
     let healed = |figures: &Scrape| !is_stale(figures) && waits(figures);
     until_scraped(&app.process, "the figures are read again", healed).await;
-}
-
-#[tokio::test]
-async fn the_way_to_the_database_is_measured_with_every_piece_of_work_and_with_nothing_else() {
-    const METRIC: &str = "growth_chat_database_roundtrip_seconds";
-    /// Longer than the bound that the alert compares with, and shorter than what is waited for.
-    const LATE: Duration = Duration::from_millis(40);
-    let mut system = TestSystem::new().await;
-    system.set("QUEUE_IDLE_POLL_SECONDS", "0");
-    let wire = Wire::to(&system.database_url()).await;
-    wire.be_long(LATE);
-    system.set("CHECKPOINT_DB_URL", &wire.url(&system.database_url()));
-    let app = system.serve().await;
-    app.ask("s1", "m1", "Hello?").await.rest().await;
-    let figure = |figures: &Scrape, name: &str| -> f64 {
-        let figure = figures.get(&format!("{METRIC}_{name}"));
-        figure.map_or(0.0, |figure| figure.parse().unwrap())
-    };
-    let asked = until_scraped(&app.process, "questions are measured", |figures| {
-        figure(figures, "count") > 0.0
-    })
-    .await;
-    // None was faster than the wire, and they were measured one by one.
-    assert!(figure(&asked, "bucket{le=\"0.03\"}") <= 0.0, "{asked:#?}");
-    let count = figure(&asked, "count");
-    assert!(figure(&asked, "sum") >= count * LATE.as_secs_f64());
-    // At rest nothing is asked, however often it is scraped.
-    let begun = Instant::now();
-    loop {
-        let before = figure(&scrape(&app.process).await, "count");
-        sleep(WINDOW).await;
-        let after = figure(&scrape(&app.process).await, "count");
-        if before >= after {
-            break;
-        }
-        assert!(begun.elapsed() < PATIENCE, "{before} became {after}");
-    }
 }
 
 #[tokio::test]

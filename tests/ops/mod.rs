@@ -6,6 +6,7 @@ mod bad_input;
 mod document;
 mod metrics;
 mod pages;
+mod roundtrip;
 mod sessions;
 mod spend;
 mod tail;
