@@ -10,7 +10,7 @@ use crate::commands::{
     backup::BackupArgs, check::CheckArgs, configuration::ConfigurationArgs, erase::EraseArgs,
     eval::EvalArgs, export::ExportArgs, extract::ExtractArgs, index::IndexArgs, jobs::JobsArgs,
     replay::ReplayArgs, restore::RestoreArgs, retention::RetentionArgs, search::SearchArgs,
-    sessions::SessionsArgs, webhooks::WebhooksArgs,
+    sessions::SessionsArgs, webhooks::WebhooksArgs, worker::WorkerArgs,
 };
 
 /// An embeddable AI website chat that never loses a message.
@@ -73,14 +73,6 @@ pub(crate) enum Command {
     /// Run the whole system on this machine, with no keys and no accounts
     #[cfg(feature = "sandbox")]
     Dev(DevArgs),
-}
-
-/// How to work on the queue.
-#[derive(Debug, Default, PartialEq, Eq, clap::Args)]
-pub(crate) struct WorkerArgs {
-    /// Work on these queues only, comma-separated [default: `WORKER_QUEUES`, else all]
-    #[arg(long, value_delimiter = ',', value_name = "QUEUE")]
-    pub(crate) queues: Vec<String>,
 }
 
 /// Reads the command line, or ends the process with what clap says about it.

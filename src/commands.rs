@@ -24,7 +24,7 @@ pub(crate) mod sessions;
 mod terminal;
 mod tick;
 pub(crate) mod webhooks;
-mod worker;
+pub(crate) mod worker;
 
 use std::process::ExitCode;
 

@@ -21,11 +21,12 @@ use store::{
 use crate::{
     auth::Credentials,
     edge::ClientNetwork,
-    limits::{Asking, LimitError, SiteKey},
+    limits::{Asking, LimitError},
     message::{Message, OnBusy, Wish},
     problem::{Code, Problem},
     state::State,
     stop::Stopping,
+    widget_tokens::SiteKey,
 };
 
 /// Turns of one session that may wait. More is no conversation.

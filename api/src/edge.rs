@@ -7,27 +7,15 @@
 //!
 //! `X-Forwarded-For` and its relatives are not looked at: a client may begin the list as it likes.
 
-use std::{
-    fmt,
-    net::{IpAddr, SocketAddr},
-};
+use std::{fmt, net::IpAddr};
 
-use axum::{
-    extract::{ConnectInfo, Request, State as StateOf},
-    http::HeaderMap,
-    middleware::Next,
-    response::{IntoResponse, Response},
-};
+use axum::http::HeaderMap;
 use secrecy::ExposeSecret;
 use sha2::{Digest, Sha256};
 use store::environment::Environment;
 use subtle::{Choice, ConstantTimeEq};
 
-use crate::{
-    config::{EdgeConfig, TrustedProxies},
-    problem::{Code, Problem},
-    state::State,
-};
+use crate::config::{EdgeConfig, TrustedProxies};
 
 /// The header in which the edge shows its secret.
 const EDGE_SECRET: &str = "x-edge-secret";
@@ -94,7 +82,7 @@ impl Edge {
     }
 
     /// The client of a request; `None`: nobody that is believed says who it is.
-    fn client(&self, peer: IpAddr, headers: &HeaderMap) -> Option<ClientNetwork> {
+    pub(crate) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> Option<ClientNetwork> {
         let peer = peer.to_canonical();
         let believed = self.knows_the_secret(headers) || self.proxies.contain(peer);
         let named = believed
@@ -126,26 +114,6 @@ fn only<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h [u8]> {
     let mut values = headers.get_all(name).iter();
     let value = values.next()?;
     values.next().is_none().then(|| value.as_bytes())
-}
-
-/// Notes the client of a request, or refuses it.
-pub(crate) async fn require_client(
-    StateOf(state): StateOf<State>,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
-    // Whoever serves the router says who connected; without, nobody is believed.
-    let client =
-        peer.and_then(|ConnectInfo(peer)| state.edge().client(peer.ip(), request.headers()));
-    match client {
-        Some(client) => {
-            state.bus().touch();
-            request.extensions_mut().insert(client);
-            next.run(request).await
-        }
-        None => Problem::new(Code::EdgeRequired).into_response(),
-    }
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ use crate::{
     config::RateLimits,
     edge::ClientNetwork,
     problem::{Code, Problem},
+    widget_tokens::SiteKey,
 };
 
 /// Refusals that are remembered, some 50 bytes each. Beyond it the database is asked again.
@@ -26,10 +27,6 @@ const MAX_REFUSALS: usize = 10_000;
 /// A key may be replaced between the moment that it is read and the one that it is used: at midnight, or
 /// by a crash of the server.
 const MAX_KEYS: usize = 3;
-
-/// Which site key a request came with, as a hash.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct SiteKey(pub(crate) [u8; 32]);
 
 /// What a request takes tokens for.
 #[derive(Debug, Clone, Copy)]

@@ -22,9 +22,9 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use crate::{
     auth::{WIDGET_TOKEN, require_widget_token},
+    client::require_client,
     config::{AllowedOrigins, Environment},
     docs::Description,
-    edge::require_client,
     observe,
     problem::{Code, Problem, give_every_error_the_same_form, of_panic},
     routes,

@@ -3,7 +3,9 @@
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
-use crate::limits::SiteKey;
+/// Which site key a request came with, as a hash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SiteKey(pub(crate) [u8; 32]);
 
 /// The site keys that are accepted, as hashes: what is compared has one length.
 #[derive(Debug, Clone)]

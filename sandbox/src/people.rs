@@ -6,14 +6,9 @@ use crate::{
     hubspot::HubSpot,
     outside::OutsideWorld,
     receiver::Receiver,
-    slack::{BOT_TOKEN, Slack},
+    slack::{BOT_TOKEN, SLACK_SIGNING_SECRET, Slack},
     smtp::{self, Smtp},
 };
-
-/// The secret of the generic webhook, as Standard Webhooks writes it.
-pub const WEBHOOK_SECRET: &str = "whsec_c2FuZGJveC1zYW5kYm94LXNhbmRib3gtMTIzNA==";
-/// What Slack signs its requests with.
-pub const SLACK_SIGNING_SECRET: &str = "sandbox-signing-secret";
 
 /// The stand-ins, which serve until they are dropped.
 #[derive(Debug)]

@@ -7,12 +7,9 @@ use store::settings::Settings;
 
 use super::{
     api,
-    worker::{self, WorkConfig},
+    worker::{self, WorkConfig, WorkerArgs},
 };
-use crate::{
-    cli::WorkerArgs,
-    process::{Process, ProcessConfig, bind_both},
-};
+use crate::process::{Process, ProcessConfig, bind_both};
 
 pub(crate) async fn run(args: WorkerArgs) -> anyhow::Result<ExitCode> {
     let mut settings = worker::settings(&args);

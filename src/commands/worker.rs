@@ -22,11 +22,18 @@ use workers::{
 };
 
 use crate::{
-    cli::WorkerArgs,
     environment,
     process::{Process, ProcessConfig},
     server::bind,
 };
+
+/// How to work on the queue.
+#[derive(Debug, Default, PartialEq, Eq, clap::Args)]
+pub(crate) struct WorkerArgs {
+    /// Work on these queues only, comma-separated [default: `WORKER_QUEUES`, else all]
+    #[arg(long, value_delimiter = ',', value_name = "QUEUE")]
+    pub(crate) queues: Vec<String>,
+}
 
 pub(crate) async fn run(args: WorkerArgs) -> anyhow::Result<ExitCode> {
     let mut settings = settings(&args);

@@ -1,7 +1,7 @@
 //! What people do in Slack, as signed requests, and a session that they can do it in.
 
 use reqwest::{RequestBuilder, Response, StatusCode};
-use sandbox::{people::SLACK_SIGNING_SECRET, slack::signature};
+use sandbox::slack::{SLACK_SIGNING_SECRET, signature};
 use serde_json::{Value, json};
 use store::clock::{Clock, SystemClock};
 

@@ -1,7 +1,7 @@
 //! The door that Slack comes in by: signatures, repetitions, and what is not of Slack's form.
 
 use reqwest::StatusCode;
-use sandbox::{people::SLACK_SIGNING_SECRET, slack::signature};
+use sandbox::slack::{SLACK_SIGNING_SECRET, signature};
 use serde_json::{Value, json};
 
 use super::{

@@ -7,7 +7,7 @@ use api::{
     config::{AllowedOrigins, EdgeConfig, Environment, RateLimits},
 };
 use reqwest::{Client, RequestBuilder, Response, StatusCode, header};
-use sandbox::{people::SLACK_SIGNING_SECRET, postgres::TestDatabase};
+use sandbox::{postgres::TestDatabase, slack::SLACK_SIGNING_SECRET};
 use serde_json::{Value, json};
 use sqlx::{PgConnection, PgPool};
 use store::{

@@ -3,7 +3,7 @@
 
 use sandbox::{
     outside::{Exchange, Service},
-    people::WEBHOOK_SECRET,
+    receiver::WEBHOOK_SECRET,
     switch::Trouble,
 };
 use store::{handoffs::Lead, ids::HandoffId};

@@ -87,7 +87,7 @@ async fn hostile_details_arrive_inert_at_a_webhook() {
     for (name, value) in [
         ("CRM_PROVIDER", "webhook"),
         ("CRM_WEBHOOK_URL", &url),
-        ("CRM_WEBHOOK_SECRET", sandbox::people::WEBHOOK_SECRET),
+        ("CRM_WEBHOOK_SECRET", sandbox::receiver::WEBHOOK_SECRET),
     ] {
         system.set(name, value);
     }

@@ -79,7 +79,7 @@ impl Leads {
         for (name, value) in [
             ("CRM_PROVIDER", "webhook"),
             ("CRM_WEBHOOK_URL", &url),
-            ("CRM_WEBHOOK_SECRET", sandbox::people::WEBHOOK_SECRET),
+            ("CRM_WEBHOOK_SECRET", sandbox::receiver::WEBHOOK_SECRET),
         ] {
             system.set(name, value);
         }

@@ -99,6 +99,20 @@ async fn a_trace_of_the_caller_leads_to_the_logs_of_both_processes_and_to_the_pr
 }
 
 #[tokio::test]
+async fn an_operator_finds_the_trace_of_a_job_in_sql() {
+    let system = system().await;
+    let app = system.api().await;
+    let message = app.submission("s1", "m1", "Hello?");
+    let message = message.header("traceparent", TRACEPARENT);
+    assert_eq!(message.send().await.unwrap().status(), StatusCode::ACCEPTED);
+    let found: String = sqlx::query_scalar("select trace_id from ops.jobs where queue = 'turns'")
+        .fetch_one(&system.pool().await)
+        .await
+        .unwrap();
+    assert_eq!(found, TRACE_ID);
+}
+
+#[tokio::test]
 async fn every_attempt_of_a_job_belongs_to_its_trace() {
     let system = system().await;
     system

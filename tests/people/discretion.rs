@@ -4,8 +4,7 @@
 use reqwest::StatusCode;
 use sandbox::{
     outside::Service,
-    people::SLACK_SIGNING_SECRET,
-    slack::{ANNA, CHANNEL_ID, signature},
+    slack::{ANNA, CHANNEL_ID, SLACK_SIGNING_SECRET, signature},
     switch::Trouble,
 };
 use serde_json::{Value, json};

@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use reqwest::StatusCode;
-use sandbox::{
-    people::SLACK_SIGNING_SECRET,
-    slack::{ANNA, CHANNEL_ID, PostedMessage, SlackUser, Workspace, signature},
+use sandbox::slack::{
+    ANNA, CHANNEL_ID, PostedMessage, SLACK_SIGNING_SECRET, SlackUser, Workspace, signature,
 };
 use serde_json::{Value, json};
 use sqlx::PgPool;

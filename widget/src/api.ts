@@ -1,9 +1,8 @@
 /** The HTTP API as the widget uses it. Knows addresses, headers and outcomes; never retries. */
-import type { Details } from './contact-form';
 import type { Credentials } from './credentials';
 import { formatCursor, type Cursor } from './cursor';
 import { asCount, asObject, asString } from './json';
-import { decodeHandoff, decodeTranscript, type Handoff, type Rating, type Transcript } from './protocol';
+import { decodeHandoff, decodeTranscript, type Details, type Handoff, type Rating, type Transcript } from './protocol';
 
 export interface Outgoing {
   readonly id: string;

@@ -5,7 +5,6 @@
  * company say. All are safe to repeat: a message is named by its id, a frame by its cursor.
  */
 import { ApiError, type Api, type Outgoing } from './api';
-import type { Details } from './contact-form';
 import * as conversation from './conversation';
 import type { Action, Conversation, VisitorMessage } from './conversation';
 import { randomId, type Credentials, type CredentialStore } from './credentials';
@@ -13,7 +12,7 @@ import { startOf } from './cursor';
 import type { Keepsakes } from './keepsakes';
 import type { Outbox } from './outbox';
 import { Persistence, type Obstacle, type Task } from './persistence';
-import type { Frame, Rating } from './protocol';
+import type { Details, Frame, Rating } from './protocol';
 import { Replies, type Delivery } from './replies';
 import { readStream, SILENCE_LIMIT_MS } from './stream';
 import type { Surroundings } from './surroundings';

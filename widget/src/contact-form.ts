@@ -2,16 +2,9 @@
 import { h, set, setText } from './dom';
 import type { Draft } from './keepsakes';
 import { link } from './markdown';
+import type { Details } from './protocol';
 import type { Delivery } from './replies';
 import type { Words } from './words';
-
-/** What a visitor leaves, as the service takes it. */
-export interface Details {
-  readonly name: string;
-  readonly email: string;
-  readonly company: string;
-  readonly message: string;
-}
 
 export interface ContactActions {
   readonly words: Words;

@@ -6,6 +6,14 @@
 import type { Cursor } from './cursor';
 import { asArray, asCount, asObject, asString, parseObject, type JsonObject } from './json';
 
+/** What a visitor leaves, as the service takes it. */
+export interface Details {
+  readonly name: string;
+  readonly email: string;
+  readonly company: string;
+  readonly message: string;
+}
+
 export interface Source {
   readonly id: string;
   readonly url: string;

@@ -1,11 +1,10 @@
 /** What the visitor answers besides messages: contact details, and what they think of an answer. */
 import { ApiError, type Api } from './api';
-import type { Details } from './contact-form';
 import { answerOf, type Action, type Conversation } from './conversation';
 import type { Credentials } from './credentials';
 import type { Keepsakes } from './keepsakes';
 import type { Persistence } from './persistence';
-import type { Rating } from './protocol';
+import type { Details, Rating } from './protocol';
 
 /** What became of the contact details: `invalid` ones are to be corrected, `failed` ones sent again. */
 export type Delivery = 'idle' | 'sending' | 'invalid' | 'failed';

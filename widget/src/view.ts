@@ -2,13 +2,13 @@
 import { Banner } from './banner';
 import type { Snapshot } from './chat';
 import type { Config } from './config';
-import { ContactForm, type Details } from './contact-form';
+import { ContactForm } from './contact-form';
 import type { Conversation, Message } from './conversation';
 import { h, icon, ICONS, set, setText } from './dom';
 import type { Draft } from './keepsakes';
 import { link } from './markdown';
 import { messageView, type MessageActions, type MessageView } from './message-view';
-import type { Rating } from './protocol';
+import type { Details, Rating } from './protocol';
 import { presenceWordsFor, waitWordsFor, wordsFor, type PresenceWords, type Words } from './words';
 
 /** The longest message in characters (01-product, limits); counted as the service counts, in code points. */

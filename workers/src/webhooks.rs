@@ -25,7 +25,7 @@ use url::Url;
 use crate::{
     clients::{
         guarded::{GuardedClient, Refused},
-        http::{read_body, retry_after, send},
+        http::{read_body, retry_after, send_to_registered},
     },
     config::OutgoingConfig,
     handlers::{webhook_deliver, webhook_release},
@@ -234,7 +234,7 @@ impl WebhookSender {
             .timeout(TIMEOUT);
         let body = message.to_string().into_bytes();
         let request = signed(request, &secrets, id, self.clock.now(), body);
-        let response = send("webhook", "deliver", request)
+        let response = send_to_registered("webhook", "deliver", request)
             .await
             .map_err(|error| not_answered(&error))?;
         answered(response).await

@@ -16,11 +16,11 @@ use crate::{
     edge::ClientNetwork,
     extract::{KnownQuery, json_bytes},
     hub::Takeover,
-    limits::SiteKey,
     message::{self, ChatBody, Form, MAX_SDK_BODY},
     problem::{Problem, ProblemDocument},
     sse::{self, Reset},
     state::{State, to_the_end},
+    widget_tokens::SiteKey,
 };
 
 #[derive(Debug, Deserialize)]

@@ -13,8 +13,9 @@ use super::{
     Workspace, methods,
     workspace::{APP_ID, BOT_ID, CHANNEL_ID, CHANNEL_NAME, PostedMessage, SlackUser, TEAM_ID, Via},
 };
-use crate::people::SLACK_SIGNING_SECRET;
 
+/// What Slack signs its requests with.
+pub const SLACK_SIGNING_SECRET: &str = "sandbox-signing-secret";
 /// How long Slack waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// How often an event is repeated.

@@ -22,11 +22,11 @@ use tokio::sync::watch;
 
 pub use self::{
     blocks::check_message as check_blocks,
-    inbound::{AppAnswer, InboundError, signature},
+    inbound::{AppAnswer, InboundError, SLACK_SIGNING_SECRET, signature},
     rate::PostRate,
     workspace::{
         ANNA, APP_ID, BEN, BOT_ID, BOT_USER_ID, CHANNEL_ID, CHANNEL_NAME, OpenView, PostedMessage,
-        SlackUser, TEAM_ID, USERS, Via,
+        SlackUser, TEAM_ID, USERS, Via, display_name,
     },
 };
 use self::{inbound::Inbound, workspace::State};

@@ -215,7 +215,7 @@ async fn app(statuses: Vec<u16>) -> (Served, Arc<Mutex<Vec<(HeaderMap, String)>>
 
 fn is_signed((headers, body): &(HeaderMap, String)) -> bool {
     let timestamp = headers["x-slack-request-timestamp"].to_str().unwrap();
-    let secret = crate::people::SLACK_SIGNING_SECRET;
+    let secret = SLACK_SIGNING_SECRET;
     let signed = signature(secret, timestamp.parse().unwrap(), body);
     headers["x-slack-signature"] == signed.as_str()
 }

@@ -57,6 +57,12 @@ pub const BEN: SlackUser = SlackUser {
 /// All people.
 pub const USERS: [SlackUser; 2] = [ANNA, BEN];
 
+/// What others see of a user's id.
+pub fn display_name(id: &str) -> &str {
+    let user = USERS.iter().find(|user| user.id == id);
+    user.map_or(id, |user| user.display_name)
+}
+
 /// How a message came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]

@@ -3,7 +3,11 @@
 
 use serde_json::Value;
 
-use super::{html::Html, mrkdwn, rich_text};
+use super::{
+    html::Html,
+    json::{array, text_of},
+    mrkdwn, rich_text,
+};
 
 /// Renders blocks. Their buttons are those of a message; a modal has none: it is `None` there.
 pub(super) fn render(html: &mut Html, blocks: &Value, message_ts: Option<&str>) {
@@ -149,14 +153,6 @@ fn input(html: &mut Html, block: &Value) {
         text(html, &block["hint"]).raw("</small>");
     }
     html.raw("</label>");
-}
-
-pub(super) fn array(value: &Value) -> &[Value] {
-    value.as_array().map_or(&[], Vec::as_slice)
-}
-
-pub(super) fn text_of<'a>(value: &'a Value, name: &str) -> &'a str {
-    value[name].as_str().unwrap_or_default()
 }
 
 #[cfg(test)]

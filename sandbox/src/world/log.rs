@@ -37,6 +37,10 @@ impl Filter {
             Some(service) => world.received_by(service),
             None => world.exchanges(),
         };
+        // A trace is told with everything that happens: by itself it is no news.
+        exchanges.retain(|exchange| {
+            exchange.service != Service::Collector || self.service() == Some(Service::Collector)
+        });
         exchanges.reverse();
         exchanges.truncate(SHOWN);
         exchanges

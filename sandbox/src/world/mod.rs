@@ -9,6 +9,7 @@ mod actions;
 mod blocks;
 mod crm;
 mod html;
+mod json;
 mod live;
 mod log;
 mod mail;

@@ -2,7 +2,8 @@
 //! Slack wants it shows here as it was written; one that was not shows what it would have done.
 //! <https://docs.slack.dev/messaging/formatting-message-text>
 
-use super::{html::Html, slack};
+use super::html::Html;
+use crate::slack::display_name;
 
 /// How deep formats may nest; deeper ones stay text.
 const DEPTH: usize = 4;
@@ -110,7 +111,7 @@ fn reference(html: &mut Html, inner: &str) {
     };
     match target.chars().next() {
         Some('@') => {
-            let name = label.unwrap_or_else(|| slack::display_name(&target[1..]));
+            let name = label.unwrap_or_else(|| display_name(&target[1..]));
             mention(html, "@", name);
         }
         Some('#') => mention(html, "#", label.unwrap_or(&target[1..])),

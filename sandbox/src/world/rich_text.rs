@@ -4,8 +4,8 @@
 use serde_json::Value;
 
 use super::{
-    blocks::{array, text_of},
     html::Html,
+    json::{array, text_of},
     mrkdwn,
 };
 

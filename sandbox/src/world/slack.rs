@@ -6,11 +6,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::Value;
 
 use super::{
-    blocks::{self, text_of},
+    blocks,
     html::Html,
+    json::{array, text_of},
     log, mrkdwn,
 };
-use crate::slack::{CHANNEL_NAME, OpenView, PostedMessage, Slack, USERS, Via};
+use crate::slack::{CHANNEL_NAME, OpenView, PostedMessage, Slack, USERS, Via, display_name};
 
 /// Messages of the channel on a page at most.
 const SHOWN: usize = 30;
@@ -111,7 +112,7 @@ fn content(html: &mut Html, message: &PostedMessage) {
         html.raw(" (edited)");
     }
     html.raw("</span></div>");
-    if blocks::array(&message.blocks).is_empty() {
+    if array(&message.blocks).is_empty() {
         html.raw("<div class=\"section\">");
         mrkdwn::render(html, &message.text);
         html.raw("</div>");
@@ -127,12 +128,6 @@ fn author(message: &PostedMessage) -> (&str, Option<&'static str>) {
         Via::Webhook => ("growth-chat", Some("App, by its webhook")),
         Via::Person => (display_name(&message.user), None),
     }
-}
-
-/// What others see of a user's id.
-pub(super) fn display_name(id: &str) -> &str {
-    let user = USERS.iter().find(|user| user.id == id);
-    user.map_or(id, |user| user.display_name)
 }
 
 /// How long ago a message was written: its name is the time.

@@ -44,7 +44,8 @@ fn trace(html: &mut Html, spans: &[Received]) {
         .raw("</strong><code>")
         .text(&first.trace_id)
         .raw("</code><span class=\"badge\">")
-        .text(format_args!("{} spans", spans.len()))
+        .text(spans.len())
+        .raw(if spans.len() == 1 { " span" } else { " spans" })
         .raw("</span></summary>");
     let is_known = |id: &str| spans.iter().any(|span| span.span_id == id);
     let tops = spans.iter().filter(|span| !is_known(&span.parent_id));

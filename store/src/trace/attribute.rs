@@ -17,8 +17,6 @@ pub const HTTP_RESPONSE_STATUS_CODE: &str = "http.response.status_code";
 pub const HTTP_ROUTE: &str = "http.route";
 /// The host that is called.
 pub const SERVER_ADDRESS: &str = "server.address";
-/// Its port.
-pub const SERVER_PORT: &str = "server.port";
 
 /// `growth_chat`: the queue is our own.
 pub const MESSAGING_SYSTEM: &str = "messaging.system";

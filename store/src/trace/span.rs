@@ -294,3 +294,129 @@ impl Open {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use parking_lot::Mutex;
+
+    use super::*;
+
+    const JOB: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    const UNSAMPLED: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00";
+
+    static HEARD: Mutex<Vec<EndedSpan>> = Mutex::new(Vec::new());
+
+    #[derive(Debug)]
+    struct Ear;
+
+    impl Recorder for Ear {
+        fn record(&self, span: EndedSpan) {
+            HEARD.lock().push(span);
+        }
+    }
+
+    fn entropy() -> SharedEntropy {
+        // Whichever test comes first has it recorded.
+        let _ = record_with(Ear);
+        Arc::new(SystemEntropy)
+    }
+
+    fn job(kind: &str, trace: &str) -> Span {
+        Span::of_job(kind, Some(trace.parse().unwrap()), &entropy())
+    }
+
+    /// What was heard under a name, which is a test's own.
+    fn heard(name: &str) -> Vec<EndedSpan> {
+        let heard = HEARD.lock();
+        heard
+            .iter()
+            .filter(|span| span.name == name)
+            .cloned()
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn parts_are_told_with_their_whole() {
+        let whole = job("a.whole", JOB);
+        let made = whole.scope(async {
+            let mut part = Span::of_call("a", "part");
+            part.set("said", 1);
+            part.set("said", 2);
+            part.fail("broken");
+            part.scope(async { TraceContext::current() }).await
+        });
+        let inside = made.await.unwrap();
+        let [part] = &heard("a part")[..] else {
+            panic!("{:?}", heard("a part"));
+        };
+        assert_eq!(part.context, inside);
+        let parent = part.parent.unwrap();
+        assert_eq!(parent.id, whole.context().unwrap().span_id());
+        assert!(!parent.is_remote && part.started <= part.ended);
+        let said = [
+            KeyValue::new("said", 2),
+            KeyValue::new(ERROR_TYPE, "broken"),
+        ];
+        assert_eq!(part.attributes, said);
+        assert_eq!(part.error.as_deref(), Some("broken"));
+        assert!(heard("process a.whole").is_empty());
+        drop(whole);
+        assert!(heard("process a.whole")[0].parent.unwrap().is_remote);
+    }
+
+    #[tokio::test]
+    async fn outside_of_a_trace_there_are_no_parts() {
+        entropy();
+        assert_eq!(TraceContext::current(), None);
+        let nothing = Span::of_work("no", "whole");
+        assert_eq!(nothing.context(), None);
+        let inside = nothing.scope(async { TraceContext::current() }).await;
+        assert_eq!(inside, None);
+        drop(nothing);
+        assert!(heard("no whole").is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_is_not_sampled_has_its_place_and_is_not_told() {
+        let span = job("not.sampled", UNSAMPLED);
+        let context = span.context().unwrap();
+        assert!(!span.is_recorded() && !context.is_sampled());
+        assert_eq!(context.trace_id().to_string(), JOB[3..35]);
+        drop(span);
+        assert!(heard("process not.sampled").is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_task_that_is_spawned_keeps_its_place_if_it_is_given_it() {
+        let span = job("a.task", JOB);
+        let place = span.scope(async {
+            let kept = tokio::spawn(in_this_trace(async { TraceContext::current() }));
+            let lost = tokio::spawn(async { TraceContext::current() });
+            (kept.await.unwrap(), lost.await.unwrap())
+        });
+        assert_eq!(place.await, (span.context(), None));
+    }
+
+    #[tokio::test]
+    async fn what_follows_is_where_the_task_is_or_where_the_job_was_enqueued() {
+        let now = || async { TraceContext::current() };
+        assert_eq!(
+            following(Some(JOB), now()).await,
+            Some(JOB.parse().unwrap())
+        );
+        assert_eq!(following(Some("nonsense"), now()).await, None);
+        let span = job("a.job", JOB);
+        let inside = span.scope(async { following(Some(UNSAMPLED), now()).await });
+        let inside = inside.await;
+        assert_eq!(inside, span.context());
+    }
+
+    #[test]
+    fn a_request_continues_a_trace_that_is_one_and_begins_one_otherwise() {
+        let of = |traceparent| Span::of_request("GET", "/", traceparent, &entropy());
+        let trace = |traceparent| of(traceparent).context().unwrap().trace_id();
+        assert_eq!(trace(Some(JOB)).to_string(), JOB[3..35]);
+        assert_ne!(trace(None), trace(None));
+        assert_ne!(trace(Some("nonsense")), trace(None));
+    }
+}

@@ -49,8 +49,26 @@ pub(crate) async fn send(
     send_as(&mut span, request).await
 }
 
+/// The same to an address that somebody has registered: whose it is, no collector needs to know.
+pub(crate) async fn send_to_registered(
+    service: &'static str,
+    what: &'static str,
+    request: RequestBuilder,
+) -> reqwest::Result<Response> {
+    let mut span = Span::of_call(service, what);
+    exchange(&mut span, request, false).await
+}
+
 /// Sends a request as the call that a span is of.
 pub(crate) async fn send_as(span: &mut Span, request: RequestBuilder) -> reqwest::Result<Response> {
+    exchange(span, request, true).await
+}
+
+async fn exchange(
+    span: &mut Span,
+    request: RequestBuilder,
+    tells_host: bool,
+) -> reqwest::Result<Response> {
     let request = match span.context() {
         Some(trace) => request.header(TRACEPARENT, trace.to_string()),
         None => request,
@@ -59,12 +77,9 @@ pub(crate) async fn send_as(span: &mut Span, request: RequestBuilder) -> reqwest
     let request = request.inspect_err(|_| span.fail("unsendable"))?;
     if span.is_recorded() {
         span.set(attribute::HTTP_REQUEST_METHOD, request.method().to_string());
-        // Not the path and the query: they have ids in them, and of webhooks secrets.
-        if let Some(host) = request.url().host_str() {
+        // Not the path and the query: they have ids and keys in them.
+        if let Some(host) = request.url().host_str().filter(|_| tells_host) {
             span.set(attribute::SERVER_ADDRESS, host.to_owned());
-        }
-        if let Some(port) = request.url().port_or_known_default() {
-            span.set(attribute::SERVER_PORT, i64::from(port));
         }
     }
     match client.execute(request).await {

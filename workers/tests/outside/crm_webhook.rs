@@ -2,7 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use sandbox::{outside::OutsideWorld, people::WEBHOOK_SECRET, receiver::Receiver, switch::Trouble};
+use sandbox::{
+    outside::OutsideWorld, receiver::Receiver, receiver::WEBHOOK_SECRET, switch::Trouble,
+};
 use serde_json::json;
 use store::clock::SystemClock;
 use workers::{

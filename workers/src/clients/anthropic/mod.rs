@@ -11,6 +11,7 @@
 //!
 //! Dropping a [`MessageStream`] closes its connection at once: that is how an answer is stopped.
 
+mod chat;
 mod events;
 mod fallback;
 mod request;
@@ -23,6 +24,7 @@ use reqwest::Response;
 use secrecy::ExposeSecret;
 use tokio::time::{Instant, timeout_at};
 
+use self::chat::Chat;
 pub use self::{
     events::{ModelEvent, StopReason, Usage},
     request::{
@@ -33,7 +35,6 @@ pub use self::{
 };
 use super::{
     error::{Failure, ProviderError},
-    gen_ai::Chat,
     http::{header, refusal, send_as, send_error},
 };
 use crate::config::ModelConfig;

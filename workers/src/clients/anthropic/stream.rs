@@ -11,11 +11,11 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{
     ModelError, PROVIDER, REQUEST_ID, StreamLimits,
+    chat::Chat,
     events::{Decoded, Decoder, ModelEvent},
 };
 use crate::clients::{
     error::{Failure, ProviderError},
-    gen_ai::Chat,
     http::header,
     sse::SseDecoder,
 };

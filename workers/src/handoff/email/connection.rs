@@ -129,7 +129,6 @@ impl MailServer {
         let mut span = Span::of_call("smtp", "send");
         if span.is_recorded() {
             span.set(attribute::SERVER_ADDRESS, self.host.clone());
-            span.set(attribute::SERVER_PORT, i64::from(self.port));
         }
         let delivered = self.hand_over(from, to, mail).await;
         if delivered.is_err() {
