@@ -2,7 +2,8 @@
 //! frames of streams that nobody can still be joined to.
 //!
 //! Every function is one short statement. It deletes rows that nobody waits for, and passes over a session
-//! that somebody has locked: it comes again.
+//! that somebody has locked: it comes again. Nor does it wait for the disk (`synchronous_commit`): what a
+//! crash of the server brings back is forgotten by the next sweep.
 
 use sqlx::{PgConnection, PgPool};
 
@@ -11,10 +12,11 @@ use crate::settings::Settings;
 /// How long frames of a stream are kept, in hours (03-operations). A turn is replayed for a minute.
 pub const EVENT_HOURS: i32 = 24;
 
-/// Sessions of one transaction at most.
-pub const BATCH_SESSIONS: i64 = 200;
-/// Turns of one transaction, of which each has some rows: milliseconds.
-pub const BATCH_TURNS: i64 = 500;
+/// Sessions of one transaction at most: each is locked, whether or not the batch has room for it.
+pub const BATCH_SESSIONS: i64 = 20;
+/// Turns of one transaction, of which each has some rows: about a millisecond, which is as long as a turn may
+/// have to wait for it.
+pub const BATCH_TURNS: i64 = 100;
 
 /// How many times as long as a transaction took the sweep rests after it: it has all week, and turns
 /// have the database at the same time. `cargo bench-all retention` measures what they notice.
@@ -111,7 +113,8 @@ pub async fn forget_batch(
            select (select count(*) from s) as "sessions!", (select count(*) from m) as "messages!",
                   (select count(*) from c) as "checkpoints!",
                   (select count(*) from w) as "checkpoint_writes!",
-                  (select count(*) from e) as "turn_events!", (select count(*) from f) as "feedback!""#,
+                  (select count(*) from e) as "turn_events!", (select count(*) from f) as "feedback!",
+                  set_config('synchronous_commit', 'off', true) as "no_wait!""#,
         days,
         sessions,
         rows,
