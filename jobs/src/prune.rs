@@ -8,8 +8,8 @@
 use std::time::Duration;
 
 use sqlx::PgPool;
-use store::retention;
-use tokio::time::Instant;
+use store::retention::{self, EVENT_PAGES, REST};
+use tokio::time::{Instant, sleep};
 
 use crate::{
     catalog::QueuePrune,
@@ -26,8 +26,6 @@ const DEAD_DAYS: i32 = 90;
 const SCHEDULE_DAYS: i32 = 90;
 /// Embeddings of a document whose job died: whoever indexes it again within a week does not pay again.
 const EMBEDDING_DAYS: i32 = 7;
-/// Pages of frames that one statement looks through: 2 MB.
-const EVENT_PAGES: i64 = 256;
 /// Rows of one statement.
 const BATCH: i64 = 5_000;
 /// After this long the job makes room and goes on a little later.
@@ -97,7 +95,7 @@ impl Pruner {
         })
     }
 
-    /// Deletes the frames that nobody can still be joined to, by ranges of pages. False: the budget was
+    /// Deletes the frames that nobody can still be joined to, by ranges of pages and with rests. False: the budget was
     /// spent first.
     async fn events(&self) -> sqlx::Result<bool> {
         let pages = retention::event_pages(&self.pool).await?;
@@ -106,12 +104,14 @@ impl Pruner {
             if Instant::now() >= self.until {
                 return Ok(false);
             }
+            let began = Instant::now();
             let deleted = retention::forget_events(&self.pool, from, EVENT_PAGES).await?;
             if deleted > 0 {
                 metrics::counter!("growth_chat_queue_pruned_total", "table" => "turn_events")
-                    .increment(deleted);
+                    .increment(deleted.unsigned_abs());
             }
             from += EVENT_PAGES;
+            sleep(began.elapsed() * REST).await;
         }
         Ok(true)
     }

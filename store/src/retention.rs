@@ -18,6 +18,8 @@ pub const BATCH_SESSIONS: i64 = 20;
 /// have to wait for it.
 pub const BATCH_TURNS: i64 = 100;
 
+/// Pages of frames that one statement looks through: 512 kB, some thousand frames.
+pub const EVENT_PAGES: i64 = 64;
 /// How many times as long as a transaction took the sweep rests after it: it has all week, and turns
 /// have the database at the same time. `cargo bench-all retention` measures what they notice.
 pub const REST: u32 = 4;
@@ -180,16 +182,21 @@ pub async fn event_pages(pool: &PgPool) -> sqlx::Result<i64> {
 
 /// Deletes the frames that are older than [`EVENT_HOURS`] in `pages` pages of their table from page `from`
 /// on. By place, because an index by time would cost every frame of every stream.
-pub async fn forget_events(pool: &PgPool, from: i64, pages: i64) -> sqlx::Result<u64> {
-    let deleted = sqlx::query!(
-        "delete from turn_events
-         where ctid >= format('(%s,0)', $1::bigint)::tid and ctid < format('(%s,0)', $2::bigint)::tid
-           and created_at < now() - make_interval(hours => $3)",
+pub async fn forget_events(pool: &PgPool, from: i64, pages: i64) -> sqlx::Result<i64> {
+    let row = sqlx::query!(
+        r#"with gone as (
+               delete from turn_events
+               where ctid >= format('(%s,0)', $1::bigint)::tid and ctid < format('(%s,0)', $2::bigint)::tid
+                 and created_at < now() - make_interval(hours => $3)
+               returning 1
+           )
+           select (select count(*) from gone) as "gone!",
+                  set_config('synchronous_commit', 'off', true) as "no_wait!""#,
         from,
         from + pages,
         EVENT_HOURS,
     )
-    .execute(pool)
+    .fetch_one(pool)
     .await?;
-    Ok(deleted.rows_affected())
+    Ok(row.gone)
 }

@@ -6,11 +6,9 @@ use std::time::Duration;
 use chrono::Datelike;
 use jobs::{HandlerResult, Outcome, Runtime, catalog::RetentionSweep, schedule::Schedule};
 use sqlx::PgPool;
-use store::retention::{self, BATCH_SESSIONS, BATCH_TURNS, Gone, REST};
+use store::retention::{self, BATCH_SESSIONS, BATCH_TURNS, EVENT_PAGES, Gone, REST};
 use tokio::time::{Instant, sleep};
 
-/// Pages of frames that one statement looks through: 2 MB.
-const PAGES: i64 = 256;
 /// After this long the job makes room for others and goes on a little later.
 const BUDGET: Duration = Duration::from_mins(4);
 const GO_ON_AFTER: Duration = Duration::from_secs(1);
@@ -89,14 +87,14 @@ impl RetentionDeps {
         let mut from = 0;
         while from < pages {
             let began = Instant::now();
-            let frames = retention::forget_events(&self.pool, from, PAGES).await?;
+            let frames = retention::forget_events(&self.pool, from, EVENT_PAGES).await?;
             let batch = Gone {
-                turn_events: i64::try_from(frames).unwrap_or(i64::MAX),
+                turn_events: frames,
                 ..Gone::default()
             };
             count(&batch);
             gone += batch;
-            from += PAGES;
+            from += EVENT_PAGES;
             if over() {
                 return Ok((gone, from >= pages));
             }
