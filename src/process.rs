@@ -42,8 +42,8 @@ pub(crate) struct ProcessConfig {
 }
 
 impl ProcessConfig {
-    /// Reads the variables of the database, the log and the traces, and `SHUTDOWN_DRAIN_SECONDS` (default 20): how long
-    /// work in progress may go on after the first signal. Fly's `kill_timeout` has to be longer.
+    /// Reads the variables of the database, the log and the traces, and `SHUTDOWN_DRAIN_SECONDS` (default
+    /// 20): how long work in progress may go on after the first signal. Fly's `kill_timeout` has to be longer.
     pub(crate) fn read(settings: &mut Settings) -> Option<Self> {
         let telemetry = TelemetryConfig::read(settings);
         let database = DatabaseConfig::read(settings);

@@ -6,7 +6,6 @@ use parking_lot::Mutex;
 use sqlx::{PgPool, Postgres, Transaction};
 use store::{bus::Bus, clock::SharedClock, ids::SharedEntropy, trace::in_this_trace};
 use tokio::time::{Instant, timeout};
-use tracing::Instrument;
 
 use crate::{
     config::ApiConfig,
@@ -137,12 +136,7 @@ impl State {
 pub(crate) async fn to_the_end<T: Send + 'static>(
     work: impl Future<Output = Result<T, Problem>> + Send + 'static,
 ) -> Result<T, Problem> {
-    match timeout(
-        PATIENCE,
-        tokio::spawn(in_this_trace(work.in_current_span())),
-    )
-    .await
-    {
+    match timeout(PATIENCE, tokio::spawn(in_this_trace(work))).await {
         Ok(Ok(result)) => result,
         Ok(Err(stopped)) => match stopped.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),

@@ -8,8 +8,8 @@
 use std::time::Duration;
 
 use sqlx::PgPool;
-use store::retention::{self, EVENT_PAGES, REST};
-use tokio::time::{Instant, sleep};
+use store::retention;
+use tokio::time::Instant;
 
 use crate::{
     catalog::QueuePrune,
@@ -95,25 +95,16 @@ impl Pruner {
         })
     }
 
-    /// Deletes the frames that nobody can still be joined to, by ranges of pages and with rests. False: the budget was
+    /// Deletes the frames that nobody can still be joined to, with rests. False: the budget was
     /// spent first.
     async fn events(&self) -> sqlx::Result<bool> {
-        let pages = retention::event_pages(&self.pool).await?;
-        let mut from = 0;
-        while from < pages {
-            if Instant::now() >= self.until {
-                return Ok(false);
-            }
-            let began = Instant::now();
-            let deleted = retention::forget_events(&self.pool, from, EVENT_PAGES).await?;
+        let told = |deleted: i64| {
             if deleted > 0 {
                 metrics::counter!("growth_chat_queue_pruned_total", "table" => "turn_events")
                     .increment(deleted.unsigned_abs());
             }
-            from += EVENT_PAGES;
-            sleep(began.elapsed() * REST).await;
-        }
-        Ok(true)
+        };
+        retention::forget_old_events(&self.pool, Some(self.until), told).await
     }
 
     /// Repeats a statement, each time from the row on that the last one came to: an index begins with

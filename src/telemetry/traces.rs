@@ -6,6 +6,7 @@
 
 use std::{
     collections::HashMap,
+    fmt,
     str::FromStr,
     sync::{
         Arc, OnceLock,
@@ -29,7 +30,7 @@ use opentelemetry_sdk::{
     error::OTelSdkResult,
     trace::{BatchSpanProcessor, SpanData, SpanEvents, SpanExporter, SpanLinks, SpanProcessor},
 };
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use store::{
     environment::Environment,
     settings::Settings,
@@ -52,7 +53,7 @@ static SENDER: OnceLock<Arc<BatchSpanProcessor>> = OnceLock::new();
 #[derive(Debug)]
 pub(crate) struct TraceConfig {
     endpoint: String,
-    headers: Option<SecretString>,
+    headers: Headers,
     service_name: String,
     environment: Environment,
 }
@@ -64,9 +65,11 @@ impl TraceConfig {
         let endpoint = optional_base_url(settings, "OTEL_EXPORTER_OTLP_ENDPOINT");
         let rule = "name=value,name=value, with percent-encoded values";
         let headers = settings.optional_secret("OTEL_EXPORTER_OTLP_HEADERS", rule);
-        if let Some(headers) = &headers
-            && headers.expose_secret().parse::<Headers>().is_err()
-        {
+        let headers = headers.map_or_else(
+            || Ok(Headers::default()),
+            |headers| headers.expose_secret().parse(),
+        );
+        if headers.is_err() {
             settings.problem(
                 "OTEL_EXPORTER_OTLP_HEADERS",
                 format!("is not valid: {rule}"),
@@ -81,7 +84,7 @@ impl TraceConfig {
         let environment = Environment::read(settings);
         Some(Self {
             endpoint: endpoint?,
-            headers,
+            headers: headers.unwrap_or_default(),
             service_name,
             environment,
         })
@@ -90,14 +93,6 @@ impl TraceConfig {
     /// `OTEL_EXPORTER_OTLP_ENDPOINT`, with the path of traces.
     fn url(&self) -> String {
         format!("{}/v1/traces", self.endpoint)
-    }
-
-    fn headers(&self) -> HashMap<String, String> {
-        let headers = self.headers.as_ref().map(ExposeSecret::expose_secret);
-        headers
-            .and_then(|text| text.parse::<Headers>().ok())
-            .map(|headers| headers.0)
-            .unwrap_or_default()
     }
 
     /// Sends the spans of the process from now on.
@@ -111,7 +106,7 @@ impl TraceConfig {
             .with_protocol(Protocol::HttpBinary)
             .with_endpoint(self.url())
             .with_timeout(TIMEOUT)
-            .with_headers(self.headers())
+            .with_headers(self.headers.0.clone())
             .build()
             .context("OTEL_EXPORTER_OTLP_ENDPOINT: traces could not be started")?;
         let counted = Counted {
@@ -147,7 +142,7 @@ impl TraceConfig {
             .post(self.url())
             .timeout(TIMEOUT)
             .header("content-type", "application/x-protobuf");
-        for (name, value) in self.headers() {
+        for (name, value) in &self.headers.0 {
             request = request.header(name, value);
         }
         // Without its address, which may hold a key.
@@ -169,8 +164,15 @@ pub(super) async fn finish() {
 }
 
 /// `name=value,name=value`, as W3C baggage writes lists; values are percent-encoded.
-#[derive(Debug, PartialEq, Eq)]
+/// `Debug` hides them: they are keys.
+#[derive(Default, PartialEq, Eq)]
 struct Headers(HashMap<String, String>);
+
+impl fmt::Debug for Headers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Headers(…)")
+    }
+}
 
 impl FromStr for Headers {
     type Err = ();

@@ -6,6 +6,7 @@
 //! crash of the server brings back is forgotten by the next sweep.
 
 use sqlx::{PgConnection, PgPool};
+use tokio::time::{Instant, sleep};
 
 use crate::settings::Settings;
 
@@ -19,7 +20,7 @@ pub const BATCH_SESSIONS: i64 = 20;
 pub const BATCH_TURNS: i64 = 100;
 
 /// Pages of frames that one statement looks through: 512 kB, some thousand frames.
-pub const EVENT_PAGES: i64 = 64;
+const EVENT_PAGES: i64 = 64;
 /// How many times as long as a transaction took the sweep rests after it: it has all week, and turns
 /// have the database at the same time. `cargo bench-all retention` measures what they notice.
 pub const REST: u32 = 4;
@@ -171,8 +172,29 @@ pub async fn due(conn: &mut PgConnection, days: i32) -> sqlx::Result<(Gone, Opti
     Ok((gone, row.oldest))
 }
 
+/// Deletes the frames that are older than [`EVENT_HOURS`], piece by piece with rests, and tells how many each
+/// piece was. False: the time was over first.
+pub async fn forget_old_events(
+    pool: &PgPool,
+    until: Option<Instant>,
+    mut told: impl FnMut(i64),
+) -> sqlx::Result<bool> {
+    let pages = event_pages(pool).await?;
+    let mut from = 0;
+    while from < pages {
+        if until.is_some_and(|until| Instant::now() >= until) {
+            return Ok(false);
+        }
+        let began = Instant::now();
+        told(forget_events(pool, from, EVENT_PAGES).await?);
+        from += EVENT_PAGES;
+        sleep(began.elapsed() * REST).await;
+    }
+    Ok(true)
+}
+
 /// How many pages the table of the frames has.
-pub async fn event_pages(pool: &PgPool) -> sqlx::Result<i64> {
+async fn event_pages(pool: &PgPool) -> sqlx::Result<i64> {
     sqlx::query_scalar!(
         r#"select pg_relation_size('turn_events') / current_setting('block_size')::bigint as "pages!""#
     )
@@ -182,7 +204,7 @@ pub async fn event_pages(pool: &PgPool) -> sqlx::Result<i64> {
 
 /// Deletes the frames that are older than [`EVENT_HOURS`] in `pages` pages of their table from page `from`
 /// on. By place, because an index by time would cost every frame of every stream.
-pub async fn forget_events(pool: &PgPool, from: i64, pages: i64) -> sqlx::Result<i64> {
+async fn forget_events(pool: &PgPool, from: i64, pages: i64) -> sqlx::Result<i64> {
     let row = sqlx::query!(
         r#"with gone as (
                delete from turn_events

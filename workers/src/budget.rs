@@ -25,7 +25,6 @@ use store::{
     turns::TurnUsage,
 };
 use tokio::sync::Mutex;
-use tracing::Instrument;
 
 use crate::{
     config::{ModelConfig, SpendConfig},
@@ -147,7 +146,7 @@ impl Budget {
             inner.caps,
         );
         // A task of its own: a transaction must not be abandoned half-way with its caller.
-        match tokio::spawn(in_this_trace(admission.in_current_span())).await {
+        match tokio::spawn(in_this_trace(admission)).await {
             Ok(admitted) => admitted,
             Err(stopped) => match stopped.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),

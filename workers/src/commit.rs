@@ -8,7 +8,6 @@ use store::{
     db::{is_temporary, reconnect_waits},
     trace::in_this_trace,
 };
-use tracing::Instrument;
 
 /// Repeats a transaction until the database has taken it or refused it. `once` tries it from its begin to
 /// its commit, and has to see for itself, by a lease, that it is not done twice. `what` names it in the
@@ -25,7 +24,7 @@ where
     let mut waits = reconnect_waits();
     loop {
         // A task of its own: a transaction must not be abandoned half-way with its handler.
-        let work = in_this_trace(once().in_current_span());
+        let work = in_this_trace(once());
         let committed = match tokio::spawn(work).await {
             Ok(committed) => committed,
             Err(stopped) => match stopped.try_into_panic() {

@@ -48,8 +48,8 @@ impl Outside {
         let collector = Collector::start(world.clone(), 0).await;
         let collector = collector.context("the stand-in for the collector did not start")?;
         let collector = Arc::new(collector);
-        let shown = (Arc::clone(&people), Some(Arc::clone(&collector)));
-        let shown = WorldPage::start(world, shown.0, shown.1, port).await;
+        let told = Some(Arc::clone(&collector));
+        let shown = WorldPage::start(world, Arc::clone(&people), told, port).await;
         Ok(Self {
             anthropic,
             openai,

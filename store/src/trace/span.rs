@@ -13,6 +13,7 @@ use std::{
 
 use opentelemetry::{KeyValue, Value, trace::SpanKind};
 use tokio::{task::futures::TaskLocalFuture, task_local, time::Instant};
+use tracing::{Instrument, instrument::Instrumented};
 
 use super::{TraceContext, attribute::ERROR_TYPE};
 use crate::ids::{SharedEntropy, SystemEntropy};
@@ -83,9 +84,9 @@ pub(super) fn here() -> Option<Here> {
     HERE.try_with(Clone::clone).ok().flatten()
 }
 
-/// The same place in the trace for work that is handed to another task.
-pub fn in_this_trace<F: Future>(work: F) -> TaskLocalFuture<Option<Here>, F> {
-    HERE.scope(here(), work)
+/// The same place in the trace, and in the log, for work that is handed to another task.
+pub fn in_this_trace<F: Future>(work: F) -> TaskLocalFuture<Option<Here>, Instrumented<F>> {
+    HERE.scope(here(), work.in_current_span())
 }
 
 /// Does what follows from a job: where the task is, or else where the job was enqueued.

@@ -95,13 +95,7 @@ async fn exchange(
             Ok(response)
         }
         Err(error) => {
-            span.fail(if error.is_connect() {
-                "connect"
-            } else if error.is_timeout() {
-                "timeout"
-            } else {
-                "connection_lost"
-            });
+            span.fail(failure_of(&error, Failure::Timeout).code());
             Err(error)
         }
     }
@@ -113,7 +107,12 @@ pub(crate) fn send_error(
     timeout: Failure,
     error: reqwest::Error,
 ) -> ProviderError {
-    let failure = if error.is_connect() {
+    let failure = failure_of(&error, timeout);
+    ProviderError::transport(provider, failure, error)
+}
+
+fn failure_of(error: &reqwest::Error, timeout: Failure) -> Failure {
+    if error.is_connect() {
         Failure::Connect
     } else if error.is_timeout() {
         timeout
@@ -121,8 +120,7 @@ pub(crate) fn send_error(
         Failure::InvalidRequest
     } else {
         Failure::ConnectionLost
-    };
-    ProviderError::transport(provider, failure, error)
+    }
 }
 
 /// Reads a body of at most `limit` bytes.

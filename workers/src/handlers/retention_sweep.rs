@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::Datelike;
 use jobs::{HandlerResult, Outcome, Runtime, catalog::RetentionSweep, schedule::Schedule};
 use sqlx::PgPool;
-use store::retention::{self, BATCH_SESSIONS, BATCH_TURNS, EVENT_PAGES, Gone, REST};
+use store::retention::{self, BATCH_SESSIONS, BATCH_TURNS, Gone, REST};
 use tokio::time::{Instant, sleep};
 
 /// After this long the job makes room for others and goes on a little later.
@@ -83,24 +83,16 @@ impl RetentionDeps {
             }
             sleep(began.elapsed() * REST).await;
         }
-        let pages = retention::event_pages(&self.pool).await?;
-        let mut from = 0;
-        while from < pages {
-            let began = Instant::now();
-            let frames = retention::forget_events(&self.pool, from, EVENT_PAGES).await?;
+        let told = |turn_events| {
             let batch = Gone {
-                turn_events: frames,
+                turn_events,
                 ..Gone::default()
             };
             count(&batch);
             gone += batch;
-            from += EVENT_PAGES;
-            if over() {
-                return Ok((gone, from >= pages));
-            }
-            sleep(began.elapsed() * REST).await;
-        }
-        Ok((gone, true))
+        };
+        let finished = retention::forget_old_events(&self.pool, until, told).await?;
+        Ok((gone, finished))
     }
 }
 

@@ -14,7 +14,6 @@ use store::{
     trace::in_this_trace,
     turns::TurnUsage,
 };
-use tracing::Instrument;
 
 use super::{call::Said, lease_lost};
 use crate::{clients::anthropic::StopReason, knowledge::Passage};
@@ -176,7 +175,7 @@ impl Recorder {
         calls: Arc<[ModelCall]>,
     ) -> Result<(), JobError> {
         // A task of its own: a transaction must not be abandoned half-way with its caller.
-        let once = in_this_trace(self.clone().once(steps, calls).in_current_span());
+        let once = in_this_trace(self.clone().once(steps, calls));
         match tokio::spawn(once).await {
             Ok(Ok(true)) => Ok(()),
             Ok(Ok(false)) => Err(lease_lost()),
