@@ -1,6 +1,9 @@
 //! A collector of traces is told what happened, where and for how long, and nothing that people wrote.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use reqwest::StatusCode;
 use sandbox::{
@@ -41,6 +44,14 @@ async fn ask(api: &ApiProcess, session: &str, words: &str, flags: &str) -> Strin
     shown_text(&frames)
 }
 
+/// The spans of the caller's trace that are a part of nothing that came.
+fn orphans(spans: &[Received]) -> Vec<&Received> {
+    let known: BTreeSet<&str> = spans.iter().map(|span| span.span_id.as_str()).collect();
+    let is_orphan =
+        |span: &&Received| span.parent_id != CALLER && !known.contains(span.parent_id.as_str());
+    spans.iter().filter(is_orphan).collect()
+}
+
 async fn until(collector: &Collector, wanted: impl FnMut(&[Received]) -> bool) -> Vec<Received> {
     let spans = tokio::time::timeout(PATIENCE, collector.until(wanted)).await;
     spans.unwrap_or_else(|_| panic!("only these came: {:#?}", names(&collector.spans())))
@@ -79,21 +90,20 @@ async fn one_trace_leads_from_the_requests_through_the_jobs_to_the_deliveries() 
     let contact = contact.header("traceparent", traceparent("01"));
     assert_eq!(contact.send().await.unwrap().status(), StatusCode::ACCEPTED);
 
+    // Two processes tell, each when it likes: what is inside may come before what it is inside of.
+    let of_trace = |spans: &[Received]| {
+        let of_trace = spans.iter().filter(|span| span.trace_id == TRACE_ID);
+        of_trace.cloned().collect::<Vec<_>>()
+    };
     let spans = until(&collector, |spans| {
-        [
-            "POST /chat",
-            "slack chat.postMessage",
-            "process handoff.settle",
-        ]
-        .iter()
-        .all(|name| has(spans, name))
+        let spans = of_trace(spans);
+        let deliveries = ["slack chat.postMessage", "process handoff.settle"];
+        deliveries.iter().all(|name| has(&spans, name))
             && spans.iter().any(|span| span.name.starts_with("hubspot"))
+            && orphans(&spans).is_empty()
     })
     .await;
-    let of_trace: Vec<Received> = spans
-        .into_iter()
-        .filter(|span| span.trace_id == TRACE_ID)
-        .collect();
+    let of_trace = of_trace(&spans);
     let by_id: BTreeMap<&str, &Received> = of_trace
         .iter()
         .map(|span| (span.span_id.as_str(), span))
@@ -105,10 +115,6 @@ async fn one_trace_leads_from_the_requests_through_the_jobs_to_the_deliveries() 
         while let Some(span) = next {
             path.push(span.name.as_str());
             next = by_id.get(span.parent_id.as_str()).copied();
-            assert!(
-                next.is_some() || span.parent_id == CALLER,
-                "{path:?} leads to nobody"
-            );
         }
         path
     };
@@ -128,9 +134,6 @@ async fn one_trace_leads_from_the_requests_through_the_jobs_to_the_deliveries() 
         path("process handoff.settle").last(),
         Some(&"POST /chat/{session}/contact")
     );
-    for span in &of_trace {
-        path(&span.name);
-    }
     let post = one(&of_trace, "POST /chat");
     assert_eq!(
         (post.kind.as_str(), post.parent_is_remote),
