@@ -103,11 +103,11 @@ impl TelemetryConfig {
     }
 }
 
-/// Whether a line may be written, whatever `RUST_LOG` says. What other crates say below `info` is theirs:
-/// it quotes what a store answers, the id of its key, addresses.
+/// Whether a line may be written, whatever `RUST_LOG` says. What other crates say below `warn` is theirs:
+/// it quotes what a store answers, the id of its key, addresses, or tells of every kind of job at each start.
 fn is_discreet(line: &Metadata<'_>) -> bool {
     let of_crate = line.target().split("::").next().unwrap_or_default();
-    *line.level() <= Level::INFO || OURS.contains(&of_crate)
+    *line.level() <= Level::WARN || OURS.contains(&of_crate)
 }
 
 /// Tells of a panic by its place only, from now on: its message may quote what a visitor wrote.

@@ -30,8 +30,10 @@ use tokio::{
 
 use crate::watchdog::Watchdog;
 
-/// How many lines of its log are kept to explain why a process ended.
-const KEPT_LINES: usize = 20;
+/// How many lines of its log are kept.
+const KEPT_LINES: usize = 1_000;
+/// How many of them explain why a process ended.
+const TOLD_LINES: usize = 20;
 
 /// What to run.
 #[derive(Debug, Clone)]
@@ -193,9 +195,15 @@ impl Process {
         self.pid
     }
 
-    /// The end of its log.
+    /// Its log, or the last thousand lines of it.
     pub fn log(&self) -> String {
         Vec::from(self.log.lock().clone()).join("\n")
+    }
+
+    fn end_of_log(&self) -> String {
+        let log = self.log.lock();
+        let begin = log.len().saturating_sub(TOLD_LINES);
+        Vec::from_iter(log.range(begin..).map(String::as_str)).join("\n")
     }
 
     /// Waits until it says where it serves.
@@ -216,13 +224,13 @@ impl Process {
                 return Err(ProcessError::NotReady {
                     name: self.name.clone(),
                     patience,
-                    log: self.log(),
+                    log: self.end_of_log(),
                 });
             }
         }
         Err(ProcessError::Ended {
             name: self.name.clone(),
-            log: self.log(),
+            log: self.end_of_log(),
         })
     }
 

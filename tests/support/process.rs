@@ -87,12 +87,12 @@ impl SystemProcess {
             .unwrap()
     }
 
-    /// The end of its log.
+    /// Its log, or the last thousand lines of it.
     pub(crate) fn log(&self) -> String {
         self.process.log()
     }
 
-    /// Waits until the end of its log has this in it.
+    /// Waits until its log has this in it.
     pub(crate) async fn logged(&self, text: &str) {
         let logged = async {
             while !self.process.log().contains(text) {
