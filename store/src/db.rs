@@ -12,6 +12,8 @@ use sqlx::{
 };
 use tokio::time::{sleep, timeout};
 
+use url::form_urlencoded;
+
 use crate::{roundtrip, settings::Settings};
 
 /// The migrations of this build.
@@ -153,13 +155,19 @@ impl DatabaseConfig {
     }
 }
 
-/// Whether an address says of itself that it is a pooler's. `growth-chat check` finds the others.
+/// Whether an address says of itself that it is a pooler's: at Neon and Supabase by the host's name, for
+/// Prisma by a parameter. What the others are a process finds out once it listens
+/// ([`crate::bus::Bus::deaf_from_the_start`]); a port says nothing, since anything may listen there.
 fn is_pooled(host: &str, url: &str) -> bool {
-    let neon = host
+    let host = host.to_ascii_lowercase();
+    let named = host
         .split('.')
-        .next()
-        .is_some_and(|name| name.ends_with("-pooler"));
-    neon || url.contains("pgbouncer=true")
+        .any(|label| label == "pooler" || label.ends_with("-pooler"));
+    let parameters = url.split_once('?').map_or("", |(_, parameters)| parameters);
+    let flagged = form_urlencoded::parse(parameters.as_bytes()).any(|(name, value)| {
+        name.eq_ignore_ascii_case("pgbouncer") && value.eq_ignore_ascii_case("true")
+    });
+    named || flagged
 }
 
 fn is_local(host: &str) -> bool {
@@ -234,9 +242,13 @@ impl Database {
 
     /// Connects once, at once, besides all pools.
     pub async fn probe(&self) -> sqlx::Result<()> {
+        self.connect().await?.close().await
+    }
+
+    /// A connection besides all pools, at once.
+    pub(crate) async fn connect(&self) -> sqlx::Result<PgConnection> {
         let connected = timeout(ACQUIRE_TIMEOUT, PgConnection::connect_with(&self.options));
-        let connection = connected.await.map_err(|_| sqlx::Error::PoolTimedOut)??;
-        connection.close().await
+        connected.await.map_err(|_| sqlx::Error::PoolTimedOut)?
     }
 
     /// Returns once the schema is as this build needs it, and says in the log what to do meanwhile.
@@ -346,13 +358,22 @@ mod tests {
     fn a_poolers_address_is_refused_with_the_way_to_the_direct_one() {
         for pooled in [
             "postgres://u:hunter2@ep-x-pooler.eu-central-1.aws.neon.tech/x?sslmode=require",
+            "postgres://u:hunter2@EP-X-POOLER.eu-central-1.aws.neon.tech/x?sslmode=require",
+            "postgres://u:hunter2@aws-0-eu-central-1.pooler.supabase.com:6543/x?sslmode=require",
+            "postgres://u:hunter2@127.0.0.1/x?host=ep-x-pooler.eu.aws.neon.tech&sslmode=require",
             "postgres://u:hunter2@127.0.0.1:6543/x?pgbouncer=true",
+            "postgres://u:hunter2@127.0.0.1/x?sslmode=disable&PgBouncer=TRUE",
         ] {
             let found = problems(&[("CHECKPOINT_DB_URL", pooled)]);
             assert!(found[0].1.contains("direct one"), "{found:?}");
         }
-        let direct = "postgres://u@ep-x.eu-central-1.aws.neon.tech/pooler?sslmode=require";
-        assert_eq!(problems(&[("CHECKPOINT_DB_URL", direct)]), []);
+        for direct in [
+            "postgres://u@ep-x.eu-central-1.aws.neon.tech/pooler?sslmode=require",
+            "postgres://pgbouncer=true:x-pooler.y@poolers.example.com/x?sslmode=require",
+            "postgres://u@localhost/x?pgbouncer=false",
+        ] {
+            assert_eq!(problems(&[("CHECKPOINT_DB_URL", direct)]), [], "{direct}");
+        }
     }
 
     #[test]

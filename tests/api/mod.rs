@@ -2,6 +2,7 @@
 //! the tests, so that every interleaving can be had.
 
 mod auth;
+mod bodies;
 mod cancel;
 mod chat;
 mod close;

@@ -381,7 +381,7 @@ async fn a_listen_connection_that_is_dead_without_a_word_is_replaced_while_someb
     let url = database.url().to_owned();
     let wire = Wire::to(&url).await;
     let (bus, running) = bus_along(&wire, &url).await;
-    assert_eq!(wire.connections(), 1);
+    let connected = wire.connections();
     // Nobody waits: not a byte is sent, however long it is silent.
     let sent = wire.sent();
     let quiet = timeout(Duration::from_secs(1), async {
@@ -392,7 +392,10 @@ async fn a_listen_connection_that_is_dead_without_a_word_is_replaced_while_someb
     let interest = bus.interest();
     until("it is asked", async || wire.sent() > sent).await;
     wire.go_dead();
-    until("another one is made", async || wire.connections() == 2).await;
+    until("another one is made", async || {
+        wire.connections() > connected
+    })
+    .await;
     until("it listens", async || bus.is_listening()).await;
     let mut subscription = bus.subscribe();
     drop(interest);

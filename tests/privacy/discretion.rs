@@ -198,3 +198,20 @@ async fn a_copy_goes_to_whoever_asked_and_into_no_log() {
     }
     discretion.look_through(&system, &[&api.process]).await;
 }
+
+#[tokio::test]
+async fn a_password_that_stands_where_nobody_reads_it_in_the_databases_url_is_not_repeated() {
+    let (mut system, discretion) = marked().await;
+    let mut url = reqwest::Url::parse(&system.database_url()).unwrap();
+    // The one is a slip, the other one libpq's.
+    for name in ["passwd", "sslpassword"] {
+        url.query_pairs_mut().append_pair(name, SECRETS);
+    }
+    system.set("CHECKPOINT_DB_URL", url.as_str());
+    let output = system.run(&["jobs", "list"]).await;
+    assert!(output.status.success(), "{}", said(&output));
+    discretion.look_at_output(&output);
+    let api = system.serve().await;
+    api.ask("s1", "m1", "Hello?").await.rest().await;
+    discretion.look_through(&system, &[&api.process]).await;
+}
