@@ -117,8 +117,8 @@ impl Held {
     fn add(&mut self, data: &[u8], limit: usize) -> Result<(), Full> {
         let length = self.bytes.len() + data.len();
         if length > self.taken {
-            // Doubled, so that many short pieces are not copied again and again.
-            let taken = (2 * self.taken).max(FIRST).min(limit).max(length);
+            // A power of two, so that many short pieces are not copied again and again.
+            let taken = length.next_power_of_two().max(FIRST).min(limit);
             self.bodies.take(self.sender, taken - self.taken)?;
             self.taken = taken;
             self.bytes.reserve_exact(taken - self.bytes.len());

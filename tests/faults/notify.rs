@@ -77,9 +77,16 @@ async fn frames_come_within_two_seconds_when_every_wake_up_is_lost() {
     system.anthropic.on("count", Reply::words(20).paced(pace));
     let _worker = system.worker().await;
     let wire = Wire::to(&system.database_url()).await;
-    wire.lose_notifications(true);
     system.set("CHECKPOINT_DB_URL", &wire.url(&system.database_url()));
     let api = system.api().await;
+    // One that never heard anything would take that for a pooler's doing.
+    until("it hears itself", async || {
+        let ready = api.get("/ready").send().await.unwrap();
+        let ready: serde_json::Value = ready.json().await.unwrap();
+        ready["checks"]["listener"] == "ok"
+    })
+    .await;
+    wire.lose_notifications(true);
     let mut stream = api.ask("s1", "m1", "Please count.").await;
     // When each frame is seen in the table, and when the client is given it.
     let written = async {
