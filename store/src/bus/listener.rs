@@ -85,7 +85,8 @@ impl Bus {
             leases: true,
             ..Wake::default()
         });
-        match self.notify_myself(database).await {
+        // It is large, and over soon.
+        match Box::pin(self.notify_myself(database)).await {
             Ok(()) => {
                 let hears = self.hears_itself(&mut listener).await?;
                 *ever_heard |= hears;
