@@ -228,9 +228,10 @@ async fn who_knows_a_sessions_id_and_not_its_secret_uses_up_a_bucket_of_their_ow
                 .post(app.url("/chat"))
                 .header("x-widget-token", TOKEN)
                 .json(&json!({"session_id": "s", "message": "hello"}));
-            let request = shown
-                .into_iter()
-                .fold(request, |request, secret| request.bearer_auth(secret));
+            let request = match shown {
+                Some(secret) => request.bearer_auth(secret),
+                None => request,
+            };
             statuses.push(request.send().await.unwrap().status().as_u16());
         }
         assert_eq!(statuses, [404, 404, 404, 429], "{shown:?}");
