@@ -77,8 +77,6 @@ impl Bus {
         listener.eager_reconnect(false);
         listener.listen(CHANNEL).await?;
         *waits = reconnect_waits();
-        let demand = &self.inner.demand;
-        demand.is_met();
         self.tell_subscribers(&Wake {
             rescan: true,
             outage,
@@ -102,6 +100,8 @@ impl Bus {
                 tracing::debug!(error = %error, "whether notifications arrive could not be tried");
             }
         }
+        let demand = &self.inner.demand;
+        demand.is_met();
         self.inner.listening.store(true, Relaxed);
         let mut heard = Instant::now();
         loop {
