@@ -148,7 +148,7 @@ impl KnowledgeConfig {
         if threshold.is_some_and(|value| !(0.0..=1.0).contains(&value)) {
             settings.problem(
                 "RAG_RELEVANCE_THRESHOLD",
-                format!("is out of range: {rule}"),
+                format!("is not valid: {rule}"),
             );
             threshold = None;
         }
@@ -239,7 +239,7 @@ fn fallback(settings: &mut Settings, model: &str) -> Option<String> {
     const VARIABLE: &str = "LLM_FALLBACK_MODEL";
     let fallback: String = settings.optional(VARIABLE, NAME_RULE)?;
     if !is_name(&fallback) {
-        settings.problem(VARIABLE, format!("is out of range: {NAME_RULE}"));
+        settings.problem(VARIABLE, format!("is not valid: {NAME_RULE}"));
         return None;
     }
     if fallback == model {
