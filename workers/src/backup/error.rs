@@ -119,7 +119,7 @@ pub enum RestoreError {
     Different(#[from] Different),
     /// The schema could not be brought up to date.
     #[error("the restored database could not be migrated")]
-    Migrate(#[from] sqlx::migrate::MigrateError),
+    Migrate(#[from] store::migration::MigrationError),
     /// What follows a restore failed.
     #[error("what follows a restore failed: {0}")]
     After(String),
