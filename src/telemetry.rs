@@ -33,9 +33,6 @@ const ATTEMPTS: [f64; 8] = [1.0, 2.0, 3.0, 4.0, 5.0, 7.0, 10.0, 30.0];
 /// Our crates: what they say is tested at every level.
 const OURS: [&str; 5] = ["api", "growth_chat", "jobs", "store", "workers"];
 
-/// Quotes each parameter of the database's URL that it does not know, which may be a password.
-const URL_READER: &str = "sqlx_postgres::options::parse";
-
 /// How often figures that nobody scraped are folded up, so that they do not pile up in memory.
 const UPKEEP: Duration = Duration::from_secs(5);
 
@@ -110,8 +107,7 @@ impl TelemetryConfig {
 /// it quotes what a store answers, the id of its key, addresses, or tells of every kind of job at each start.
 fn is_discreet(line: &Metadata<'_>) -> bool {
     let of_crate = line.target().split("::").next().unwrap_or_default();
-    let told = *line.level() <= Level::WARN && line.target() != URL_READER;
-    told || OURS.contains(&of_crate)
+    *line.level() <= Level::WARN || OURS.contains(&of_crate)
 }
 
 /// Tells of a panic by its place only, from now on: its message may quote what a visitor wrote.

@@ -1,5 +1,7 @@
 //! How a handoff reaches people: Slack, a CRM, mail, and the hours in which somebody answers.
 
+use std::net::IpAddr;
+
 use lettre::Address;
 use secrecy::{ExposeSecret, SecretString};
 use store::{business_hours::BusinessHours, handoffs::is_email, settings::Settings};
@@ -110,15 +112,18 @@ impl SlackConfig {
         let webhook_url = secret_url(
             settings,
             "SLACK_WEBHOOK_URL",
-            "the URL of an incoming webhook of Slack",
+            "the URL of an incoming webhook of Slack, from the app's page Incoming Webhooks",
         );
-        let bot_token = settings.secret("SLACK_BOT_TOKEN", "the bot token of the Slack app");
+        let bot_token = settings.secret(
+            "SLACK_BOT_TOKEN",
+            "the bot token (xoxb-…) of the Slack app, from its page OAuth & Permissions",
+        );
         let base_url = base_url(settings, "SLACK_API_BASE_URL", "https://slack.com/api");
         let channel = settings.with_default(
             "SLACK_CHANNEL",
             "#new-leads".to_owned(),
-            "a channel's name with '#', or its id",
-            |channel| channel.len() <= 81 && !channel.contains(char::is_whitespace),
+            "a channel's name with '#', or its id, such as C0123456789",
+            |channel| is_channel(channel),
         );
         Some(Self {
             bot_token: bot_token?,
@@ -126,6 +131,24 @@ impl SlackConfig {
             base_url,
             channel,
         })
+    }
+}
+
+/// Whether it is a channel's name behind a `#`, or an id. Slack's names are up to 80 lower-case letters of any
+/// script, digits, `-` and `_`.
+fn is_channel(channel: &str) -> bool {
+    let legal = |letter: char| {
+        !letter.is_uppercase() && (letter.is_alphanumeric() || letter == '-' || letter == '_')
+    };
+    match channel.strip_prefix('#') {
+        Some(name) => (1..=80).contains(&name.chars().count()) && name.chars().all(legal),
+        None => {
+            channel.starts_with(['C', 'D', 'G'])
+                && (9..=32).contains(&channel.len())
+                && channel
+                    .bytes()
+                    .all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit())
+        }
     }
 }
 
@@ -181,7 +204,15 @@ impl CrmConfig {
 impl SmtpConfig {
     /// Reads the variables of mail.
     pub fn read(settings: &mut Settings) -> Option<Self> {
-        let host = settings.required::<String>("SMTP_HOST", "the name of the mail server");
+        let rule = "the name or the IP address of the mail server, without a scheme and a port";
+        let host = settings.required::<String>("SMTP_HOST", rule);
+        let host = host.and_then(|text| {
+            let host = mail_host(&text);
+            if host.is_none() {
+                settings.problem("SMTP_HOST", format!("is not valid: {rule}"));
+            }
+            host
+        });
         let port =
             settings.with_default("SMTP_PORT", 587, "a port from 1 to 65535", |port| *port > 0);
         let username = settings.secret("SMTP_USERNAME", "the user name at the mail server");
@@ -239,6 +270,17 @@ impl SmtpConfig {
     }
 }
 
+/// A host's name as it is looked up, in ASCII, or an IP address without brackets.
+fn mail_host(text: &str) -> Option<String> {
+    if text.parse::<IpAddr>().is_ok() {
+        return Some(text.to_owned());
+    }
+    match Host::parse(text).ok()? {
+        Host::Domain(name) if name.len() <= 253 => Some(name),
+        _ => None,
+    }
+}
+
 /// An address in ASCII that mail can be sent to: a domain is converted as mail servers know it, and a
 /// mailbox with other letters is none, because many servers can't take it.
 pub(crate) fn mail_address(text: &str) -> Option<Address> {
@@ -258,5 +300,49 @@ fn secret_url(settings: &mut Settings, variable: &str, rule: &str) -> Option<Sec
     } else {
         settings.problem(variable, format!("is not valid: {rule}"));
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mail_server_is_a_name_or_an_address_and_nothing_more() {
+        for (text, host) in [
+            ("smtp.company.example", Some("smtp.company.example")),
+            ("SMTP.größe.example", Some("smtp.xn--gre-6ka8i.example")),
+            ("localhost", Some("localhost")),
+            ("192.0.2.1", Some("192.0.2.1")),
+            ("2001:db8::1", Some("2001:db8::1")),
+            ("https://smtp.company.example", None),
+            ("smtp.company.example:587", None),
+            ("[::1]", None),
+            ("a b", None),
+            ("a\nb", None),
+            (&*"a".repeat(100_000), None),
+        ] {
+            assert_eq!(mail_host(text).as_deref(), host, "{text:.40}");
+        }
+    }
+
+    #[test]
+    fn a_channel_is_a_name_behind_its_sign_or_an_id() {
+        for (channel, legal) in [
+            ("#new-leads", true),
+            ("#größe_1", true),
+            ("C0123456789", true),
+            ("G0123456789", true),
+            ("new-leads", false),
+            ("#", false),
+            ("#New", false),
+            ("#a b", false),
+            ("#a.b", false),
+            ("C", false),
+            ("c0123456789", false),
+        ] {
+            assert_eq!(is_channel(channel), legal, "{channel}");
+        }
+        assert!(!is_channel(&format!("#{}", "a".repeat(81))));
     }
 }
