@@ -32,7 +32,7 @@ pub enum Rated {
     Kept,
     /// The turn is not finished: there is nothing to have an opinion on.
     Unfinished,
-    /// The session has no such turn.
+    /// The session has no such turn, or was forgotten.
     NoTurn,
 }
 
@@ -43,12 +43,14 @@ pub async fn rate(
     rating: Rating,
     comment: Option<&str>,
 ) -> sqlx::Result<Rated> {
-    // The row lock keeps the turn there until the opinion is.
+    // The row locks keep the turn there, and the session from being forgotten, until the opinion is.
     let finished = sqlx::query_scalar!(
         r#"with turn as (
-               select finished_at is not null as finished from turns
-               where session_id = $1 and turn = $2
-               for key share
+               select t.finished_at is not null as finished
+               from sessions s
+               join turns t using (session_id)
+               where s.session_id = $1 and s.forgotten_at is null and t.turn = $2
+               for share of s for key share of t
            ), kept as (
                insert into feedback (session_id, turn, rating, comment)
                select $1, $2, $3, $4 from turn where finished

@@ -63,12 +63,14 @@ pub async fn hold_lease(conn: &mut PgConnection, lease: JobLease) -> sqlx::Resul
     Ok(held.is_some())
 }
 
-/// Begins an attempt. `asks`: what an update of the message in Slack is going to cover.
+/// Begins an attempt. `address`: what the CRM is asked with. `asks`: what an update of the message in Slack
+/// is going to cover.
 pub async fn begin_attempt(
     conn: &mut PgConnection,
     lease: JobLease,
     key: &HandoffKey,
     channel: Channel,
+    address: Option<&str>,
     asks: Option<Asked>,
 ) -> sqlx::Result<BegunAttempt> {
     set_pending(conn, key, channel, lease.job_id, asks).await?;
@@ -90,14 +92,15 @@ pub async fn begin_attempt(
     .fetch_one(&mut *conn)
     .await?;
     sqlx::query!(
-        "insert into handoff_attempts (session_id, handoff_id, channel, attempt, job_id, lease, started_at)
-         values ($1, $2, $3, $4, $5, $6, clock_timestamp())",
+        "insert into handoff_attempts (session_id, handoff_id, channel, attempt, job_id, lease, started_at, address)
+         values ($1, $2, $3, $4, $5, $6, clock_timestamp(), $7)",
         key.session_id.as_str(),
         key.handoff_id.as_str(),
         channel.as_str(),
         earlier.number,
         lease.job_id,
         lease.lease,
+        address,
     )
     .execute(conn)
     .await?;

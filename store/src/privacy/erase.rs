@@ -41,27 +41,26 @@ impl Erased {
     }
 }
 
-/// The live jobs of a session: of its turns, and with [`Scope::Person`] those of its handoffs as well.
-/// Whoever erases ends them first, so that nothing is written afterwards.
-pub async fn live_jobs(
-    conn: &mut PgConnection,
-    session_id: &SessionId,
-    scope: Scope,
-) -> sqlx::Result<Vec<i64>> {
-    sqlx::query_scalar!(
-        "select id from queue.jobs
-         where payload ->> 'session_id' = $1
-           and (kind in ('turn.process', 'handoff.relay') or $2)
-         order by id",
+/// Locks a session and its handoffs, before anything of them is deleted and after the jobs that write for
+/// them (docs/decisions/0006): retention and settling begin with the same rows.
+pub async fn lock_session(conn: &mut PgConnection, session_id: &SessionId) -> sqlx::Result<()> {
+    sqlx::query!(
+        "select from sessions where session_id = $1 for no key update",
         session_id.as_str(),
-        scope == Scope::Person,
     )
-    .fetch_all(conn)
-    .await
+    .execute(&mut *conn)
+    .await?;
+    sqlx::query!(
+        "select from handoff_records where session_id = $1 order by handoff_id for update",
+        session_id.as_str(),
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
 }
 
-/// Erases a session in the transaction that holds the lock of its serial key. What is not there any more
-/// is not counted: the second wish finds nothing.
+/// Erases a session in the transaction that holds the lock of its serial key, has ended its jobs and has
+/// called [`lock_session`]. What is not there any more is not counted: the second wish finds nothing.
 pub async fn erase_session(
     conn: &mut PgConnection,
     session_id: &SessionId,
@@ -76,12 +75,19 @@ pub async fn erase_session(
                 m as (delete from messages where session_id = $1 returning 1),
                 f as (delete from feedback where session_id = $1 returning 1),
                 r as (delete from spend_reservations where session_id = $1 returning 1),
-                t as (update turns set status = 'cancelled', attempt = attempt + 1, finished_at = now()
-                      where session_id = $1 and finished_at is null returning 1),
+                t as (update turns
+                      set status = case when finished_at is null then 'cancelled' else status end,
+                          attempt = case when finished_at is null then attempt + 1 else attempt end,
+                          finished_at = coalesce(finished_at, now()),
+                          -- The client made it up, of whatever it liked.
+                          message_id = 'erased-' || turn
+                      where session_id = $1 and (finished_at is null or message_id <> 'erased-' || turn)
+                      returning 1),
                 s as (update sessions
                       set status = 'closed', closed_at = coalesce(closed_at, now()),
                           termination_type = 'erased', forgotten_at = now(),
-                          secret_hash = null, page_url = null, locale = null
+                          secret_hash = null, page_url = null, locale = null,
+                          agent = null, agent_id = null, agent_since = null, agent_typing_until = null
                       where session_id = $1 and termination_type is distinct from 'erased'
                       returning 1)
            select (select count(*) from e) as "turn_events!", (select count(*) from w) as "checkpoint_writes!",
@@ -105,10 +111,11 @@ pub async fn erase_session(
             r#"with s as (delete from slack_threads where session_id = $1 returning 1),
                     a as (delete from handoff_attempts where session_id = $1 returning 1),
                     d as (delete from handoff_deliveries where session_id = $1 returning 1),
+                    e as (delete from handoff_told where session_id = $1 returning 1),
                     h as (delete from handoff_records where session_id = $1 returning 1)
                select (select count(*) from s) as "slack_threads!", (select count(*) from a) as "handoff_attempts!",
                       (select count(*) from d) as "handoff_deliveries!",
-                      (select count(*) from h) as "handoff_records!""#,
+                      (select count(*) from e) as "handoff_told!", (select count(*) from h) as "handoff_records!""#,
             id,
         )
         .fetch_one(conn)
@@ -118,6 +125,7 @@ pub async fn erase_session(
             ("handoff_attempts", row.handoff_attempts),
             ("handoff_deliveries", row.handoff_deliveries),
             ("handoff_records", row.handoff_records),
+            ("handoff_told", row.handoff_told),
         ]);
     }
     let counted = erased.into_iter().filter(|(_, rows)| *rows > 0);

@@ -6,7 +6,7 @@ mod ledger;
 mod requests;
 
 pub use self::{
-    erase::{Erased, Scope, addresses, erase_session, live_jobs, sessions_of_email},
+    erase::{Erased, Scope, addresses, erase_session, lock_session, sessions_of_email},
     export::{document, export_email, export_session, hold_still, page},
     ledger::{LedgerEntry, add_entry, entries, keep_entry},
     requests::{

@@ -33,14 +33,16 @@ impl RequestedBy {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OutsideSystem {
-    /// The messages in Slack about a handoff: `{"session_id", "handoff_id", "since"}`, and `"channel", "ts"`
-    /// of the first one, if it is known.
+    /// The messages in Slack about a handoff: `{"session_id", "handoff_id", "since", "until"}`, `"via"`, and
+    /// `"channel", "ts"` of the first one, if it is known.
     Slack,
-    /// A record in the CRM, by what the CRM calls it. Only `{"handoff_id"}`: an attempt may have made one
-    /// and nobody heard of it; [`Request::addresses`] has the address to look for it by.
+    /// A record in the CRM, by what the CRM calls it. Only `{"handoff_id", "attempt"}`: that attempt may have
+    /// made one and nobody heard of it; [`Request::addresses`] has the address to look for it by.
     Crm,
-    /// An e-mail that was sent: nobody can take it back.
+    /// An e-mail that was sent, or may have been: nobody can take it back.
     Email,
+    /// What an endpoint of [`crate::webhooks`] was told of a handoff: `{"handoff_id", "endpoint_id"}`.
+    Endpoint,
 }
 
 /// How far a system is with forgetting.
@@ -102,7 +104,7 @@ pub struct Request {
     pub status: String,
     /// What is to be forgotten outside.
     pub outside: Vec<Outside>,
-    /// Addresses by handoff, for records whose reference nobody knows; until it is done.
+    /// Addresses by handoff and attempt (`h/2`), for records whose reference nobody knows; until it is done.
     pub addresses: BTreeMap<String, String>,
     /// The receipt, when it is done.
     pub receipt: Option<Value>,
@@ -163,63 +165,85 @@ pub async fn by_id(conn: &mut PgConnection, request_id: &str) -> sqlx::Result<Op
     }))
 }
 
-/// Keeps what Slack and the CRM have of a session, before its handoffs are deleted. A reference that is
-/// kept already is not kept twice.
+/// Keeps what is outside of a session, before its handoffs are deleted: everything that may have arrived,
+/// told or not. A reference that is kept already is not kept twice. The caller holds the session, so that no
+/// attempt begins any more.
 pub async fn remember_outside(
     conn: &mut PgConnection,
     request_id: &str,
     session_id: &SessionId,
 ) -> sqlx::Result<()> {
     sqlx::query!(
-        r#"with unheard as (
-               -- What an attempt has made that failed later, or that ends after this.
-               select d.handoff_id, r.lead ->> 'email' as email,
-                      case when bool_or(a.outcome is null and a.started_at > now() - interval '1 min')
-                           then jsonb_build_object('not_before', to_char(
-                                    (now() + interval '1 min') at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'))
-                           else '{}' end as not_before
-               from handoff_deliveries d
-               join handoff_attempts a using (session_id, handoff_id, channel)
+        r#"with attempts as (
+               select *, outcome is null and started_at > now() - interval '1 min' as runs
+               from handoff_attempts
+               where session_id = $2 and outcome is distinct from 'skipped'
+           ), in_a_minute as (
+               select jsonb_build_object('not_before', to_char((now() + interval '1 min') at time zone 'UTC',
+                                                               'YYYY-MM-DD"T"HH24:MI:SS"Z"')) as it
+           ), unheard as (
+               -- What an attempt has made in the CRM that failed later, or that ends after this; of each address
+               -- that no later attempt was heard of with.
+               select a.handoff_id, coalesce(a.address, r.lead ->> 'email') as address,
+                      min(a.attempt) as attempt, bool_or(a.runs) as runs
+               from attempts a
                join handoff_records r using (session_id, handoff_id)
-               where d.session_id = $2 and d.channel = 'crm' and r.lead ->> 'email' is not null
-                 and (d.status <> 'delivered' or a.outcome is null)
-               group by d.handoff_id, r.lead
+               where a.channel = 'crm' and (a.outcome is null or a.outcome not in ('sent', 'found'))
+                 and not exists (select from attempts heard
+                                 where heard.handoff_id = a.handoff_id and heard.channel = 'crm'
+                                   and heard.attempt > a.attempt and heard.outcome in ('sent', 'found')
+                                   and heard.address is not distinct from a.address)
+               group by 1, 2
            ), found as (
                select 'slack' as system,
-                      jsonb_build_object('session_id', session_id, 'handoff_id', handoff_id,
-                                         'since', to_char(created_at at time zone 'UTC',
-                                                          'YYYY-MM-DD"T"HH24:MI:SS"Z"'))
-                      || case when exists (select 1 from handoff_attempts a
-                                           where a.session_id = $2 and a.channel = 'slack'
-                                             and a.handoff_id = handoff_deliveries.handoff_id
-                                             and a.outcome is null and a.started_at > now() - interval '1 min')
-                              then jsonb_build_object('not_before', to_char(
-                                       (now() + interval '1 min') at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'))
-                              else '{}' end
-                      || case when reference ? 'ts'
-                              then jsonb_build_object('channel', reference -> 'channel',
-                                                      'ts', reference -> 'ts')
-                              else '{}' end as reference
-               from handoff_deliveries
-               where session_id = $2 and channel = 'slack'
-                 and exists (select 1 from handoff_attempts a
-                             where a.session_id = $2 and a.channel = 'slack'
-                               and a.handoff_id = handoff_deliveries.handoff_id)
+                      jsonb_strip_nulls(jsonb_build_object(
+                          'session_id', d.session_id, 'handoff_id', d.handoff_id,
+                          'since', to_char(d.created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
+                          -- The link and the reminder come later than the message.
+                          'until', to_char(greatest(a.newest, r.promise_by) at time zone 'UTC',
+                                           'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
+                          'channel', d.reference -> 'channel', 'ts', d.reference -> 'ts',
+                          'via', d.reference -> 'via'))
+                      || case when a.runs then (select it from in_a_minute) else '{}' end as reference,
+                      'pending' as state, null as error
+               from handoff_deliveries d
+               join handoff_records r using (session_id, handoff_id)
+               join (select handoff_id, bool_or(channel = 'slack') as sent, bool_or(runs) as runs,
+                            max(coalesce(ended_at, started_at)) as newest
+                     from attempts where channel in ('slack', 'slack_update')
+                     group by handoff_id) a on a.handoff_id = d.handoff_id and a.sent
+               where d.session_id = $2 and d.channel = 'slack'
                union
-               select case channel when 'crm' then 'crm' else 'email' end, reference
+               select 'crm', reference, 'pending', null
                from handoff_deliveries
-               where session_id = $2 and channel in ('crm', 'email') and status = 'delivered'
+               where session_id = $2 and channel = 'crm'
+                 and (reference ? 'contact' or reference ? 'handoff_id')
                union
-               select 'crm', jsonb_build_object('handoff_id', handoff_id) || not_before
+               select 'crm', jsonb_build_object('handoff_id', handoff_id, 'attempt', attempt)
+                             || case when runs then (select it from in_a_minute) else '{}' end,
+                      'pending', null
                from unheard
+               union
+               select 'email', d.reference || jsonb_build_object('handoff_id', d.handoff_id), 'remains',
+                      case when d.status <> 'delivered' then 'nobody knows whether it was sent' end
+               from handoff_deliveries d
+               where d.session_id = $2 and d.channel = 'email'
+                 and (d.status = 'delivered'
+                      or exists (select from attempts a
+                                 where a.handoff_id = d.handoff_id and a.channel = 'email'
+                                   and (a.outcome is null or a.outcome in ('sent', 'found', 'unknown'))))
+               union
+               select 'endpoint', jsonb_build_object('handoff_id', handoff_id, 'endpoint_id', endpoint_id),
+                      'remains', 'whoever runs the endpoint has to delete it'
+               from handoff_told where session_id = $2
            )
            update privacy_requests r
            set addresses = r.addresses || (
-               select coalesce(jsonb_object_agg(u.handoff_id, u.email), '{}') from unheard u),
+               select coalesce(jsonb_object_agg(u.handoff_id || '/' || u.attempt, u.address), '{}')
+               from unheard u where u.address is not null),
                outside = r.outside || (
-               select coalesce(jsonb_agg(jsonb_build_object(
-                          'system', f.system, 'reference', f.reference,
-                          'state', case f.system when 'email' then 'remains' else 'pending' end)), '[]')
+               select coalesce(jsonb_agg(jsonb_strip_nulls(jsonb_build_object(
+                          'system', f.system, 'reference', f.reference, 'state', f.state, 'error', f.error))), '[]')
                from found f
                where not exists (select 1 from jsonb_array_elements(r.outside) o
                                  where o ->> 'system' = f.system and o -> 'reference' = f.reference))

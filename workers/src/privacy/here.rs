@@ -84,8 +84,8 @@ async fn erase_one(
     email_hash: Option<&str>,
     after: &mut Wake,
 ) -> sqlx::Result<()> {
-    // The session's lock comes before every row, the request's as well.
-    jobs::lock_serial_key(conn, &jobs::catalog::session_serial_key(session_id)).await?;
+    // The session's locks come before the request's, and what is outside is known when nothing is sent any more.
+    jobs::hold_session(conn, session_id, request.scope, after).await?;
     if request.scope == Scope::Person {
         privacy::remember_outside(conn, &request.request_id, session_id).await?;
     }
