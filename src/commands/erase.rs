@@ -19,7 +19,7 @@ use workers::privacy::{here::erase_here, receipt, secret::PrivacySecret};
 
 use super::{
     jobs::tell,
-    terminal::{note, write},
+    terminal::{given, note, write},
 };
 use crate::{
     environment,
@@ -36,7 +36,8 @@ pub(crate) struct EraseArgs {
     /// A session: the conversation, its handoff, and what Slack and the CRM have of it
     #[arg(long, group = "subject", value_name = "ID")]
     session: Option<SessionId>,
-    /// Everybody who left this address; needs `PRIVACY_SECRET`
+    /// Everybody who left this address; needs `PRIVACY_SECRET`. `-` reads it from standard input: an argument
+    /// is seen by everybody who lists processes, and stays in the shell's history
     #[arg(long, group = "subject", value_name = "ADDRESS")]
     email: Option<String>,
     /// Approve a request that a visitor made: the handoff, and what is outside, goes as well
@@ -59,7 +60,8 @@ pub(crate) struct EraseArgs {
     wait: u64,
 }
 
-pub(crate) async fn run(args: EraseArgs) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(mut args: EraseArgs) -> anyhow::Result<ExitCode> {
+    args.email = given(args.email).await?;
     let secret = secret()?;
     if let Some(file) = &args.verify {
         return verify(file, secret.as_ref()).await;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use store::{handoffs::is_email, ids::SessionId, privacy};
 
-use super::terminal::write;
+use super::terminal::{given, write};
 use crate::reach::{open_database, reach_migrated};
 
 /// Of whom.
@@ -15,7 +15,8 @@ pub(crate) struct ExportArgs {
     /// Of a session
     #[arg(long, group = "subject", value_name = "ID")]
     session: Option<SessionId>,
-    /// Of everybody who left this address
+    /// Of everybody who left this address. `-` reads it from standard input: an argument is seen by everybody
+    /// who lists processes, and stays in the shell's history
     #[arg(long, group = "subject", value_name = "ADDRESS")]
     email: Option<String>,
     /// As a page for people instead of JSON
@@ -23,7 +24,8 @@ pub(crate) struct ExportArgs {
     html: bool,
 }
 
-pub(crate) async fn run(args: ExportArgs) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(mut args: ExportArgs) -> anyhow::Result<ExitCode> {
+    args.email = given(args.email).await?;
     let database = open_database()?;
     reach_migrated(&database).await?;
     let mut snapshot = database.pool().begin().await?;

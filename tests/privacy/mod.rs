@@ -3,5 +3,7 @@
 mod discretion;
 mod erasure;
 mod export;
+mod locks;
 mod marker;
+mod outside;
 mod retention;

@@ -19,6 +19,7 @@ pub(crate) mod wire;
 
 use std::{
     fs,
+    io::{Seek, Write},
     process::{Output, Stdio},
     sync::Arc,
     time::Duration,
@@ -316,12 +317,20 @@ impl TestSystem {
 
     /// Runs a command to its end.
     pub(crate) async fn run(&self, arguments: &[&str]) -> Output {
+        self.run_with_input(arguments, "").await
+    }
+
+    /// Runs a command to its end, with this on its standard input.
+    pub(crate) async fn run_with_input(&self, arguments: &[&str], input: &str) -> Output {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(input.as_bytes()).unwrap();
+        file.rewind().unwrap();
         let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_growth-chat"));
         command
             .args(arguments)
             .env_clear()
             .envs(self.environment.iter().cloned())
-            .stdin(Stdio::null())
+            .stdin(Stdio::from(file))
             .kill_on_drop(true);
         tokio::time::timeout(PATIENCE, command.output())
             .await

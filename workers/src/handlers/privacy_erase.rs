@@ -38,6 +38,8 @@ struct AboutHandoff {
     session_id: SessionId,
     handoff_id: HandoffId,
     since: DateTime<Utc>,
+    until: Option<DateTime<Utc>>,
+    via: Option<String>,
 }
 
 /// What erasure works with.
@@ -163,13 +165,15 @@ impl EraseDeps {
         match outside.system {
             OutsideSystem::Slack => self.forget_in_slack(&outside.reference).await,
             OutsideSystem::Crm => {
-                let handoff = outside.reference["handoff_id"].as_str();
-                let address = handoff.and_then(|handoff| request.addresses.get(handoff));
-                self.crm
-                    .forget(&outside.reference, address.map(String::as_str))
-                    .await
+                let reference = &outside.reference;
+                let handoff = reference["handoff_id"].as_str().unwrap_or_default();
+                let attempt = format!("{handoff}/{}", reference["attempt"]);
+                let address = request.addresses.get(&attempt).map(String::as_str);
+                self.crm.forget(reference, address).await
             }
+            // They are never pending.
             OutsideSystem::Email => Err(SendError::fatal("mail that was sent can't be taken back")),
+            OutsideSystem::Endpoint => Err(SendError::fatal("an endpoint is told once")),
         }
     }
 
@@ -184,15 +188,25 @@ impl EraseDeps {
                 &about.handoff_id,
                 first.as_slice(),
                 about.since,
+                about.until.unwrap_or(about.since),
             )
             .await?;
         if !erased.left.is_empty() {
             return Err(SendError::fatal("Slack does not let the app delete it"));
         }
-        match erased.not_looked {
-            Some(error) => Err(SendError::fatal(format!("not looked for: {error}"))),
-            None => Ok(()),
+        if let Some(error) = erased.not_looked {
+            return Err(SendError::fatal(format!("not looked for: {error}")));
         }
+        if erased.too_many {
+            let reason = "the channel has more messages than can be looked through";
+            return Err(SendError::fatal(reason));
+        }
+        // The webhook took it and told no name.
+        if erased.deleted == 0 && first.is_none() && about.via.as_deref() == Some("webhook") {
+            let reason = "it was posted by the webhook, and was not found";
+            return Err(SendError::fatal(reason));
+        }
+        Ok(())
     }
 
     /// Puts the entry into the bucket, outside the backups and their lifecycle. False: there is none.

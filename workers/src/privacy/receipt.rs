@@ -129,6 +129,7 @@ fn text(statement: &Statement) -> String {
             OutsideSystem::Slack => "The message in Slack",
             OutsideSystem::Crm => "The record in the CRM",
             OutsideSystem::Email => "The e-mail that was sent",
+            OutsideSystem::Endpoint => "What a webhook endpoint was told",
         };
         let state = match outside.state {
             OutsideState::Done => "is deleted",

@@ -81,8 +81,8 @@ pub(super) fn slack_time(time: DateTime<Utc>) -> String {
 
 /// How far a search went.
 pub(super) enum Found {
-    /// The messages that were looked for.
-    Places(Vec<Place>),
+    /// The messages that were looked for, and whether everything was looked through.
+    Places(Vec<Place>, bool),
     /// Slack can't be asked: the reason.
     NotAsked(SlackError),
 }
@@ -104,7 +104,7 @@ impl SlackClient {
             None => self.search_channel(since, None, 1, is_it).await?,
         };
         match found {
-            Found::Places(places) => Ok(places.into_iter().next()),
+            Found::Places(places, _) => Ok(places.into_iter().next()),
             Found::NotAsked(reason) => {
                 tracing::warn!(%reason, "Slack can't be asked whether it has a message");
                 Ok(None)
@@ -165,10 +165,10 @@ impl SlackClient {
             }));
             match page.next {
                 Some(next) if found.len() < enough => cursor = Some(next),
-                _ => break,
+                next => return Ok(Found::Places(found, next.is_none())),
             }
         }
-        Ok(Found::Places(found))
+        Ok(Found::Places(found, false))
     }
 
     async fn page(&self, source: &Source, cursor: Option<&str>) -> Result<Page, SlackError> {
