@@ -1,8 +1,8 @@
 -- What an erasure has to look for or to name (docs/decisions/0023).
 
--- The address that the CRM was asked with: it may have a record that nobody heard of, and the lead may have
--- another address by now.
-alter table handoff_attempts add column address text;
+-- {attempt: address} that the CRM was asked with: it may have a record that nobody heard of, and the lead may
+-- have another address by now.
+alter table handoff_records add column crm_asked jsonb not null default '{}';
 
 -- Which endpoints may have been told who a handoff is about. No foreign key: whoever writes holds the handoff.
 create table handoff_told (

@@ -98,9 +98,7 @@ async fn whoever_follows_an_erased_conversation_is_let_go() {
     app.accept("s1", "m1", "Hello").await;
     app.begin_attempt("s1", 1).await.finish("Hi").await;
     handed_off(&app, "s1").await;
-    let mut frames = app
-        .stream(app.get("/chat/s1/stream?follow=1"))
-        .await;
+    let mut frames = app.stream(app.get("/chat/s1/stream?follow=1")).await;
     assert_eq!(frames.frame().await.kind(), "data-agent");
     erase(&app, "s1").await;
     let (rest, end) = frames.rest().await;
@@ -114,9 +112,10 @@ async fn what_the_client_named_its_messages_is_gone_as_well() {
     app.begin_attempt("s1", 1).await.finish("Hi").await;
     app.accept("s1", "john-doe-2", "Hello again").await;
     erase(&app, "s1").await;
-    let left: Vec<String> = query_scalar("select message_id || ' ' || status from turns order by turn")
-        .fetch_all(&app.pool)
-        .await
-        .unwrap();
+    let left: Vec<String> =
+        query_scalar("select message_id || ' ' || status from turns order by turn")
+            .fetch_all(&app.pool)
+            .await
+            .unwrap();
     assert_eq!(left, ["erased-1 answered", "erased-2 cancelled"]);
 }

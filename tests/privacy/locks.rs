@@ -101,11 +101,16 @@ async fn erasing_looks_at_its_own_jobs_and_not_at_the_whole_queue() {
     .unwrap();
     query("analyze").execute(&pool).await.unwrap();
     let read = async || -> i64 {
-        query("select pg_stat_force_next_flush()").execute(&pool).await.unwrap();
-        query_scalar("select seq_tup_read from pg_stat_user_tables where relid = 'queue.jobs'::regclass")
-            .fetch_one(&pool)
+        query("select pg_stat_force_next_flush()")
+            .execute(&pool)
             .await
-            .unwrap()
+            .unwrap();
+        query_scalar(
+            "select seq_tup_read from pg_stat_user_tables where relid = 'queue.jobs'::regclass",
+        )
+        .fetch_one(&pool)
+        .await
+        .unwrap()
     };
     let before = read().await;
     for scope in [Scope::Conversation, Scope::Person] {

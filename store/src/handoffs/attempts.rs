@@ -92,18 +92,29 @@ pub async fn begin_attempt(
     .fetch_one(&mut *conn)
     .await?;
     sqlx::query!(
-        "insert into handoff_attempts (session_id, handoff_id, channel, attempt, job_id, lease, started_at, address)
-         values ($1, $2, $3, $4, $5, $6, clock_timestamp(), $7)",
+        "insert into handoff_attempts (session_id, handoff_id, channel, attempt, job_id, lease, started_at)
+         values ($1, $2, $3, $4, $5, $6, clock_timestamp())",
         key.session_id.as_str(),
         key.handoff_id.as_str(),
         channel.as_str(),
         earlier.number,
         lease.job_id,
         lease.lease,
-        address,
     )
-    .execute(conn)
+    .execute(&mut *conn)
     .await?;
+    if let Some(address) = address {
+        sqlx::query!(
+            "update handoff_records set crm_asked = crm_asked || jsonb_build_object($3::int, $4::text)
+             where session_id = $1 and handoff_id = $2",
+            key.session_id.as_str(),
+            key.handoff_id.as_str(),
+            earlier.number,
+            address,
+        )
+        .execute(conn)
+        .await?;
+    }
     Ok(BegunAttempt {
         number: earlier.number,
         first_at: earlier.first_at,

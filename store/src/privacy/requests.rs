@@ -175,19 +175,19 @@ pub async fn remember_outside(
 ) -> sqlx::Result<()> {
     sqlx::query!(
         r#"with attempts as (
-               select *, outcome is null and started_at > now() - interval '1 min' as runs
-               from handoff_attempts
-               where session_id = $2 and outcome is distinct from 'skipped'
+               select a.*, a.outcome is null and a.started_at > now() - interval '1 min' as runs,
+                      coalesce(r.crm_asked ->> a.attempt::text, r.lead ->> 'email') as address
+               from handoff_attempts a
+               join handoff_records r using (session_id, handoff_id)
+               where a.session_id = $2 and a.outcome is distinct from 'skipped'
            ), in_a_minute as (
                select jsonb_build_object('not_before', to_char((now() + interval '1 min') at time zone 'UTC',
                                                                'YYYY-MM-DD"T"HH24:MI:SS"Z"')) as it
            ), unheard as (
                -- What an attempt has made in the CRM that failed later, or that ends after this; of each address
                -- that no later attempt was heard of with.
-               select a.handoff_id, coalesce(a.address, r.lead ->> 'email') as address,
-                      min(a.attempt) as attempt, bool_or(a.runs) as runs
+               select a.handoff_id, a.address, min(a.attempt) as attempt, bool_or(a.runs) as runs
                from attempts a
-               join handoff_records r using (session_id, handoff_id)
                where a.channel = 'crm' and (a.outcome is null or a.outcome not in ('sent', 'found'))
                  and not exists (select from attempts heard
                                  where heard.handoff_id = a.handoff_id and heard.channel = 'crm'

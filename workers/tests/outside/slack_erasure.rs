@@ -153,7 +153,9 @@ async fn a_message_that_came_long_after_its_handoff_is_found_by_when_it_came() {
     posting.once(Trouble::Refuse("invalid_auth".to_owned()));
     office.post(&ours).await.unwrap();
     let made = message_time() - TimeDelta::days(40);
-    let early = erase_between(&office, &ours, &[], made, made).await.unwrap();
+    let early = erase_between(&office, &ours, &[], made, made)
+        .await
+        .unwrap();
     assert_eq!((early.deleted, office.messages().len()), (0, 1));
     let erased = erase_between(&office, &ours, &[], made, message_time());
     assert_eq!(erased.await.unwrap().deleted, 1);
@@ -167,7 +169,11 @@ async fn a_channel_that_is_too_full_to_be_looked_through_is_told() {
     office.post(&ours).await.unwrap();
     let posted = stream::iter(0..2_000).map(|number| {
         let other = dossier("h-2");
-        let mark = Mark::new(&other.session_id, &other.handoff_id, format!("relay-{number}"));
+        let mark = Mark::new(
+            &other.session_id,
+            &other.handoff_id,
+            format!("relay-{number}"),
+        );
         let (office, words) = (&office, note(mark, "Visitor", "Hello"));
         async move {
             let posted = office.client.post(&Destination::Channel, &words);
