@@ -19,6 +19,7 @@ pub async fn erase_session(
     after: &mut Wake,
 ) -> sqlx::Result<Erased> {
     lock_serial_key(conn, &session_serial_key(session_id)).await?;
+    privacy::lock_session(conn, session_id).await?;
     // What ends a job may add another one: of a delivery, its settling.
     loop {
         let live = privacy::live_jobs(conn, session_id, scope).await?;
@@ -33,5 +34,5 @@ pub async fn erase_session(
             withdraw(conn, JobId(id), async |_| Ok(()), after).await?;
         }
     }
-    privacy::erase_session(conn, session_id, scope).await
+    privacy::erase_session(conn, session_id, scope, after).await
 }

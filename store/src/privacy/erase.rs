@@ -3,9 +3,19 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use sqlx::PgConnection;
 
-use crate::ids::SessionId;
+use crate::{
+    bus::Wake,
+    ids::{SessionId, TurnKey},
+    protocol::Chunk,
+};
+
+/// What the stream of a turn says whose session is erased.
+pub const ERASED: &str = "erased";
+/// A client that is given the end of a turn so long after it was finished is a slow one.
+const STREAM_MINUTES: i32 = 10;
 
 /// How much is to go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,24 +70,51 @@ pub async fn live_jobs(
     .await
 }
 
+/// Locks the session's row, before any row of what it holds: in this order retention takes them, too.
+pub async fn lock_session(conn: &mut PgConnection, session_id: &SessionId) -> sqlx::Result<()> {
+    sqlx::query!(
+        "select from sessions where session_id = $1 for no key update",
+        session_id.as_str(),
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
 /// Erases a session in the transaction that holds the lock of its serial key. What is not there any more
-/// is not counted: the second wish finds nothing.
+/// is not counted: the second wish finds nothing. Publish `after` when it is committed.
 pub async fn erase_session(
     conn: &mut PgConnection,
     session_id: &SessionId,
     scope: Scope,
+    after: &mut Wake,
 ) -> sqlx::Result<Erased> {
     let id = session_id.as_str();
-    // A turn that was not finished has lost its job: nobody else would ever end it.
+    // A turn that was not finished has lost its job: nobody else would ever end it. Its message's id is
+    // what the client called it, in words that no client can use now.
     let row = sqlx::query!(
-        r#"with e as (delete from turn_events where session_id = $1 returning 1),
+        r#"with e as (delete from turn_events
+                      where session_id = $1
+                        and not (terminal and event ->> 'reason' is not distinct from $4)
+                      returning turn, attempt, seq),
                 w as (delete from checkpoint_writes where session_id = $1 returning 1),
                 c as (delete from checkpoints where session_id = $1 returning 1),
                 m as (delete from messages where session_id = $1 returning 1),
                 f as (delete from feedback where session_id = $1 returning 1),
                 r as (delete from spend_reservations where session_id = $1 returning 1),
-                t as (update turns set status = 'cancelled', attempt = attempt + 1, finished_at = now()
-                      where session_id = $1 and finished_at is null returning 1),
+                t as (update turns
+                      set status = case when finished_at is null then 'cancelled' else status end,
+                          attempt = attempt + case when finished_at is null then 1 else 0 end,
+                          finished_at = coalesce(finished_at, now()), message_id = 'erased:' || turn
+                      where session_id = $1 and (finished_at is null or message_id <> 'erased:' || turn)
+                      returning turn, attempt, finished_at),
+                -- Whoever reads along is told that it is over, behind whatever they have read.
+                o as (insert into turn_events (session_id, turn, attempt, seq, terminal, event)
+                      select $1, t.turn, t.attempt,
+                             1 + coalesce((select max(e.seq) from e
+                                           where e.turn = t.turn and e.attempt = t.attempt), 0), true, $2
+                      from t where t.finished_at > now() - make_interval(mins => $3)
+                      returning turn),
                 s as (update sessions
                       set status = 'closed', closed_at = coalesce(closed_at, now()),
                           termination_type = 'erased', forgotten_at = now(),
@@ -87,11 +124,20 @@ pub async fn erase_session(
            select (select count(*) from e) as "turn_events!", (select count(*) from w) as "checkpoint_writes!",
                   (select count(*) from c) as "checkpoints!", (select count(*) from m) as "messages!",
                   (select count(*) from f) as "feedback!", (select count(*) from s) as "sessions!",
-                  (select count(*) from t) as "turns!", (select count(*) from r) as "reservations!""#,
+                  (select count(*) from r) as "reservations!", array(select turn from o) as "told!""#,
         id,
+        json!(Chunk::Abort {
+            reason: ERASED.to_owned()
+        }),
+        STREAM_MINUTES,
+        ERASED,
     )
     .fetch_one(&mut *conn)
     .await?;
+    after.turns.extend(row.told.into_iter().map(|turn| TurnKey {
+        session_id: session_id.clone(),
+        turn,
+    }));
     let mut erased = BTreeMap::from([
         ("turn_events", row.turn_events),
         ("checkpoint_writes", row.checkpoint_writes),
@@ -126,34 +172,4 @@ pub async fn erase_session(
             .map(|(table, rows)| (table.to_owned(), rows))
             .collect(),
     ))
-}
-
-/// The sessions in which somebody left this address: in the contact form, to the assistant, or in a
-/// message. `address` is in lower case. It reads every message: it is a person's wish, not a visitor's turn.
-pub async fn sessions_of_email(
-    conn: &mut PgConnection,
-    address: &str,
-) -> sqlx::Result<Vec<SessionId>> {
-    let ids = sqlx::query_scalar!(
-        r#"select session_id as "id!" from handoff_records where lower(lead ->> 'email') = $1
-           union
-           select session_id from messages where role = 'user' and strpos(lower(body), $1) > 0
-           order by 1"#,
-        address,
-    )
-    .fetch_all(conn)
-    .await?;
-    ids.into_iter()
-        .map(|id| id.parse().map_err(|bad| sqlx::Error::Decode(Box::new(bad))))
-        .collect()
-}
-
-/// Every address that somebody left for people.
-pub async fn addresses(conn: &mut PgConnection) -> sqlx::Result<Vec<String>> {
-    sqlx::query_scalar!(
-        r#"select distinct lead ->> 'email' as "address!" from handoff_records
-           where lead ->> 'email' is not null"#
-    )
-    .fetch_all(conn)
-    .await
 }

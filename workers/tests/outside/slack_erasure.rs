@@ -28,7 +28,7 @@ async fn erase(
             &dossier.session_id,
             &dossier.handoff_id,
             &known,
-            message_time(),
+            (message_time(), message_time()),
         )
         .await
 }

@@ -193,11 +193,8 @@ impl HubSpot {
                 Some(contact) => contact.id,
                 None => return Ok(()),
             },
-            (None, None) => {
-                return Err(SendError::NothingToSend {
-                    reason: "no contact was made",
-                });
-            }
+            // Without an address no contact is made.
+            (None, None) => return Ok(()),
         };
         let call = Call {
             what: "deleting the contact for good",
