@@ -36,7 +36,8 @@ pub enum Rated {
     NoTurn,
 }
 
-/// Keeps what a visitor thinks of a finished turn. The newest opinion stands, its comment included.
+/// Keeps what a visitor thinks of a finished turn. The newest opinion stands, its comment included. A session that
+/// is forgotten takes none: nothing would ever forget it.
 pub async fn rate(
     conn: &mut PgConnection,
     key: &TurnKey,
@@ -46,8 +47,9 @@ pub async fn rate(
     // The row lock keeps the turn there until the opinion is.
     let finished = sqlx::query_scalar!(
         r#"with turn as (
-               select finished_at is not null as finished from turns
-               where session_id = $1 and turn = $2
+               select finished_at is not null as finished
+               from turns join sessions using (session_id)
+               where session_id = $1 and turn = $2 and forgotten_at is null
                for key share
            ), kept as (
                insert into feedback (session_id, turn, rating, comment)

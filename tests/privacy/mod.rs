@@ -3,5 +3,10 @@
 mod discretion;
 mod erasure;
 mod export;
+mod fence;
+mod found;
+mod kept;
 mod marker;
+mod outside;
+mod person;
 mod retention;
