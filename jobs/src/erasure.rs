@@ -41,10 +41,9 @@ pub async fn hold_session(
     scope: Scope,
     after: &mut Wake,
 ) -> sqlx::Result<()> {
+    lock_session(conn, session_id).await?;
     let turns = session_serial_key(session_id);
     let relays = HandoffRelay::serial_key_of(session_id);
-    lock_serial_key(conn, &turns).await?;
-    lock_serial_key(conn, &relays).await?;
     // What ends a job may add another one, or let the next of its key run.
     loop {
         let mut live = sql::live_of_keys(conn, &turns, &relays).await?;
@@ -59,4 +58,10 @@ pub async fn hold_session(
         }
     }
     privacy::lock_session(conn, session_id).await
+}
+
+/// Takes the locks of all serial keys of a session. They come before every row.
+pub async fn lock_session(conn: &mut PgConnection, session_id: &SessionId) -> sqlx::Result<()> {
+    lock_serial_key(conn, &session_serial_key(session_id)).await?;
+    lock_serial_key(conn, &HandoffRelay::serial_key_of(session_id)).await
 }

@@ -3,11 +3,11 @@
 use std::{
     fmt::Write as _,
     future::pending,
-    io::{self, BufRead, ErrorKind, IsTerminal, Read, Write},
+    io::{self, ErrorKind, Write},
     os::fd::AsFd,
 };
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use tokio::{io::Interest, net::unix::pipe, task::spawn_blocking};
 
 /// The text on one line, with whatever could move the cursor, colour the screen or turn the
@@ -44,31 +44,6 @@ pub(super) async fn write(text: String) -> anyhow::Result<bool> {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
         Err(error) => Err(error).context("standard output could not be written"),
     }
-}
-
-/// The longest line that is read, in bytes: no address is as long.
-const LONGEST_LINE: u64 = 1024;
-
-/// What an argument names: itself, or with `-` the first line of standard input, which nobody sees who lists
-/// processes.
-pub(super) async fn given(argument: Option<String>) -> anyhow::Result<Option<String>> {
-    if argument.as_deref() != Some("-") {
-        return Ok(argument);
-    }
-    let read = spawn_blocking(|| {
-        let input = io::stdin();
-        if input.is_terminal() {
-            note("type the address, and Enter");
-        }
-        let mut line = String::new();
-        input.lock().take(LONGEST_LINE).read_line(&mut line)?;
-        Ok::<_, io::Error>(line.trim().to_owned())
-    });
-    let line = read.await?.context("standard input could not be read")?;
-    if line.is_empty() {
-        bail!("standard input has no address");
-    }
-    Ok(Some(line))
 }
 
 /// Returns when the reader of standard output is gone, even if nothing is written. Only pipes say so.

@@ -32,25 +32,25 @@ pub enum Rated {
     Kept,
     /// The turn is not finished: there is nothing to have an opinion on.
     Unfinished,
-    /// The session has no such turn, or was forgotten.
+    /// The session has no such turn.
     NoTurn,
 }
 
-/// Keeps what a visitor thinks of a finished turn. The newest opinion stands, its comment included.
+/// Keeps what a visitor thinks of a finished turn. The newest opinion stands, its comment included. A session that
+/// is forgotten takes none: nothing would ever forget it.
 pub async fn rate(
     conn: &mut PgConnection,
     key: &TurnKey,
     rating: Rating,
     comment: Option<&str>,
 ) -> sqlx::Result<Rated> {
-    // The row locks keep the turn there, and the session from being forgotten, until the opinion is.
+    // The row lock keeps the turn there until the opinion is.
     let finished = sqlx::query_scalar!(
         r#"with turn as (
-               select t.finished_at is not null as finished
-               from sessions s
-               join turns t using (session_id)
-               where s.session_id = $1 and s.forgotten_at is null and t.turn = $2
-               for share of s for key share of t
+               select finished_at is not null as finished
+               from turns join sessions using (session_id)
+               where session_id = $1 and turn = $2 and forgotten_at is null
+               for key share
            ), kept as (
                insert into feedback (session_id, turn, rating, comment)
                select $1, $2, $3, $4 from turn where finished

@@ -31,8 +31,9 @@ const LOCK_TIMEOUT: &str = "1s";
 /// How long others are let through: doubled from the first to the last.
 const FIRST_REST: Duration = Duration::from_millis(500);
 const LAST_REST: Duration = Duration::from_secs(10);
-/// How often a migration tries to get its locks: for about ten minutes.
-const LOCK_TRIES: usize = 60;
+/// How often a migration tries to get its locks: for about four minutes. A platform's release step has a limit
+/// as well, at Fly.io five minutes.
+const LOCK_TRIES: usize = 25;
 
 /// Why the schema is not up to date.
 #[derive(Debug, thiserror::Error)]
@@ -59,7 +60,7 @@ pub enum MigrationError {
     List(#[source] MigrateError),
     /// Somebody kept on using what has to be changed.
     #[error(
-        "migration {version} found its tables in use for ten minutes, most likely by a backup that runs \
+        "migration {version} found its tables in use for four minutes, most likely by a backup that runs \
          (`select * from ops.backups`) or a session that is idle in a transaction: migrate again afterwards"
     )]
     InUse {

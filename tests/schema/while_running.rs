@@ -136,3 +136,32 @@ async fn an_unfinished_index_that_was_taken_for_a_finished_one_is_made_anew() {
             .unwrap()
     );
 }
+
+#[tokio::test]
+async fn a_version_that_is_rolled_back_to_leaves_a_newer_schema_as_it_is() {
+    let database = TestDatabase::create().await.unwrap();
+    let pool = database.pool().await.unwrap();
+    query(
+        "insert into _sqlx_migrations (version, description, success, checksum, execution_time)
+         values (9999, 'of a newer version', true, '\\x01', 0)",
+    )
+    .execute(&pool)
+    .await
+    .unwrap();
+    migrate(&database).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_database_with_other_migrations_is_refused() {
+    let database = TestDatabase::create().await.unwrap();
+    let pool = database.pool().await.unwrap();
+    query("update _sqlx_migrations set checksum = '\\x01' where version = 5")
+        .execute(&pool)
+        .await
+        .unwrap();
+    let refused = migrate(&database).await.unwrap().unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "migration 5 of the database is not the one of this program"
+    );
+}

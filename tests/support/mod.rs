@@ -19,7 +19,6 @@ pub(crate) mod wire;
 
 use std::{
     fs,
-    io::{Seek, Write},
     process::{Output, Stdio},
     sync::Arc,
     time::Duration,
@@ -38,6 +37,7 @@ use sandbox::{
     watchdog::{Manner, Signal, Watchdog},
 };
 use sqlx::{Connection, PgConnection, PgPool};
+use tokio::io::AsyncWriteExt;
 
 pub(crate) use self::process::{ApiProcess, SystemProcess};
 
@@ -320,19 +320,23 @@ impl TestSystem {
         self.run_with_input(arguments, "").await
     }
 
-    /// Runs a command to its end, with this on its standard input.
+    /// The same, with something to read from its standard input.
     pub(crate) async fn run_with_input(&self, arguments: &[&str], input: &str) -> Output {
-        let mut file = tempfile::tempfile().unwrap();
-        file.write_all(input.as_bytes()).unwrap();
-        file.rewind().unwrap();
         let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_growth-chat"));
         command
             .args(arguments)
             .env_clear()
             .envs(self.environment.iter().cloned())
-            .stdin(Stdio::from(file))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
             .kill_on_drop(true);
-        tokio::time::timeout(PATIENCE, command.output())
+        let mut child = command.spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        // A command that does not read may be gone first.
+        let _ = stdin.write_all(input.as_bytes()).await;
+        drop(stdin);
+        tokio::time::timeout(PATIENCE, child.wait_with_output())
             .await
             .expect("the command takes too long")
             .unwrap()

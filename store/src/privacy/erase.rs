@@ -60,14 +60,16 @@ pub async fn lock_session(conn: &mut PgConnection, session_id: &SessionId) -> sq
 }
 
 /// Erases a session in the transaction that holds the lock of its serial key, has ended its jobs and has
-/// called [`lock_session`]. What is not there any more is not counted: the second wish finds nothing.
+/// called [`lock_session`]. What is not there any more is not counted: the second wish finds nothing. Whoever
+/// reads along is told by their hub, which finds nothing to read: no frame is kept for them.
 pub async fn erase_session(
     conn: &mut PgConnection,
     session_id: &SessionId,
     scope: Scope,
 ) -> sqlx::Result<Erased> {
     let id = session_id.as_str();
-    // A turn that was not finished has lost its job: nobody else would ever end it.
+    // A turn that was not finished has lost its job: nobody else would ever end it. Its message's id is
+    // what the client called it, in words that no client can use now.
     let row = sqlx::query!(
         r#"with e as (delete from turn_events where session_id = $1 returning 1),
                 w as (delete from checkpoint_writes where session_id = $1 returning 1),
@@ -77,10 +79,8 @@ pub async fn erase_session(
                 r as (delete from spend_reservations where session_id = $1 returning 1),
                 t as (update turns
                       set status = case when finished_at is null then 'cancelled' else status end,
-                          attempt = case when finished_at is null then attempt + 1 else attempt end,
-                          finished_at = coalesce(finished_at, now()),
-                          -- The client made it up, of whatever it liked.
-                          message_id = 'erased-' || turn
+                          attempt = attempt + case when finished_at is null then 1 else 0 end,
+                          finished_at = coalesce(finished_at, now()), message_id = 'erased-' || turn
                       where session_id = $1 and (finished_at is null or message_id <> 'erased-' || turn)
                       returning 1),
                 s as (update sessions
@@ -93,7 +93,7 @@ pub async fn erase_session(
            select (select count(*) from e) as "turn_events!", (select count(*) from w) as "checkpoint_writes!",
                   (select count(*) from c) as "checkpoints!", (select count(*) from m) as "messages!",
                   (select count(*) from f) as "feedback!", (select count(*) from s) as "sessions!",
-                  (select count(*) from t) as "turns!", (select count(*) from r) as "reservations!""#,
+                  (select count(*) from r) as "reservations!""#,
         id,
     )
     .fetch_one(&mut *conn)
@@ -134,34 +134,4 @@ pub async fn erase_session(
             .map(|(table, rows)| (table.to_owned(), rows))
             .collect(),
     ))
-}
-
-/// The sessions in which somebody left this address: in the contact form, to the assistant, or in a
-/// message. `address` is in lower case. It reads every message: it is a person's wish, not a visitor's turn.
-pub async fn sessions_of_email(
-    conn: &mut PgConnection,
-    address: &str,
-) -> sqlx::Result<Vec<SessionId>> {
-    let ids = sqlx::query_scalar!(
-        r#"select session_id as "id!" from handoff_records where lower(lead ->> 'email') = $1
-           union
-           select session_id from messages where role = 'user' and strpos(lower(body), $1) > 0
-           order by 1"#,
-        address,
-    )
-    .fetch_all(conn)
-    .await?;
-    ids.into_iter()
-        .map(|id| id.parse().map_err(|bad| sqlx::Error::Decode(Box::new(bad))))
-        .collect()
-}
-
-/// Every address that somebody left for people.
-pub async fn addresses(conn: &mut PgConnection) -> sqlx::Result<Vec<String>> {
-    sqlx::query_scalar!(
-        r#"select distinct lead ->> 'email' as "address!" from handoff_records
-           where lead ->> 'email' is not null"#
-    )
-    .fetch_all(conn)
-    .await
 }

@@ -25,6 +25,7 @@ use super::{
     snapshot::Snapshot,
     upload::{Upload, prove, send_all},
 };
+use crate::privacy::ledger::keep_all;
 
 /// The content of an object; that it is gzip says its name.
 const OBJECT_TYPE: &str = "application/octet-stream";
@@ -187,6 +188,8 @@ impl Backups {
         let begun = tokio::time::Instant::now();
         let tools = self.restorer.tools();
         let version = tools.version("pg_dump").await?;
+        // Whoever was erased is to be forgotten by every older backup as well.
+        keep_all(pool, bucket).await?;
         let snapshot = Snapshot::export(&self.database).await?;
         let (server, schema_version) = (snapshot.server, snapshot.schema_version);
         let (snapshot_at, exported) = (snapshot.at, snapshot.name.clone());

@@ -11,7 +11,7 @@ mod api;
 mod contact;
 mod note;
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use futures::{FutureExt, future::BoxFuture};
 use reqwest::Method;
@@ -68,8 +68,9 @@ impl HubSpot {
             .await?;
         match note {
             Some(note) if note.revision >= dossier.revision => {
+                let made = known(dossier).made;
                 let receipt = self
-                    .receipt(deadline, &contact.id, &note.id, &known(dossier), None)
+                    .receipt(deadline, &contact.id, &note.id, made, None)
                     .await;
                 Ok(Some(receipt))
             }
@@ -80,7 +81,7 @@ impl HubSpot {
     async fn put_now(&self, dossier: &Dossier) -> Result<Receipt, SendError> {
         let deadline = Instant::now() + PUT_WITHIN;
         let email = address(dossier)?;
-        let mut known = known(dossier);
+        let known = known(dossier);
         let existing = self.api.find_contact(deadline, email).await?;
         let ours =
             known.made && existing.as_ref().map(|contact| &contact.id) == known.contact.as_ref();
@@ -95,7 +96,7 @@ impl HubSpot {
             .write_contact(deadline, plan, dossier.handoff_id.as_str())
             .await?;
         let contact = &written.id;
-        let note = match known.note.take() {
+        let note = match known.note {
             Some(note) => {
                 if known.contact.as_ref() != Some(contact) {
                     self.api.associate(deadline, &note, contact).await?;
@@ -124,9 +125,9 @@ impl HubSpot {
                     .await?
             }
         };
-        known.made = ours || written.new;
+        let made = ours || written.new;
         Ok(self
-            .receipt(deadline, contact, &note, &known, written.url)
+            .receipt(deadline, contact, &note, made, written.url)
             .await)
     }
 
@@ -135,20 +136,15 @@ impl HubSpot {
         deadline: Instant,
         contact: &str,
         note: &str,
-        known: &Known,
+        made: bool,
         url: Option<String>,
     ) -> Receipt {
-        let mut earlier = known.earlier.clone();
-        earlier.extend(known.contact.clone());
-        earlier.remove(contact);
         let url = match url.as_deref().and_then(note::link) {
             Some(url) => Some(url),
             None => self.page(deadline, contact).await,
         };
         Receipt {
-            reference: json!({
-                "contact": contact, "note": note, "made": known.made, "earlier": earlier
-            }),
+            reference: json!({ "contact": contact, "note": note, "made": made }),
             provider_id: Some(contact.to_owned()),
             url,
         }
@@ -189,31 +185,33 @@ impl HubSpot {
 
     async fn forget_now(&self, reference: &Value, address: Option<&str>) -> Result<(), SendError> {
         let deadline = Instant::now() + PUT_WITHIN;
-        let mut contacts = earlier(reference);
-        contacts.extend(id(&reference["contact"]));
         // By its id and never by the address: HubSpot puts an address that it does not have on a list
         // of those that it will never take.
-        if contacts.is_empty()
-            && let Some(address) = address
-        {
-            let found = self.api.find_contact(deadline, address.trim()).await?;
-            contacts.extend(found.map(|contact| contact.id));
-        }
-        // Without an address none was made.
-        for contact in contacts {
-            let call = Call {
-                what: "deleting the contact for good",
-                method: Method::POST,
-                path: "/crm/v3/objects/contacts/gdpr-delete",
-                body: Some(json!({ "objectId": contact })),
-                effect: Effect::Writes,
-            };
-            match self.api.call(deadline, call).await {
-                Ok(_) | Err(CallError::NotFound(_)) => {}
-                Err(error) => return Err(error.into()),
+        let contact = match (id(&reference["contact"]), address) {
+            (Some(contact), _) => contact,
+            (None, Some(address)) => match self.api.find_contact(deadline, address.trim()).await? {
+                Some(contact) => contact.id,
+                None => return Ok(()),
+            },
+            // Without an address no attempt has made one.
+            (None, None) if reference["attempt"].is_number() => return Ok(()),
+            (None, None) => {
+                return Err(SendError::NothingToSend {
+                    reason: "another CRM has the record",
+                });
             }
+        };
+        let call = Call {
+            what: "deleting the contact for good",
+            method: Method::POST,
+            path: "/crm/v3/objects/contacts/gdpr-delete",
+            body: Some(json!({ "objectId": contact })),
+            effect: Effect::Writes,
+        };
+        match self.api.call(deadline, call).await {
+            Ok(_) | Err(CallError::NotFound(_)) => Ok(()),
+            Err(error) => Err(error.into()),
         }
-        Ok(())
     }
 }
 
@@ -246,8 +244,6 @@ impl CrmProvider for HubSpot {
 #[derive(Debug, Default)]
 struct Known {
     contact: Option<String>,
-    /// Those that had an address that was corrected.
-    earlier: BTreeSet<String>,
     note: Option<String>,
     /// Whether we made the contact.
     made: bool,
@@ -260,15 +256,9 @@ fn known(dossier: &Dossier) -> Known {
     let reference = &reference.reference;
     Known {
         contact: id(&reference["contact"]),
-        earlier: earlier(reference),
         note: id(&reference["note"]),
         made: reference["made"] == true,
     }
-}
-
-fn earlier(reference: &Value) -> BTreeSet<String> {
-    let ids = reference["earlier"].as_array().into_iter().flatten();
-    ids.filter_map(id).collect()
 }
 
 /// The address that names the contact.
