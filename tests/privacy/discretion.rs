@@ -87,9 +87,11 @@ async fn a_receipt_and_the_command_that_prints_it_hold_nothing_of_who_was_forgot
         .into_iter()
         .filter(|key| key.starts_with("erasures/"))
         .collect();
-    assert_eq!(entries.len(), 1, "{entries:?}");
-    let entry = std::fs::read_to_string(s3.path(&entries[0])).unwrap();
-    discretion.look_at("the ledger", &entry);
+    assert!(!entries.is_empty());
+    for entry in &entries {
+        let entry = std::fs::read_to_string(s3.path(entry)).unwrap();
+        discretion.look_at("the ledger", &entry);
+    }
     discretion.look_through(&system, &[&api.process]).await;
     assert_eq!(tables_with(&pool, VISITORS).await, Vec::<String>::new());
 }

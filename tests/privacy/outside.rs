@@ -107,3 +107,20 @@ async fn a_message_that_came_late_is_looked_for_when_it_came() {
     };
     assert_eq!(time("until") - time("since"), chrono::TimeDelta::days(5));
 }
+
+#[tokio::test]
+async fn an_endpoint_that_is_told_of_handoffs_is_named() {
+    let database = TestDatabase::create().await.unwrap();
+    let pool = database.pool().await.unwrap();
+    handoff(
+        &pool,
+        "insert into webhook_endpoints (endpoint_id, url, events)
+         values ('e1', 'https://a.example/', '{handoff.created}'), ('e2', 'https://b.example/', '{session.closed}')",
+        "update webhook_endpoints set created_at = now() - interval '1 day'",
+    )
+    .await;
+    assert_eq!(
+        outside(&pool).await,
+        [(OutsideSystem::Endpoint, json!({"endpoint_id": "e1"}))]
+    );
+}

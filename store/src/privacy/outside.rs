@@ -20,6 +20,8 @@ pub enum OutsideSystem {
     Crm,
     /// An e-mail that was sent: nobody can take it back.
     Email,
+    /// An endpoint that is told of handoffs, `{"endpoint_id"}`: it may have been told of this one.
+    Endpoint,
 }
 
 /// How far a system is with forgetting.
@@ -99,6 +101,12 @@ pub async fn remember_outside(
                select 'email', case status when 'delivered' then reference
                                            else jsonb_build_object('handoff_id', handoff_id) end
                from tried where channel = 'email' and (status = 'delivered' or may_be_there)
+               union
+               select 'endpoint', jsonb_build_object('endpoint_id', e.endpoint_id)
+               from webhook_endpoints e
+               where e.events && array['handoff.created', 'handoff.delivered', 'handoff.failed']
+                 and exists (select from handoff_records r
+                             where r.session_id = $2 and coalesce(r.settled_at, now()) >= e.created_at)
            )
            update privacy_requests r
            set addresses = r.addresses || (
@@ -107,7 +115,7 @@ pub async fn remember_outside(
                outside = r.outside || (
                select coalesce(jsonb_agg(jsonb_build_object(
                           'system', f.system, 'reference', f.reference,
-                          'state', case f.system when 'email' then 'remains' else 'pending' end)), '[]')
+                          'state', case when f.system in ('email', 'endpoint') then 'remains' else 'pending' end)), '[]')
                from found f
                where not exists (select 1 from jsonb_array_elements(r.outside) o
                                  where o ->> 'system' = f.system and o -> 'reference' = f.reference))

@@ -219,7 +219,9 @@ impl EraseDeps {
                     .forget(&outside.reference, address.map(String::as_str))
                     .await
             }
-            OutsideSystem::Email => Err(SendError::fatal("mail that was sent can't be taken back")),
+            OutsideSystem::Email | OutsideSystem::Endpoint => {
+                Err(SendError::fatal("what was told can't be taken back"))
+            }
         }
     }
 

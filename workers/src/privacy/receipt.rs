@@ -167,6 +167,7 @@ fn text(statement: &Statement) -> String {
             OutsideSystem::Slack => "The message in Slack",
             OutsideSystem::Crm => "The record in the CRM",
             OutsideSystem::Email => "The e-mail that was sent",
+            OutsideSystem::Endpoint => "What an endpoint of the company was told",
         };
         let state = match outside.state {
             OutsideState::Done => "is deleted",
