@@ -3,19 +3,9 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use sqlx::PgConnection;
 
-use crate::{
-    bus::Wake,
-    ids::{SessionId, TurnKey},
-    protocol::Chunk,
-};
-
-/// What the stream of a turn says whose session is erased.
-pub const ERASED: &str = "erased";
-/// A client that is given the end of a turn so long after it was finished is a slow one.
-const STREAM_MINUTES: i32 = 10;
+use crate::ids::SessionId;
 
 /// How much is to go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,29 +41,17 @@ impl Erased {
     }
 }
 
-/// The live jobs of a session: of its turns, and with [`Scope::Person`] those of its handoffs as well.
-/// Whoever erases ends them first, so that nothing is written afterwards.
-pub async fn live_jobs(
-    conn: &mut PgConnection,
-    session_id: &SessionId,
-    scope: Scope,
-) -> sqlx::Result<Vec<i64>> {
-    sqlx::query_scalar!(
-        "select id from queue.jobs
-         where payload ->> 'session_id' = $1
-           and (kind in ('turn.process', 'handoff.relay') or $2)
-         order by id",
-        session_id.as_str(),
-        scope == Scope::Person,
-    )
-    .fetch_all(conn)
-    .await
-}
-
-/// Locks the session's row, before any row of what it holds: in this order retention takes them, too.
+/// Locks a session and its handoffs, before anything of them is deleted and after the jobs that write for
+/// them (docs/decisions/0006): retention and settling begin with the same rows.
 pub async fn lock_session(conn: &mut PgConnection, session_id: &SessionId) -> sqlx::Result<()> {
     sqlx::query!(
         "select from sessions where session_id = $1 for no key update",
+        session_id.as_str(),
+    )
+    .execute(&mut *conn)
+    .await?;
+    sqlx::query!(
+        "select from handoff_records where session_id = $1 order by handoff_id for update",
         session_id.as_str(),
     )
     .execute(conn)
@@ -81,22 +59,19 @@ pub async fn lock_session(conn: &mut PgConnection, session_id: &SessionId) -> sq
     Ok(())
 }
 
-/// Erases a session in the transaction that holds the lock of its serial key. What is not there any more
-/// is not counted: the second wish finds nothing. Publish `after` when it is committed.
+/// Erases a session in the transaction that holds the lock of its serial key, has ended its jobs and has
+/// called [`lock_session`]. What is not there any more is not counted: the second wish finds nothing. Whoever
+/// reads along is told by their hub, which finds nothing to read: no frame is kept for them.
 pub async fn erase_session(
     conn: &mut PgConnection,
     session_id: &SessionId,
     scope: Scope,
-    after: &mut Wake,
 ) -> sqlx::Result<Erased> {
     let id = session_id.as_str();
     // A turn that was not finished has lost its job: nobody else would ever end it. Its message's id is
     // what the client called it, in words that no client can use now.
     let row = sqlx::query!(
-        r#"with e as (delete from turn_events
-                      where session_id = $1
-                        and not (terminal and event ->> 'reason' is not distinct from $4)
-                      returning turn, attempt, seq),
+        r#"with e as (delete from turn_events where session_id = $1 returning 1),
                 w as (delete from checkpoint_writes where session_id = $1 returning 1),
                 c as (delete from checkpoints where session_id = $1 returning 1),
                 m as (delete from messages where session_id = $1 returning 1),
@@ -105,39 +80,24 @@ pub async fn erase_session(
                 t as (update turns
                       set status = case when finished_at is null then 'cancelled' else status end,
                           attempt = attempt + case when finished_at is null then 1 else 0 end,
-                          finished_at = coalesce(finished_at, now()), message_id = 'erased:' || turn
-                      where session_id = $1 and (finished_at is null or message_id <> 'erased:' || turn)
-                      returning turn, attempt, finished_at),
-                -- Whoever reads along is told that it is over, behind whatever they have read.
-                o as (insert into turn_events (session_id, turn, attempt, seq, terminal, event)
-                      select $1, t.turn, t.attempt,
-                             1 + coalesce((select max(e.seq) from e
-                                           where e.turn = t.turn and e.attempt = t.attempt), 0), true, $2
-                      from t where t.finished_at > now() - make_interval(mins => $3)
-                      returning turn),
+                          finished_at = coalesce(finished_at, now()), message_id = 'erased-' || turn
+                      where session_id = $1 and (finished_at is null or message_id <> 'erased-' || turn)
+                      returning 1),
                 s as (update sessions
                       set status = 'closed', closed_at = coalesce(closed_at, now()),
                           termination_type = 'erased', forgotten_at = now(),
-                          secret_hash = null, page_url = null, locale = null
+                          secret_hash = null, page_url = null, locale = null,
+                          agent = null, agent_id = null, agent_since = null, agent_typing_until = null
                       where session_id = $1 and termination_type is distinct from 'erased'
                       returning 1)
            select (select count(*) from e) as "turn_events!", (select count(*) from w) as "checkpoint_writes!",
                   (select count(*) from c) as "checkpoints!", (select count(*) from m) as "messages!",
                   (select count(*) from f) as "feedback!", (select count(*) from s) as "sessions!",
-                  (select count(*) from r) as "reservations!", array(select turn from o) as "told!""#,
+                  (select count(*) from r) as "reservations!""#,
         id,
-        json!(Chunk::Abort {
-            reason: ERASED.to_owned()
-        }),
-        STREAM_MINUTES,
-        ERASED,
     )
     .fetch_one(&mut *conn)
     .await?;
-    after.turns.extend(row.told.into_iter().map(|turn| TurnKey {
-        session_id: session_id.clone(),
-        turn,
-    }));
     let mut erased = BTreeMap::from([
         ("turn_events", row.turn_events),
         ("checkpoint_writes", row.checkpoint_writes),
@@ -151,10 +111,11 @@ pub async fn erase_session(
             r#"with s as (delete from slack_threads where session_id = $1 returning 1),
                     a as (delete from handoff_attempts where session_id = $1 returning 1),
                     d as (delete from handoff_deliveries where session_id = $1 returning 1),
+                    e as (delete from handoff_told where session_id = $1 returning 1),
                     h as (delete from handoff_records where session_id = $1 returning 1)
                select (select count(*) from s) as "slack_threads!", (select count(*) from a) as "handoff_attempts!",
                       (select count(*) from d) as "handoff_deliveries!",
-                      (select count(*) from h) as "handoff_records!""#,
+                      (select count(*) from e) as "handoff_told!", (select count(*) from h) as "handoff_records!""#,
             id,
         )
         .fetch_one(conn)
@@ -164,6 +125,7 @@ pub async fn erase_session(
             ("handoff_attempts", row.handoff_attempts),
             ("handoff_deliveries", row.handoff_deliveries),
             ("handoff_records", row.handoff_records),
+            ("handoff_told", row.handoff_told),
         ]);
     }
     let counted = erased.into_iter().filter(|(_, rows)| *rows > 0);

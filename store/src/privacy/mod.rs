@@ -10,7 +10,7 @@ mod requests;
 
 pub use self::{
     address::{Address, Mention},
-    erase::{ERASED, Erased, Scope, erase_session, live_jobs, lock_session},
+    erase::{Erased, Scope, erase_session, lock_session},
     export::{document, export_email, export_session, hold_still, page},
     find::{Found, HandoffOutline, Outline, addresses, outlines, sessions_of_email},
     ledger::{

@@ -15,12 +15,12 @@ pub enum OutsideSystem {
     /// The messages in Slack about a handoff: `{"session_id", "handoff_id", "since", "until"}`, `"via"`, and
     /// `"channel", "ts"` of the first one, if it is known.
     Slack,
-    /// A record in the CRM, by what the CRM calls it. Only `{"handoff_id"}`: an attempt may have made one
-    /// and nobody heard of it; [`Request::addresses`] has the address to look for it by.
+    /// A record in the CRM, by what the CRM calls it. Only `{"handoff_id", "attempt"}`: that attempt may have
+    /// made one and nobody heard of it; [`super::Request::addresses`] has the address to look for it by.
     Crm,
-    /// An e-mail that was sent: nobody can take it back.
+    /// An e-mail that was sent, or may have been: nobody can take it back.
     Email,
-    /// An endpoint that is told of handoffs, `{"endpoint_id"}`: it may have been told of this one.
+    /// What an endpoint of [`crate::webhooks`] may have been told: `{"handoff_id", "endpoint_id"}`.
     Endpoint,
 }
 
@@ -50,72 +50,94 @@ pub struct Outside {
     pub error: Option<String>,
 }
 
-/// Keeps what Slack and the CRM have of a session, before its handoffs are deleted. A reference that is
-/// kept already is not kept twice.
+/// Keeps what is outside of a session, before its handoffs are deleted: everything that may have arrived,
+/// told or not. A reference that is kept already is not kept twice. The caller holds the session, so that no
+/// attempt begins any more.
 pub async fn remember_outside(
     conn: &mut PgConnection,
     request_id: &str,
     session_id: &SessionId,
 ) -> sqlx::Result<()> {
     sqlx::query!(
-        r#"with tried as (
-               select d.handoff_id, d.channel, d.status, d.reference, d.created_at, r.lead ->> 'email' as email,
-                      max(coalesce(a.ended_at, a.started_at)) as last_at,
-                      array_agg(distinct a.provider_id) filter (where a.provider_id is not null) as made,
-                      bool_or(a.outcome is null) as unheard,
-                      bool_or(a.outcome is null or a.outcome in ('sent', 'found', 'unknown')) as may_be_there,
-                      -- What is on its way has come to an end after this.
-                      case when bool_or(a.outcome is null and a.started_at > now() - interval '1 min')
-                           then jsonb_build_object('not_before', now() + interval '1 min')
-                           else '{}' end as not_before
-               from handoff_deliveries d
-               join handoff_attempts a using (session_id, handoff_id, channel)
+        r#"with attempts as (
+               select a.*, a.outcome is null and a.started_at > now() - interval '1 min' as runs,
+                      coalesce(r.crm_asked ->> a.attempt::text, r.lead ->> 'email') as address
+               from handoff_attempts a
                join handoff_records r using (session_id, handoff_id)
-               where d.session_id = $2
-               group by d.session_id, d.handoff_id, d.channel, r.lead
+               where a.session_id = $2 and a.outcome is distinct from 'skipped'
+           ), in_a_minute as (
+               select jsonb_build_object('not_before', to_char((now() + interval '1 min') at time zone 'UTC',
+                                                               'YYYY-MM-DD"T"HH24:MI:SS"Z"')) as it
            ), unheard as (
-               -- What an attempt has made that failed later, or that ends after this.
-               select * from tried where channel = 'crm' and (status <> 'delivered' or unheard)
+               -- What an attempt has made in the CRM that failed later, or that ends after this; of each address
+               -- that no later attempt was heard of with.
+               select a.handoff_id, a.address, min(a.attempt) as attempt, bool_or(a.runs) as runs
+               from attempts a
+               where a.channel = 'crm' and (a.outcome is null or a.outcome not in ('sent', 'found'))
+                 and not exists (select from attempts heard
+                                 where heard.handoff_id = a.handoff_id and heard.channel = 'crm'
+                                   and heard.attempt > a.attempt and heard.outcome in ('sent', 'found')
+                                   and heard.address is not distinct from a.address)
+               group by 1, 2
            ), found as (
                select 'slack' as system,
-                      jsonb_build_object('session_id', $2::text, 'handoff_id', handoff_id,
-                                         'since', created_at, 'until', last_at)
-                      || not_before
-                      || case when reference ? 'via' then jsonb_build_object('via', reference -> 'via')
-                              else '{}' end
-                      || case when reference ? 'ts'
-                              then jsonb_build_object('channel', reference -> 'channel',
-                                                      'ts', reference -> 'ts')
-                              else '{}' end as reference
-               from tried where channel = 'slack'
+                      jsonb_strip_nulls(jsonb_build_object(
+                          'session_id', d.session_id, 'handoff_id', d.handoff_id,
+                          'since', to_char(d.created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
+                          -- The link and the reminder come later than the message.
+                          'until', to_char(greatest(a.newest, r.promise_by) at time zone 'UTC',
+                                           'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
+                          'channel', d.reference -> 'channel', 'ts', d.reference -> 'ts',
+                          'via', d.reference -> 'via'))
+                      || case when a.runs then (select it from in_a_minute) else '{}' end as reference,
+                      'pending' as state, null as error
+               from handoff_deliveries d
+               join handoff_records r using (session_id, handoff_id)
+               join (select handoff_id, bool_or(channel = 'slack') as sent, bool_or(runs) as runs,
+                            max(coalesce(ended_at, started_at)) as newest
+                     from attempts where channel in ('slack', 'slack_update')
+                     group by handoff_id) a on a.handoff_id = d.handoff_id and a.sent
+               where d.session_id = $2 and d.channel = 'slack'
                union
-               select 'crm', reference from tried where channel = 'crm' and status = 'delivered'
+               select 'crm', reference, 'pending', null
+               from handoff_deliveries
+               where session_id = $2 and channel = 'crm'
+                 and (reference ? 'contact' or reference ? 'handoff_id')
                union
-               -- Of an address that was corrected later.
-               select 'crm', jsonb_build_object('handoff_id', handoff_id, 'contact', id, 'id', id)
-               from tried, unnest(made) id
-               where channel = 'crm' and id is distinct from coalesce(reference ->> 'contact', reference ->> 'id')
+               -- Of an address that was corrected later. Where another CRM was told first, nobody knows whose
+               -- a name is.
+               select 'crm', jsonb_build_object('contact', a.provider_id), 'pending', null
+               from attempts a
+               join handoff_deliveries d using (session_id, handoff_id, channel)
+               where a.channel = 'crm' and a.outcome in ('sent', 'found')
+                 and d.reference ? 'contact' and not d.reference ? 'id'
+                 and a.provider_id <> d.reference ->> 'contact'
                union
-               select 'crm', jsonb_build_object('handoff_id', handoff_id) || not_before from unheard
+               select 'crm', jsonb_build_object('handoff_id', handoff_id, 'attempt', attempt)
+                             || case when runs then (select it from in_a_minute) else '{}' end,
+                      'pending', null
+               from unheard
                union
-               select 'email', case status when 'delivered' then reference
-                                           else jsonb_build_object('handoff_id', handoff_id) end
-               from tried where channel = 'email' and (status = 'delivered' or may_be_there)
+               select 'email', d.reference || jsonb_build_object('handoff_id', d.handoff_id), 'remains',
+                      case when d.status <> 'delivered' then 'nobody knows whether it was sent' end
+               from handoff_deliveries d
+               where d.session_id = $2 and d.channel = 'email'
+                 and (d.status = 'delivered'
+                      or exists (select from attempts a
+                                 where a.handoff_id = d.handoff_id and a.channel = 'email'
+                                   and (a.outcome is null or a.outcome in ('sent', 'found', 'unknown'))))
                union
-               select 'endpoint', jsonb_build_object('endpoint_id', e.endpoint_id)
-               from webhook_endpoints e
-               where e.events && array['handoff.created', 'handoff.delivered', 'handoff.failed']
-                 and exists (select from handoff_records r
-                             where r.session_id = $2 and coalesce(r.settled_at, now()) >= e.created_at)
+               select 'endpoint', jsonb_build_object('handoff_id', handoff_id, 'endpoint_id', endpoint_id),
+                      'remains', 'whoever runs the endpoint has to delete it'
+               from handoff_told where session_id = $2
            )
            update privacy_requests r
            set addresses = r.addresses || (
-               select coalesce(jsonb_object_agg(u.handoff_id, u.email), '{}') from unheard u
-               where u.email is not null),
+               select coalesce(jsonb_object_agg(u.handoff_id || '/' || u.attempt, u.address), '{}')
+               from unheard u where u.address is not null),
                outside = r.outside || (
-               select coalesce(jsonb_agg(jsonb_build_object(
-                          'system', f.system, 'reference', f.reference,
-                          'state', case when f.system in ('email', 'endpoint') then 'remains' else 'pending' end)), '[]')
+               select coalesce(jsonb_agg(jsonb_strip_nulls(jsonb_build_object(
+                          'system', f.system, 'reference', f.reference, 'state', f.state, 'error', f.error))), '[]')
                from found f
                where not exists (select 1 from jsonb_array_elements(r.outside) o
                                  where o ->> 'system' = f.system and o -> 'reference' = f.reference))

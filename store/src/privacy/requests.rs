@@ -75,7 +75,7 @@ pub struct Request {
     pub status: Status,
     /// What is to be forgotten outside.
     pub outside: Vec<Outside>,
-    /// Addresses by handoff, for records whose reference nobody knows; until it is done.
+    /// Addresses by handoff and attempt (`h/2`), for records whose reference nobody knows; until it is done.
     pub addresses: BTreeMap<String, String>,
     /// The receipt, when it is done.
     pub receipt: Option<Value>,

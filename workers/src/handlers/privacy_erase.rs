@@ -213,11 +213,11 @@ impl EraseDeps {
         match outside.system {
             OutsideSystem::Slack => self.forget_in_slack(&outside.reference).await,
             OutsideSystem::Crm => {
-                let handoff = outside.reference["handoff_id"].as_str();
-                let address = handoff.and_then(|handoff| request.addresses.get(handoff));
-                self.crm
-                    .forget(&outside.reference, address.map(String::as_str))
-                    .await
+                let reference = &outside.reference;
+                let handoff = reference["handoff_id"].as_str().unwrap_or_default();
+                let attempt = format!("{handoff}/{}", reference["attempt"]);
+                let address = request.addresses.get(&attempt).map(String::as_str);
+                self.crm.forget(reference, address).await
             }
             OutsideSystem::Email | OutsideSystem::Endpoint => {
                 Err(SendError::fatal("what was told can't be taken back"))

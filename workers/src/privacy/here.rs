@@ -112,11 +112,12 @@ async fn erase_one(
     email_hash: Option<&str>,
     after: &mut Wake,
 ) -> sqlx::Result<bool> {
-    // The session's lock comes before every row, the request's as well.
-    jobs::lock_serial_key(conn, &jobs::catalog::session_serial_key(session_id)).await?;
+    // The session's locks come before every row, the request's as well.
+    jobs::lock_session(conn, session_id).await?;
     if !privacy::lock(conn, &request.request_id).await? {
         return Ok(false);
     }
+    jobs::hold_session(conn, session_id, request.scope, after).await?;
     if request.scope == Scope::Person {
         privacy::remember_outside(conn, &request.request_id, session_id).await?;
         privacy::close_waiting(conn, session_id, &request.request_id).await?;

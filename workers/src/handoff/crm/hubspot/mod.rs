@@ -193,8 +193,13 @@ impl HubSpot {
                 Some(contact) => contact.id,
                 None => return Ok(()),
             },
-            // Without an address no contact is made.
-            (None, None) => return Ok(()),
+            // Without an address no attempt has made one.
+            (None, None) if reference["attempt"].is_number() => return Ok(()),
+            (None, None) => {
+                return Err(SendError::NothingToSend {
+                    reason: "another CRM has the record",
+                });
+            }
         };
         let call = Call {
             what: "deleting the contact for good",
