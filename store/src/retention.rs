@@ -172,11 +172,12 @@ pub async fn due(conn: &mut PgConnection, days: i32) -> sqlx::Result<(Gone, Opti
     Ok((gone, row.oldest))
 }
 
-/// Deletes the frames that are older than [`EVENT_HOURS`], piece by piece with rests, and tells how many each
-/// piece was. False: the time was over first.
+/// Deletes the frames that are older than [`EVENT_HOURS`], piece by piece, and tells how many each piece was.
+/// It rests `rest` times as long as a piece took. False: the time was over first.
 pub async fn forget_old_events(
     pool: &PgPool,
     until: Option<Instant>,
+    rest: u32,
     mut told: impl FnMut(i64),
 ) -> sqlx::Result<bool> {
     let pages = event_pages(pool).await?;
@@ -188,7 +189,7 @@ pub async fn forget_old_events(
         let began = Instant::now();
         told(forget_events(pool, from, EVENT_PAGES).await?);
         from += EVENT_PAGES;
-        sleep(began.elapsed() * REST).await;
+        sleep(began.elapsed() * rest).await;
     }
     Ok(true)
 }
