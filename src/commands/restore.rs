@@ -79,10 +79,13 @@ fn tell(report: &Report) -> String {
         span(report.lost),
         span(report.took),
     );
-    for step in &report.after {
-        // Writing to a string can't fail.
-        let _ = writeln!(text, "replayed: {step}");
-    }
+    // Writing to a string can't fail.
+    let _ = writeln!(
+        text,
+        "replayed: {} erasures of the ledger were replayed: {} sessions were forgotten again\n\
+         replayed: {} sessions that were closed too long ago were forgotten",
+        report.replayed.entries, report.replayed.sessions, report.expired
+    );
     let _ = writeln!(
         text,
         "held: the queues {}. Their jobs may have been done since the backup was made; look at them, \

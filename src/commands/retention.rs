@@ -8,7 +8,7 @@ use store::{
     retention::{self, Gone},
     settings::Settings,
 };
-use workers::handlers::retention_sweep::RetentionDeps;
+use workers::retention::{Pace, RetentionDeps};
 
 use super::terminal::write;
 use crate::{
@@ -41,7 +41,8 @@ pub(crate) async fn run(args: RetentionArgs) -> anyhow::Result<ExitCode> {
             pool: database.pool().clone(),
             days,
         };
-        let (gone, _) = deps.sweep(None).await.context("forgetting what is old")?;
+        let swept = deps.sweep(None, Pace::BesideTurns).await;
+        let (gone, _) = swept.context("forgetting what is old")?;
         (gone, None)
     };
     write(if args.json {

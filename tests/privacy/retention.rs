@@ -3,7 +3,7 @@
 use sandbox::postgres::TestDatabase;
 use serde_json::{Value, json};
 use sqlx::{PgPool, query, query_scalar, raw_sql};
-use workers::handlers::retention_sweep::RetentionDeps;
+use workers::retention::{Pace, RetentionDeps};
 
 use super::marker::tables_with;
 use crate::support::TestSystem;
@@ -47,7 +47,7 @@ async fn sweep(pool: &PgPool, days: i32) -> store::retention::Gone {
         pool: pool.clone(),
         days,
     };
-    let (gone, finished) = deps.sweep(None).await.unwrap();
+    let (gone, finished) = deps.sweep(None, Pace::Alone).await.unwrap();
     assert!(finished);
     gone
 }

@@ -18,15 +18,15 @@ use sha2::{Digest, Sha256};
 use tokio::{
     process::Child,
     sync::{mpsc, oneshot},
-    task::JoinHandle,
 };
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     gzip,
     tools::{ToolError, Tools, ended, listen, not_run},
     trailer::Tail,
 };
-use crate::{config::AgeRecipient, handlers::index_document::hex};
+use crate::{config::AgeRecipient, hex::hex};
 
 const PG_DUMP: &str = "pg_dump";
 /// Bytes of a part: the least that S3 takes, because so many parts are held in memory.
@@ -35,7 +35,7 @@ pub(super) const PART: usize = 5 * 1024 * 1024;
 /// A `pg_dump` that runs. Dropped, it is killed.
 pub(super) struct Dump {
     child: Child,
-    complaint: JoinHandle<String>,
+    complaint: AbortOnDropHandle<String>,
     url: SecretString,
 }
 
@@ -66,7 +66,7 @@ impl Dump {
         // It holds the writing end as well, which would keep the pipe open.
         drop(command);
         let mut child = spawned.map_err(failed)?;
-        let complaint = tokio::spawn(listen(child.stderr.take()));
+        let complaint = AbortOnDropHandle::new(tokio::spawn(listen(child.stderr.take())));
         let dump = Self {
             child,
             complaint,

@@ -4,12 +4,14 @@
 use std::{error::Error, io};
 
 use jobs::{JobError, database_failure};
+use tokio::task::JoinError;
+use uuid::Uuid;
 
 use super::{
     manifest::{Different, ManifestError},
     tools::{ToolError, ToolVersion},
 };
-use crate::clients::bucket::BucketError;
+use crate::{clients::bucket::BucketError, privacy::replay::ReplayError};
 
 /// A backup was not made.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +42,9 @@ pub enum BackupError {
     /// What `pg_dump` writes could not be read or compressed.
     #[error("the dump could not be read")]
     Pump(#[source] io::Error),
+    /// The rows of the tables were not counted to the end.
+    #[error("counting the tables was ended")]
+    Counting(#[source] JoinError),
     /// The store has other parts than were sent.
     #[error("the bucket has other parts than were sent")]
     OtherParts,
@@ -97,6 +102,13 @@ pub enum RestoreError {
         /// Of the dump.
         dump: ToolVersion,
     },
+    /// psql would run what a backup says.
+    #[error(
+        "psql {0} has no restricted mode, and would run commands of the shell that somebody has put into \
+         a backup: install the client programs of PostgreSQL 15.14, 16.10, 17.6, 18 or newer, or set \
+         PG_BIN_DIR"
+    )]
+    Unrestricted(ToolVersion),
     /// The target can't have what a newer server had.
     #[error("the target's server {target} is older than the server {source_version} of the backup")]
     OlderServer {
@@ -111,6 +123,11 @@ pub enum RestoreError {
     /// The backup is encrypted.
     #[error("the backup is encrypted: set BACKUP_AGE_IDENTITY")]
     NoIdentity,
+    /// The bucket has something else in place of what this database made.
+    #[error(
+        "the object is not the one that run {0} made: somebody has replaced it; nothing was restored"
+    )]
+    Replaced(Uuid),
     /// The object is not what was written.
     #[error("the object is damaged: {0}; nothing was restored")]
     Damaged(&'static str),
@@ -120,9 +137,12 @@ pub enum RestoreError {
     /// The schema could not be brought up to date.
     #[error("the restored database could not be migrated")]
     Migrate(#[from] store::migration::MigrationError),
-    /// What follows a restore failed.
-    #[error("what follows a restore failed: {0}")]
-    After(String),
+    /// Whoever was erased since can't be forgotten again.
+    #[error("the erasures since the backup can't be repeated")]
+    Replay(#[from] ReplayError),
+    /// What has become too old since was not forgotten.
+    #[error("what is too old could not be forgotten")]
+    Retention(#[source] sqlx::Error),
     /// Another process took over.
     #[error("another process took over: this one did not renew its lease in time")]
     LeaseLost,

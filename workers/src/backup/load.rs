@@ -19,17 +19,19 @@ use flate2::read::MultiGzDecoder;
 use secrecy::SecretString;
 use sha2::{Digest, Sha256};
 use tokio::{sync::mpsc, task::spawn_blocking};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     error::RestoreError,
     manifest::{Encryption, Manifest},
     restore::Restorer,
+    restricted::{self, WithoutPair},
     tools::{ToolVersion, ended, listen, not_run},
 };
 use crate::{
     clients::bucket::{Bucket, BucketError},
     config::AgeIdentity,
-    handlers::index_document::hex,
+    hex::hex,
 };
 
 const PSQL: &str = "psql";
@@ -76,7 +78,7 @@ impl Restorer {
         // It holds the reading end as well: psql's death would not be noticed.
         drop(command);
         let mut psql = spawned.map_err(failed)?;
-        let complaint = tokio::spawn(listen(psql.stderr.take()));
+        let complaint = AbortOnDropHandle::new(tokio::spawn(listen(psql.stderr.take())));
 
         let (pieces, arrived) = mpsc::channel(AHEAD);
         let download = download(self.bucket(), manifest, pieces, say);
@@ -197,7 +199,11 @@ fn unpack(
         let mut sql = MultiGzDecoder::new(packed);
         let mut piece = Vec::with_capacity(PIECE);
         let mut total = 0;
-        to_psql.write_all(BEGIN).map_err(|_| Interrupted::Psql)?;
+        let mut dump = WithoutPair::default();
+        let restrict = restricted::begin();
+        for line in [restrict.as_bytes(), BEGIN] {
+            to_psql.write_all(line).map_err(|_| Interrupted::Psql)?;
+        }
         loop {
             piece.clear();
             let read = sql.by_ref().take(PIECE as u64).read_to_end(&mut piece);
@@ -210,8 +216,11 @@ fn unpack(
             if is_first && older {
                 leave_out(&mut piece, NEWER_SETTING);
             }
+            dump.pass(&mut piece);
             to_psql.write_all(&piece).map_err(|_| Interrupted::Psql)?;
         }
+        let rest = dump.finish();
+        to_psql.write_all(&rest).map_err(|_| Interrupted::Psql)?;
         total
     };
     io::copy(&mut object, &mut io::sink()).map_err(|_| PACKED)?;

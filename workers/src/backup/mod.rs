@@ -9,7 +9,7 @@
 //!  growth-chat restore ───────────────────────┘
 //! ```
 
-mod after_restore;
+mod attempt;
 mod clear;
 mod due;
 mod dump;
@@ -21,6 +21,7 @@ mod load;
 mod manifest;
 mod name;
 mod restore;
+mod restricted;
 mod retention;
 mod run;
 mod scratch;
@@ -36,7 +37,6 @@ use store::{bus::Bus, db::Database};
 
 pub(crate) use self::verify::silently;
 pub use self::{
-    after_restore::{AfterRestore, Restored, after_restore},
     due::{due_at, is_daily},
     error::{BackupError, RestoreError, told},
     list::{Found, Which},

@@ -12,16 +12,18 @@ use store::{
 use tokio::time::Instant;
 
 use super::{
-    after_restore::{AfterRestore, Restored, after_restore},
     error::RestoreError,
     load::Say,
     manifest::{Manifest, compare},
+    restricted,
     snapshot::count_tables,
     tools::{ToolVersion, Tools},
 };
 use crate::{
     clients::bucket::{Bucket, Patience},
     config::{AgeIdentity, PrivacyConfig, RestoreConfig},
+    privacy::replay::{Ledger, Replayed},
+    retention::{Pace, RetentionDeps},
 };
 
 /// Queues whose jobs reach people and other systems. What is in them may have been delivered since the
@@ -50,8 +52,10 @@ pub struct Report {
     pub lost: Duration,
     /// How long the restore took. The recovery time.
     pub took: Duration,
-    /// What was replayed.
-    pub after: AfterRestore,
+    /// Who was forgotten again.
+    pub replayed: Replayed,
+    /// Sessions that were forgotten because they have become too old.
+    pub expired: i64,
 }
 
 impl Restorer {
@@ -80,7 +84,8 @@ impl Restorer {
     }
 
     /// Restores a backup, compares every count, brings the schema up to date, puts the privileges back,
-    /// holds what reaches outside, and replays what was to be forgotten.
+    /// holds what reaches outside, and forgets again what was forgotten since. After an error the database
+    /// must not be used.
     pub async fn restore(
         &self,
         manifest: &Manifest,
@@ -88,6 +93,9 @@ impl Restorer {
         say: &Say,
     ) -> Result<Report, RestoreError> {
         let begun = Instant::now();
+        // Before hours of loading: without it the database could not be used.
+        say("reading who is to be forgotten again");
+        let ledger = Ledger::read(&self.bucket, self.privacy.secret.clone()).await?;
         let target = open(into)?;
         let rows = self.load_and_compare(manifest, into, &target, say).await?;
         say("bringing the schema up to date");
@@ -104,13 +112,13 @@ impl Restorer {
         }
         backups::fail_restored(pool).await?;
         say("replaying what was to be forgotten");
-        let restored = Restored {
-            pool,
-            bucket: &self.bucket,
-            manifest,
-            privacy: &self.privacy,
+        let replayed = ledger.replay(pool).await?;
+        let retention = RetentionDeps {
+            pool: pool.clone(),
+            days: self.privacy.retention_days,
         };
-        let after = after_restore(restored).await.map_err(RestoreError::After)?;
+        let swept = retention.sweep(None, Pace::Alone).await;
+        let (expired, _) = swept.map_err(RestoreError::Retention)?;
         say("collecting the statistics of the tables");
         analyze(&target).await?;
         let now = now(pool).await?;
@@ -120,7 +128,8 @@ impl Restorer {
             rows,
             lost: (now - manifest.snapshot_at).to_std().unwrap_or_default(),
             took: begun.elapsed(),
-            after,
+            replayed,
+            expired: expired.sessions,
         })
     }
 
@@ -139,11 +148,18 @@ impl Restorer {
                 dump: manifest.pg_dump_version,
             });
         }
+        if !restricted::is_known_to(tool) {
+            return Err(RestoreError::Unrestricted(tool));
+        }
         let server = fits(target.pool(), manifest).await?;
         say(&format!(
-            "restoring {}, the data of {}",
+            "restoring {}, the data of {}{}",
             manifest.object,
-            manifest.snapshot_at.format("%Y-%m-%d %H:%M:%S UTC")
+            manifest.snapshot_at.format("%Y-%m-%d %H:%M:%S UTC"),
+            match &manifest.database {
+                Some(name) => format!(" of the database {name}"),
+                None => String::new(),
+            }
         ));
         let url: SecretString = into.url();
         self.load(manifest, &url, server, say).await?;

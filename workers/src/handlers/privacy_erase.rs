@@ -25,10 +25,11 @@ use crate::{
         crm::Crm,
         slack::{Place, SlackClient},
     },
+    hex::hex,
     privacy::{
         here::{EraseError, erase_here},
         receipt::{self, Statement},
-        secret::{PrivacySecret, hex},
+        secret::PrivacySecret,
     },
 };
 

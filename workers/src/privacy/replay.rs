@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use futures::{StreamExt, TryStreamExt, stream};
 use sqlx::PgPool;
 use store::{
     bus::Wake,
@@ -40,53 +41,83 @@ pub enum ReplayError {
     Database(#[from] sqlx::Error),
 }
 
-/// Reads the ledger of the bucket and of the database, and erases whatever of it is there.
-pub async fn replay(
-    pool: &PgPool,
-    bucket: &Bucket,
-    secret: Option<&PrivacySecret>,
-) -> Result<Replayed, ReplayError> {
-    let mut entries = Vec::new();
-    for object in bucket.list(LEDGER).await? {
-        let Some(body) = bucket.get(&object.key).await? else {
-            continue;
-        };
-        let entry: LedgerEntry =
-            serde_json::from_slice(&body).map_err(|_| ReplayError::Entry(object.key.clone()))?;
-        entries.push(entry);
-    }
-    let mut conn = pool.acquire().await?;
-    entries.extend(privacy::entries(&mut conn, None).await?);
-    drop(conn);
-    let mut replayed = Replayed {
-        entries: entries.len(),
-        sessions: 0,
-    };
-    let hashes: BTreeSet<&str> = entries
-        .iter()
-        .filter_map(|entry| entry.email_hash.as_deref())
-        .collect();
-    let by_address = recognised(pool, &hashes, secret).await?;
-    for entry in &entries {
-        let named = entry.session_ids.iter().filter_map(|id| id.parse().ok());
-        for session_id in named.collect::<Vec<SessionId>>() {
-            replayed.sessions += usize::from(forget(pool, &session_id, entry.scope).await?);
+/// Entries that are fetched at the same time.
+const AT_ONCE: usize = 16;
+
+/// The ledger of the bucket, as it is before a restore.
+#[derive(Debug)]
+pub struct Ledger {
+    /// Without their counts, which nobody needs here: some hundred bytes each.
+    entries: Vec<LedgerEntry>,
+    secret: Option<PrivacySecret>,
+}
+
+impl Ledger {
+    /// Reads it all, so that what makes it impossible to forget again is known before anything is restored.
+    pub async fn read(bucket: &Bucket, secret: Option<PrivacySecret>) -> Result<Self, ReplayError> {
+        let keys = bucket.list(LEDGER).await?.into_iter().map(|object| object.key);
+        let entries: Vec<Option<LedgerEntry>> = stream::iter(keys)
+            .map(|key| read(bucket, key))
+            .buffered(AT_ONCE)
+            .try_collect()
+            .await?;
+        let entries: Vec<LedgerEntry> = entries.into_iter().flatten().collect();
+        if secret.is_none() && entries.iter().any(|entry| entry.email_hash.is_some()) {
+            return Err(ReplayError::NoSecret);
         }
-        // So that the next backup remembers it as well.
+        Ok(Self { entries, secret })
+    }
+
+    /// Erases whatever of it, and of the restored database's own ledger, is there.
+    pub async fn replay(self, pool: &PgPool) -> Result<Replayed, ReplayError> {
+        let Self {
+            mut entries,
+            secret,
+        } = self;
         let mut conn = pool.acquire().await?;
-        privacy::add_entry(
-            &mut conn,
-            &LedgerEntry {
-                erased: privacy::Erased::default(),
-                ..entry.clone()
-            },
-        )
-        .await?;
+        entries.extend(privacy::entries(&mut conn, None).await?);
+        drop(conn);
+        let mut replayed = Replayed {
+            entries: entries.len(),
+            sessions: 0,
+        };
+        let hashes: BTreeSet<&str> = entries
+            .iter()
+            .filter_map(|entry| entry.email_hash.as_deref())
+            .collect();
+        let by_address = recognised(pool, &hashes, secret.as_ref()).await?;
+        for entry in &entries {
+            let named = entry.session_ids.iter().filter_map(|id| id.parse().ok());
+            for session_id in named.collect::<Vec<SessionId>>() {
+                replayed.sessions += usize::from(forget(pool, &session_id, entry.scope).await?);
+            }
+            // So that the next backup remembers it as well.
+            let mut conn = pool.acquire().await?;
+            privacy::add_entry(
+                &mut conn,
+                &LedgerEntry {
+                    erased: privacy::Erased::default(),
+                    ..entry.clone()
+                },
+            )
+            .await?;
+        }
+        for session_id in by_address {
+            replayed.sessions += usize::from(forget(pool, &session_id, Scope::Person).await?);
+        }
+        Ok(replayed)
     }
-    for session_id in by_address {
-        replayed.sessions += usize::from(forget(pool, &session_id, Scope::Person).await?);
-    }
-    Ok(replayed)
+}
+
+/// An entry; `None`: somebody has removed it since it was listed.
+async fn read(bucket: &Bucket, key: String) -> Result<Option<LedgerEntry>, ReplayError> {
+    let Some(body) = bucket.get(&key).await? else {
+        return Ok(None);
+    };
+    let mut entry: LedgerEntry =
+        serde_json::from_slice(&body).map_err(|_| ReplayError::Entry(key))?;
+    entry.erased = privacy::Erased::default();
+    Ok(Some(entry))
 }
 
 /// The sessions in which an address was left whose hash is in the ledger.

@@ -1,12 +1,12 @@
 //! `PRIVACY_SECRET`: what addresses are recognised by, and receipts signed with.
 
-use std::fmt::Write;
-
 use hmac::{Hmac, KeyInit, Mac};
 use ring::signature::Ed25519KeyPair;
 use secrecy::{ExposeSecret, SecretString};
 use sha2::Sha256;
 use store::settings::Settings;
+
+use crate::hex::hex;
 
 /// The shortest secret, in characters: what `openssl rand -hex 16` gives.
 const SHORTEST: usize = 32;
@@ -46,14 +46,6 @@ impl PrivacySecret {
         mac.update(purpose.as_bytes());
         mac.finalize().into_bytes().into()
     }
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a string can't fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 #[cfg(test)]
