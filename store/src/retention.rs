@@ -172,14 +172,9 @@ pub async fn due(conn: &mut PgConnection, days: i32) -> sqlx::Result<(Gone, Opti
     Ok((gone, row.oldest))
 }
 
-<<<<<<< HEAD
-/// Deletes the frames that are older than [`EVENT_HOURS`], piece by piece with rests, and tells how many each
-/// piece was. False: the time was over first. Begins at any piece, so that of a table that is too large for one
-/// run no end is never reached.
-=======
 /// Deletes the frames that are older than [`EVENT_HOURS`], piece by piece, and tells how many each piece was.
-/// It rests `rest` times as long as a piece took. False: the time was over first.
->>>>>>> backup
+/// It rests `rest` times as long as a piece took. False: the time was over first. Begins at any piece, so that of
+/// a table that is too large for one run no end is never reached.
 pub async fn forget_old_events(
     pool: &PgPool,
     until: Option<Instant>,
@@ -193,14 +188,7 @@ pub async fn forget_old_events(
         if until.is_some_and(|until| Instant::now() >= until) {
             return Ok(false);
         }
-<<<<<<< HEAD
-        sleep(began.elapsed() * REST).await;
-=======
-        let began = Instant::now();
-        told(forget_events(pool, from, EVENT_PAGES).await?);
-        from += EVENT_PAGES;
         sleep(began.elapsed() * rest).await;
->>>>>>> backup
     }
     Ok(true)
 }
