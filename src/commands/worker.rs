@@ -140,18 +140,22 @@ pub(super) struct Work {
     pub(super) people: HandoffDeps,
 }
 
-/// Tells of the business hours, prepares the knowledge base, and has the sessions be looked after that are
+/// Tells of the business hours and of how long texts are kept, prepares the knowledge base, and has the sessions be looked after that are
 /// open. A knowledge base that does not fit the configuration fails: no job could be done.
 pub(super) async fn prepare(people: HandoffDeps, deps: Deps) -> anyhow::Result<()> {
     let Deps {
-        knowledge, sweep, ..
+        knowledge,
+        sweep,
+        retention,
+        ..
     } = deps;
     once_there(|| async {
         people.tell_hours().await?;
+        retention.tell_days().await?;
         Ok(())
     })
     .await
-    .context("the business hours can't be kept")?;
+    .context("the business hours and the rule of retention can't be kept")?;
     once_there(|| async {
         knowledge.prepare().await?;
         knowledge.publish().await?;

@@ -15,11 +15,13 @@ mod due;
 mod dump;
 mod error;
 mod gzip;
+mod hold;
 mod keep;
 mod list;
 mod load;
 mod manifest;
 mod name;
+mod proof;
 mod restore;
 mod restricted;
 mod retention;
@@ -39,11 +41,12 @@ pub(crate) use self::verify::silently;
 pub use self::{
     due::{due_at, is_daily},
     error::{BackupError, RestoreError, told},
+    hold::HELD_QUEUES,
     list::{Found, Which},
     load::Say,
     manifest::{Counts, Different, Encryption, Manifest, ManifestError, compare},
     name::{BackupName, PREFIX},
-    restore::{HELD_QUEUES, Report, Restorer},
+    restore::{Expired, Report, Restorer},
     run::{Ask, Ran},
     tools::{ToolError, ToolVersion, Tools},
     verify::Verified,

@@ -36,6 +36,11 @@ pub enum ReplayError {
         "PRIVACY_SECRET is needed: addresses were erased, and are recognised by their hash only"
     )]
     NoSecret,
+    /// Addresses were erased, and their hashes are of another secret.
+    #[error(
+        "addresses were erased under another PRIVACY_SECRET, and are recognised by that one only: set it"
+    )]
+    OtherSecret,
     /// The database failed.
     #[error("the restored database failed")]
     Database(#[from] sqlx::Error),
@@ -62,9 +67,7 @@ impl Ledger {
             .try_collect()
             .await?;
         let entries: Vec<LedgerEntry> = entries.into_iter().flatten().collect();
-        if secret.is_none() && entries.iter().any(|entry| entry.email_hash.is_some()) {
-            return Err(ReplayError::NoSecret);
-        }
+        recognisable(&entries, secret.as_ref())?;
         Ok(Self { entries, secret })
     }
 
@@ -106,6 +109,19 @@ impl Ledger {
             replayed.sessions += usize::from(forget(pool, &session_id, Scope::Person).await?);
         }
         Ok(replayed)
+    }
+}
+
+/// Whether every address of the ledger can be recognised: whoever can't be would come back.
+fn recognisable(
+    entries: &[LedgerEntry],
+    secret: Option<&PrivacySecret>,
+) -> Result<(), ReplayError> {
+    let mut hashes = entries.iter().filter_map(|it| it.email_hash.as_deref());
+    match secret {
+        None if hashes.next().is_some() => Err(ReplayError::NoSecret),
+        Some(secret) if hashes.any(|hash| !secret.has_made(hash)) => Err(ReplayError::OtherSecret),
+        _ => Ok(()),
     }
 }
 
