@@ -4,7 +4,10 @@
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use store::db::{Database, DatabaseConfig, is_migrated, is_temporary, reconnect_waits};
+use store::{
+    db::{Database, DatabaseConfig, is_temporary, reconnect_waits},
+    migration::is_migrated,
+};
 use tokio::time::{Instant, sleep};
 
 use crate::{environment, telemetry::TelemetryConfig};

@@ -6,26 +6,17 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::{
     Connection, PgConnection, PgPool,
-    error::DatabaseError,
-    migrate::Migrator,
     postgres::{PgConnectOptions, PgPoolOptions, PgSslMode},
 };
 use tokio::time::{sleep, timeout};
 
-use crate::{roundtrip, settings::Settings};
-
-/// The migrations of this build.
-static MIGRATOR: Migrator = sqlx::migrate!("../migrations");
+use crate::{migration, roundtrip, settings::Settings};
 
 /// How long a request for a pooled connection waits before it fails.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Of [`Database::hot`]: claims, two batches of verdicts, wake-ups.
 const HOT_CONNECTIONS: u32 = 4;
 
-/// Taken by whoever migrates.
-const MIGRATION_LOCK: &str = "growth-chat migrations";
-/// Between two tries to take it.
-const MIGRATION_LOOK: Duration = Duration::from_millis(200);
 /// Between two looks at a schema that is too old: somebody has to migrate it.
 const SCHEMA_LOOK: Duration = Duration::from_secs(5);
 
@@ -210,26 +201,9 @@ impl Database {
             .connect_lazy_with(self.options.clone())
     }
 
-    /// Applies the migrations under a lock. Safe to repeat, and from several processes at once.
-    ///
-    /// sqlx has a lock of its own, for which it waits within a statement. An index that is created
-    /// concurrently waits for every statement that began before it, so that both would wait for each
-    /// other. Whoever waits for this lock asks again and again instead.
-    pub async fn migrate(&self) -> Result<(), sqlx::migrate::MigrateError> {
-        let mut holder = PgConnection::connect_with(&self.options).await?;
-        while !sqlx::query_scalar!(
-            r#"select pg_try_advisory_lock(hashtextextended($1, 0)) as "locked!""#,
-            MIGRATION_LOCK
-        )
-        .fetch_one(&mut holder)
-        .await?
-        {
-            sleep(MIGRATION_LOOK).await;
-        }
-        let migrated = MIGRATOR.run(&self.pool).await;
-        // The lock ends with the connection.
-        holder.close().await?;
-        migrated
+    /// Brings the schema up to date: [`migration::migrate`].
+    pub async fn migrate(&self) -> Result<(), migration::MigrationError> {
+        migration::migrate(&self.options).await
     }
 
     /// Connects once, at once, besides all pools.
@@ -244,7 +218,7 @@ impl Database {
     pub async fn wait_until_migrated(&self) {
         let mut waits = reconnect_waits();
         loop {
-            match is_migrated(&self.pool).await {
+            match migration::is_migrated(&self.pool).await {
                 Ok(true) => return,
                 Ok(false) => {
                     tracing::error!(
@@ -258,22 +232,6 @@ impl Database {
                 }
             }
         }
-    }
-}
-
-/// Whether every migration of this build was applied. A newer schema is fine: the previous version
-/// runs on while the next one is rolled out.
-pub async fn is_migrated(pool: &PgPool) -> sqlx::Result<bool> {
-    // Not checked at compile time: the table is sqlx's own, and absent before the first migration.
-    let newest = sqlx::query_scalar::<_, Option<i64>>(
-        "select max(version) from _sqlx_migrations where success",
-    )
-    .fetch_one(pool)
-    .await;
-    match newest {
-        Ok(newest) => Ok(newest >= MIGRATOR.iter().map(|migration| migration.version).max()),
-        Err(error) if is_undefined(&error) => Ok(false),
-        Err(error) => Err(error),
     }
 }
 
@@ -291,12 +249,6 @@ pub fn reconnect_waits() -> ReconnectWaits {
         .with_jitter()
         .without_max_times()
         .build()
-}
-
-/// Whether a table or a schema is missing.
-fn is_undefined(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(DatabaseError::code);
-    matches!(code.as_deref(), Some("42P01" | "3F000"))
 }
 
 /// Whether a failed connection may succeed later without anybody changing the configuration.

@@ -19,6 +19,7 @@ pub mod feedback;
 pub mod handoffs;
 pub mod ids;
 pub mod knowledge;
+pub mod migration;
 pub mod phrases;
 pub mod privacy;
 pub mod protocol;

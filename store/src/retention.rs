@@ -173,34 +173,37 @@ pub async fn due(conn: &mut PgConnection, days: i32) -> sqlx::Result<(Gone, Opti
 }
 
 /// Deletes the frames that are older than [`EVENT_HOURS`], piece by piece, and tells how many each piece was.
-/// It rests `rest` times as long as a piece took. False: the time was over first.
+/// It rests `rest` times as long as a piece took. False: the time was over first. Begins at any piece, so that of
+/// a table that is too large for one run no end is never reached.
 pub async fn forget_old_events(
     pool: &PgPool,
     until: Option<Instant>,
     rest: u32,
     mut told: impl FnMut(i64),
 ) -> sqlx::Result<bool> {
-    let pages = event_pages(pool).await?;
-    let mut from = 0;
-    while from < pages {
+    let (pieces, first) = event_pieces(pool).await?;
+    for piece in (first..pieces).chain(0..first) {
+        let began = Instant::now();
+        told(forget_events(pool, piece * EVENT_PAGES, EVENT_PAGES).await?);
         if until.is_some_and(|until| Instant::now() >= until) {
             return Ok(false);
         }
-        let began = Instant::now();
-        told(forget_events(pool, from, EVENT_PAGES).await?);
-        from += EVENT_PAGES;
         sleep(began.elapsed() * rest).await;
     }
     Ok(true)
 }
 
-/// How many pages the table of the frames has.
-async fn event_pages(pool: &PgPool) -> sqlx::Result<i64> {
-    sqlx::query_scalar!(
-        r#"select pg_relation_size('turn_events') / current_setting('block_size')::bigint as "pages!""#
+/// How many pieces of [`EVENT_PAGES`] the table of the frames has, and any of them.
+async fn event_pieces(pool: &PgPool) -> sqlx::Result<(i64, i64)> {
+    let row = sqlx::query!(
+        r#"select pieces as "pieces!", floor(random() * pieces)::bigint as "any!"
+           from (select (pg_relation_size('turn_events') / current_setting('block_size')::bigint + $1 - 1) / $1)
+                as size (pieces)"#,
+        EVENT_PAGES,
     )
     .fetch_one(pool)
-    .await
+    .await?;
+    Ok((row.pieces, row.any))
 }
 
 /// Deletes the frames that are older than [`EVENT_HOURS`] in `pages` pages of their table from page `from`

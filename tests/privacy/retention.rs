@@ -93,6 +93,31 @@ async fn a_session_that_is_open_or_was_closed_lately_keeps_everything_but_old_fr
 }
 
 #[tokio::test]
+async fn old_frames_go_in_the_end_however_little_of_them_a_run_has_time_for() {
+    let database = TestDatabase::create().await.unwrap();
+    let pool = PgPool::connect(database.url()).await.unwrap();
+    conversation(&pool, "open", None).await;
+    query(
+        "insert into turn_events (session_id, turn, attempt, seq, event, created_at)
+         select 'open', 1, 1, seq, jsonb_build_object('delta', repeat(md5(seq::text), 50)), now() - interval '25 hours'
+         from generate_series(10, 2000) seq",
+    )
+    .execute(&pool)
+    .await
+    .unwrap();
+    let mut runs = Vec::new();
+    while runs.iter().sum::<i64>() < 1_992 {
+        let told = |deleted| runs.push(deleted);
+        let over = Some(tokio::time::Instant::now());
+        let ended = store::retention::forget_old_events(&pool, over, told).await;
+        assert!(!ended.unwrap());
+        assert!(runs.len() < 1_000, "{runs:?}");
+    }
+    let of_the_first = runs[0];
+    assert!(of_the_first < 1_992, "one run had time for all of them");
+}
+
+#[tokio::test]
 async fn a_session_that_somebody_has_locked_is_passed_over_and_comes_later() {
     let database = TestDatabase::create().await.unwrap();
     let pool = PgPool::connect(database.url()).await.unwrap();

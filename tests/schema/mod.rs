@@ -1,6 +1,7 @@
 //! What the schema promises to whoever builds on it: names, keys, and a safe way to it.
 
 mod search;
+mod while_running;
 
 use std::collections::BTreeSet;
 
@@ -169,6 +170,17 @@ async fn a_session_that_is_deleted_takes_what_belongs_to_it_along() {
             .unwrap();
         assert_eq!(left, 0, "{table}");
     }
+}
+
+#[tokio::test]
+async fn every_constraint_was_held_to_the_rows_of_before_as_well() {
+    let (_database, pool) = migrated().await;
+    let unproved: Vec<String> =
+        query_scalar("select conname::text from pg_constraint where not convalidated")
+            .fetch_all(&pool)
+            .await
+            .unwrap();
+    assert_eq!(unproved, Vec::<String>::new());
 }
 
 #[tokio::test]

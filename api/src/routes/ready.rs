@@ -8,8 +8,8 @@ use serde::Serialize;
 use sqlx::PgPool;
 use store::{
     backups::newest,
-    db::is_migrated,
     knowledge::{CalibrationState, published_state},
+    migration::is_migrated,
 };
 use tokio::time::timeout;
 use utoipa::ToSchema;

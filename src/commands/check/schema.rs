@@ -1,6 +1,6 @@
 //! Whether the schema is as this program needs it.
 
-use store::db::is_migrated;
+use store::migration::is_migrated;
 
 use super::{Context, Finding};
 

@@ -136,7 +136,7 @@ pub enum RestoreError {
     Different(#[from] Different),
     /// The schema could not be brought up to date.
     #[error("the restored database could not be migrated")]
-    Migrate(#[from] sqlx::migrate::MigrateError),
+    Migrate(#[from] store::migration::MigrationError),
     /// Whoever was erased since can't be forgotten again.
     #[error("the erasures since the backup can't be repeated")]
     Replay(#[from] ReplayError),
