@@ -44,7 +44,9 @@ async fn the_runbook_of_the_restore_works_word_by_word() {
     sqlx::raw_sql(
         "insert into sessions (session_id, last_turn) values ('lost-and-found', 0), ('erased', 1);
          insert into messages (session_id, message_id, role, turn, body)
-         values ('erased', 'm-1', 'user', 1, 'write to anna@example.com')",
+         values ('erased', 'm-1', 'user', 1, 'a question');
+         insert into handoff_records (session_id, handoff_id, trigger, summary, lead)
+         values ('erased', 'h-1', 'contact_form', '', '{\"email\": \"anna@example.com\"}')",
     )
     .execute(&pool)
     .await
