@@ -58,7 +58,7 @@ pub struct ModelConfig {
 impl ModelConfig {
     /// Reads the model's variables.
     pub fn read(settings: &mut Settings) -> Option<Self> {
-        let api_key = settings.secret("ANTHROPIC_API_KEY", "the Anthropic API key");
+        let api_key = settings.secret("ANTHROPIC_API_KEY", "a key of the Anthropic API, made in its console (console.anthropic.com)");
         let base_url = base_url(settings, "ANTHROPIC_BASE_URL", "https://api.anthropic.com");
         let model = name(settings, "LLM_MODEL", DEFAULT_MODEL);
         let fallback_model = fallback(settings, &model);
@@ -101,7 +101,7 @@ pub struct EmbeddingsConfig {
 impl EmbeddingsConfig {
     /// Reads the embeddings' variables.
     pub fn read(settings: &mut Settings) -> Option<Self> {
-        let api_key = settings.secret("OPENAI_API_KEY", "the OpenAI API key");
+        let api_key = settings.secret("OPENAI_API_KEY", "a key of the OpenAI API, made in its console (platform.openai.com)");
         let base_url = base_url(settings, "OPENAI_EU_ENDPOINT", "https://api.openai.com/v1");
         let model = name(settings, "OPENAI_EMBEDDING_MODEL", "text-embedding-3-small");
         let dimensions = settings.with_default(
@@ -148,7 +148,7 @@ impl KnowledgeConfig {
         if threshold.is_some_and(|value| !(0.0..=1.0).contains(&value)) {
             settings.problem(
                 "RAG_RELEVANCE_THRESHOLD",
-                format!("is out of range: {rule}"),
+                format!("is not valid: {rule}"),
             );
             threshold = None;
         }
@@ -174,13 +174,15 @@ impl KnowledgeConfig {
             "a number of tokens from 32 to 4096",
             |size| (32..=4_096).contains(size),
         );
-        let default_overlap = 64.min(chunk_size / 8);
-        let chunk_overlap = settings.with_default(
-            "CHUNK_OVERLAP",
-            default_overlap,
-            "a number of tokens, less than CHUNK_SIZE",
-            |overlap| *overlap < chunk_size,
-        );
+        let rule = "a number of tokens, less than CHUNK_SIZE";
+        let chunk_overlap = settings.with_default("CHUNK_OVERLAP", 64, rule, |_| true);
+        // The default as well (seed 000), which is too much for a small CHUNK_SIZE.
+        if chunk_overlap >= chunk_size {
+            settings.problem(
+                "CHUNK_OVERLAP",
+                "is 64 unless it is set, and has to be less than CHUNK_SIZE",
+            );
+        }
         let table = settings
             .optional("KNOWLEDGE_TABLE_NAME", KnowledgeTable::RULE)
             .unwrap_or_default();
@@ -239,7 +241,7 @@ fn fallback(settings: &mut Settings, model: &str) -> Option<String> {
     const VARIABLE: &str = "LLM_FALLBACK_MODEL";
     let fallback: String = settings.optional(VARIABLE, NAME_RULE)?;
     if !is_name(&fallback) {
-        settings.problem(VARIABLE, format!("is out of range: {NAME_RULE}"));
+        settings.problem(VARIABLE, format!("is not valid: {NAME_RULE}"));
         return None;
     }
     if fallback == model {

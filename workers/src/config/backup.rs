@@ -38,42 +38,62 @@ pub struct BucketConfig {
 impl BucketConfig {
     /// Reads the bucket's variables.
     pub fn read(settings: &mut Settings) -> Option<Self> {
-        let rule = "the name of the bucket: 3 to 63 lower-case letters, digits, dots and dashes";
+        let rule = "the name of the bucket: 3 to 63 lower-case letters, digits, dots and dashes, with a letter or \
+            a digit at both ends and between dots";
         let name = settings.required::<String>(REQUIRED[0], rule);
         if name.as_ref().is_some_and(|name| !is_bucket_name(name)) {
             settings.problem(REQUIRED[0], format!("is not valid: {rule}"));
         }
         let access_key_id = settings.secret(REQUIRED[1], "the id of the bucket's access key");
         let secret_access_key = settings.secret(REQUIRED[2], "the bucket's secret access key");
-        let path_style = settings.get("TIGRIS_ENDPOINT_URL").is_some();
-        let endpoint = super::base_url(settings, "TIGRIS_ENDPOINT_URL", TIGRIS);
-        let region = settings.with_default(
-            "TIGRIS_REGION",
-            "auto".to_owned(),
-            "a region such as auto or eu-central-1",
-            |region| is_region(region),
-        );
+        let place = read_place(settings);
         Some(Self {
             name: name?,
             access_key_id: access_key_id?,
             secret_access_key: secret_access_key?,
-            endpoint,
-            path_style,
-            region,
+            endpoint: place.endpoint,
+            path_style: place.path_style,
+            region: place.region,
         })
     }
 
-    /// Whether any of the variables is set that have no default.
+    /// Whether any of the variables is set that have no default, be it to what is no text.
     fn is_meant(settings: &Settings) -> bool {
-        REQUIRED.iter().any(|name| settings.get(name).is_some())
+        REQUIRED.iter().any(|name| settings.is_set(name))
+    }
+}
+
+/// Where the store is, which has defaults.
+struct Place {
+    endpoint: String,
+    path_style: bool,
+    region: String,
+}
+
+fn read_place(settings: &mut Settings) -> Place {
+    let path_style = settings.is_set("TIGRIS_ENDPOINT_URL");
+    let endpoint = super::base_url(settings, "TIGRIS_ENDPOINT_URL", TIGRIS);
+    let region = settings.with_default(
+        "TIGRIS_REGION",
+        "auto".to_owned(),
+        "a region such as auto or eu-central-1",
+        |region| is_region(region),
+    );
+    Place {
+        endpoint,
+        path_style,
+        region,
     }
 }
 
 fn is_bucket_name(name: &str) -> bool {
-    let legal = |byte: u8| {
-        byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'.'
+    let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let label = |label: &str| {
+        let ends = [label.bytes().next(), label.bytes().last()];
+        ends.into_iter().all(|end| end.is_some_and(legal))
+            && label.bytes().all(|byte| legal(byte) || byte == b'-')
     };
-    (3..=63).contains(&name.len()) && name.bytes().all(legal)
+    (3..=63).contains(&name.len()) && name.split('.').all(label)
 }
 
 fn is_region(region: &str) -> bool {
@@ -191,16 +211,22 @@ impl RestoreConfig {
     /// Reads what a restore needs.
     pub fn read(settings: &mut Settings) -> Option<Self> {
         let bucket = BucketConfig::read(settings);
+        Self::read_with(bucket, settings)
+    }
+
+    /// Everything is read before anything is given up, so that all problems are told at once.
+    fn read_with(bucket: Option<BucketConfig>, settings: &mut Settings) -> Option<Self> {
         let tools = ToolsConfig::read(settings);
         let identity = settings.optional(
             "BACKUP_AGE_IDENTITY",
             "an age identity (AGE-SECRET-KEY-1…): the private half of BACKUP_AGE_RECIPIENT",
         );
+        let privacy = PrivacyConfig::read(settings);
         Some(Self {
             bucket: bucket?,
             tools,
             identity,
-            privacy: PrivacyConfig::read(settings),
+            privacy,
         })
     }
 }
@@ -221,7 +247,12 @@ pub struct BackupConfig {
 impl BackupConfig {
     /// Reads the variables of the backups; the bucket's are required.
     pub fn read(settings: &mut Settings) -> Option<Self> {
-        let restore = RestoreConfig::read(settings);
+        let bucket = BucketConfig::read(settings);
+        Self::read_with(bucket, settings)
+    }
+
+    fn read_with(bucket: Option<BucketConfig>, settings: &mut Settings) -> Option<Self> {
+        let restore = RestoreConfig::read_with(bucket, settings);
         let schedule = Schedule::read(
             settings,
             "backup.run",
@@ -246,11 +277,14 @@ impl BackupConfig {
         })
     }
 
-    /// The same for a worker, which does without backups where no variable of the bucket is set.
+    /// The same for a worker, which does without backups where neither the bucket nor its keys are named.
+    /// The other variables are held to their rules all the same.
     pub fn read_if_meant(settings: &mut Settings) -> Option<Option<Self>> {
         if BucketConfig::is_meant(settings) {
             Self::read(settings).map(Some)
         } else {
+            read_place(settings);
+            Self::read_with(None, settings);
             Some(None)
         }
     }
@@ -289,6 +323,54 @@ mod tests {
             problems(&BUCKET[..1]),
             ["TIGRIS_ACCESS_KEY_ID", "TIGRIS_SECRET_ACCESS_KEY"]
         );
+    }
+
+    #[test]
+    fn a_bucket_whose_name_is_no_text_is_meant_all_the_same() {
+        let mut settings = Settings::default().with_unreadable([BUCKET[0].0.to_owned()]);
+        let config = BackupConfig::read_if_meant(&mut settings);
+        let error = settings.finish(config).unwrap_err();
+        let names: Vec<_> = error.problems.iter().map(|(name, _)| &**name).collect();
+        assert_eq!(names, BUCKET.map(|(name, _)| name));
+    }
+
+    #[test]
+    fn without_a_bucket_the_other_variables_are_held_to_their_rules() {
+        for wrong in [
+            ("BACKUP_SCHEDULE", "x"),
+            ("BACKUP_RETENTION_DAYS", "0"),
+            ("BACKUP_AGE_RECIPIENT", "x"),
+            ("PG_BIN_DIR", "/none"),
+            ("TIGRIS_ENDPOINT_URL", "x"),
+            ("TIGRIS_REGION", "eu central"),
+        ] {
+            assert_eq!(problems(&[wrong]), [wrong.0]);
+        }
+        assert!(problems(&[("BACKUP_SCHEDULE", "0 3 * * *")]).is_empty());
+    }
+
+    #[test]
+    fn a_buckets_name_is_one_that_stores_take() {
+        for name in ["...", "-a-", "a..b", "ab", "a.-b", "A-b", "a_b"] {
+            let named = [("TIGRIS_BUCKET_NAME", name), BUCKET[1], BUCKET[2]];
+            assert_eq!(problems(&named), ["TIGRIS_BUCKET_NAME"], "{name}");
+        }
+        assert!(problems(&[("TIGRIS_BUCKET_NAME", "a-1.b"), BUCKET[1], BUCKET[2]]).is_empty());
+    }
+
+    #[test]
+    fn a_restore_tells_everything_that_is_wrong_at_once() {
+        let variables = [("PRIVACY_SECRET", "short"), ("RETENTION_DAYS", "0")];
+        let owned = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let mut settings = Settings::new(owned);
+        let config = RestoreConfig::read(&mut settings);
+        let problems = settings.finish(config).unwrap_err().problems;
+        let mut names: Vec<_> = problems.into_iter().map(|(name, _)| name).collect();
+        names.sort();
+        let bucket = BUCKET.map(|(name, _)| name);
+        let mut expected = [&bucket[..], &["PRIVACY_SECRET", "RETENTION_DAYS"]].concat();
+        expected.sort_unstable();
+        assert_eq!(names, expected);
     }
 
     #[test]

@@ -19,12 +19,12 @@ impl PrivacySecret {
     /// Reads the variable; `None`: it is not set, or something is wrong with it, which is noted.
     pub fn read(settings: &mut Settings) -> Option<Self> {
         let rule = "a random text of at least 32 characters";
-        let secret: String = settings.optional("PRIVACY_SECRET", rule)?;
-        if secret.len() < SHORTEST {
+        let secret = settings.optional_secret("PRIVACY_SECRET", rule)?;
+        if secret.expose_secret().chars().count() < SHORTEST {
             settings.problem("PRIVACY_SECRET", format!("is too short: {rule}"));
             return None;
         }
-        Some(Self(SecretString::from(secret)))
+        Some(Self(secret))
     }
 
     /// The hash by which an address is recognised, in hex. Capitals and blanks around it don't matter.
