@@ -20,6 +20,7 @@ mod list;
 mod load;
 mod manifest;
 mod name;
+mod pieces;
 mod restore;
 mod restricted;
 mod retention;
