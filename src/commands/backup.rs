@@ -135,12 +135,15 @@ async fn now(database: &Database) -> Result<DateTime<Utc>> {
 async fn verify(backups: &Backups, which: &Which, drill: bool) -> Result<()> {
     let verified = backups.verify(which, drill, &steps()).await;
     let verified = verified.map_err(plainly)?;
-    let text = format!(
+    let mut text = format!(
         "{} is good: {} rows of {} tables are what the manifest says",
         verified.manifest.object,
         verified.rows,
         verified.manifest.tables.len()
     );
+    if !verified.is_own {
+        text.push_str("; this database knows of no run that made it, so that it counts for none of its backups");
+    }
     say(&text).await
 }
 

@@ -107,6 +107,10 @@ pub struct Wanted<'a> {
 pub async fn claim(pool: &PgPool, wanted: Wanted<'_>) -> sqlx::Result<Claim> {
     loop {
         fail_ended(pool, wanted.kind).await?;
+        // Whoever waits looks every other second: an insert that fails would use up a number each time.
+        if let Some(taken) = taken(pool, wanted).await? {
+            return Ok(taken);
+        }
         let run = sqlx::query_as!(
             Run,
             r#"insert into backup_runs (kind, due_local, time_zone, object_key, drill, lease_until)
@@ -122,31 +126,32 @@ pub async fn claim(pool: &PgPool, wanted: Wanted<'_>) -> sqlx::Result<Claim> {
         )
         .fetch_optional(pool)
         .await?;
+        // None: somebody was quicker, and the next look says who.
         if let Some(run) = run {
             return Ok(Claim::Ours(run));
         }
-        if let Some(due) = wanted.due
-            && is_done(pool, due).await?
-        {
-            return Ok(Claim::Done);
-        }
-        let other = sqlx::query!(
-            r#"select run_id,
-                      greatest(extract(epoch from lease_until - now()), 0)::float8 as "left!"
-               from backup_runs where kind = $1 and status = 'running'"#,
-            wanted.kind.as_str(),
-        )
-        .fetch_optional(pool)
-        .await?;
-        // None: it has just ended, and the next try says what that means.
-        if let Some(other) = other {
-            let left = Duration::try_from_secs_f64(other.left).unwrap_or_default();
-            return Ok(Claim::Busy {
-                run_id: other.run_id,
-                left,
-            });
-        }
     }
+}
+
+/// Why there is nothing to claim, if so.
+async fn taken(pool: &PgPool, wanted: Wanted<'_>) -> sqlx::Result<Option<Claim>> {
+    if let Some(due) = wanted.due
+        && is_done(pool, due).await?
+    {
+        return Ok(Some(Claim::Done));
+    }
+    let other = sqlx::query!(
+        r#"select run_id,
+                  greatest(extract(epoch from lease_until - now()), 0)::float8 as "left!"
+           from backup_runs where kind = $1 and status = 'running'"#,
+        wanted.kind.as_str(),
+    )
+    .fetch_optional(pool)
+    .await?;
+    Ok(other.map(|other| Claim::Busy {
+        run_id: other.run_id,
+        left: Duration::try_from_secs_f64(other.left).unwrap_or_default(),
+    }))
 }
 
 /// Whether the backup of a due time was made.

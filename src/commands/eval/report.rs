@@ -1,11 +1,14 @@
 //! What a measurement says, as JSON. `docs/evaluation.md` is made of it as well.
 
 use serde::Serialize;
-use workers::{evaluation::{
-    Candidate, Evaluation, Figures, Judged, Outcome, Point, Proposal, QuestionSet,
-    metrics::{at, curve, figures, propose},
-    run::MODES,
-}, hex::hex};
+use workers::{
+    evaluation::{
+        Candidate, Evaluation, Figures, Judged, Outcome, Point, Proposal, QuestionSet,
+        metrics::{at, curve, figures, propose},
+        run::MODES,
+    },
+    hex::hex,
+};
 
 /// Thousandths between two thresholds of the printed curve.
 const STEP: usize = 10;

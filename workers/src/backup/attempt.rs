@@ -16,12 +16,13 @@ use tokio_util::task::AbortOnDropHandle;
 use super::{
     Backups,
     due::is_daily,
-    dump::{Dump, Pumped, pump},
+    dump::{Dump, Pumped, SILENCE, pump},
     error::BackupError,
     manifest::{Counts, Encryption, Manifest},
     name::BackupName,
+    pieces::Pieces,
     run::Ask,
-    snapshot::{Moment, Snapshot},
+    snapshot::{Moment, Snapshot, server_version},
     upload::{Upload, prove, send_all},
 };
 use crate::clients::bucket::SentPart;
@@ -29,6 +30,9 @@ use crate::clients::bucket::SentPart;
 /// The content of an object; that it is gzip says its name.
 const OBJECT_TYPE: &str = "application/octet-stream";
 const MANIFEST_TYPE: &str = "application/json";
+
+/// Pieces of a dump that wait to be compressed.
+const AHEAD: usize = 4;
 
 /// The upload of a run, once there is one.
 pub(super) type Uploading = Arc<Mutex<Option<Upload>>>;
@@ -52,22 +56,20 @@ impl Backups {
     ) -> Result<Manifest, BackupError> {
         let begun = Instant::now();
         let tool = self.restorer().tools().version("pg_dump").await?;
-        let snapshot = Snapshot::export(self.database()).await?;
-        let moment = snapshot.moment.clone();
-        if tool.major < moment.server.major {
-            return Err(BackupError::TooOld {
-                tool,
-                server: moment.server,
-            });
+        let server = server_version(self.database().pool()).await?;
+        if tool.major < server.major {
+            return Err(BackupError::TooOld { tool, server });
         }
         let name = self.free_name(ask, run.started_at).await?;
         let upload = self.begin_upload(run, &name, uploading).await?;
+        // Not before: whoever sees an old moment keeps vacuum waiting.
+        let snapshot = Snapshot::export(self.database()).await?;
+        let moment = snapshot.moment.clone();
         let sent = self.stream(&upload, snapshot).await?;
         self.complete(run, &upload, &sent).await?;
         let Moment {
             at: snapshot_at,
             database,
-            server: server_version,
             schema_version,
             ..
         } = moment;
@@ -93,12 +95,12 @@ impl Backups {
             } else {
                 Encryption::None
             },
-            server_version,
+            server_version: server,
             pg_dump_version: tool,
             schema_version,
             tables: sent.tables,
         };
-        self.commit(&name, &manifest).await?;
+        self.commit(run, &name, &manifest).await?;
         Ok(manifest)
     }
 
@@ -159,19 +161,22 @@ impl Backups {
     async fn stream(&self, upload: &Upload, snapshot: Snapshot) -> Result<Sent, BackupError> {
         let tools = self.restorer().tools();
         let exported = &snapshot.moment.exported;
-        let (dump, output) = Dump::start(tools, self.database().url(), exported)?;
-        let (begun_tx, begun_rx) = oneshot::channel();
-        let counting = AbortOnDropHandle::new(tokio::spawn(snapshot.count(begun_rx)));
+        let mut dump = Dump::start(tools, self.database().url(), exported)?;
+        let (begun, has_begun) = oneshot::channel();
+        let counting = AbortOnDropHandle::new(tokio::spawn(snapshot.count(has_begun)));
+        let (pieces, arrived) = mpsc::channel(AHEAD);
         let (parts, to_send) = mpsc::channel(1);
         let recipient = self.config().recipient.clone();
-        let pumping = spawn_blocking(move || pump(output, recipient.as_ref(), parts, begun_tx));
-        // An error drops the dump, which kills it, which ends the pump.
-        let parts = send_all(self.bucket(), upload, to_send).await?;
+        let pumping =
+            spawn_blocking(move || pump(Pieces::new(arrived), recipient.as_ref(), parts));
+        let feeding = async { Ok(dump.feed(pieces, begun, SILENCE).await?) };
+        // The error of one drops the other, which ends the pump; pg_dump is killed.
+        let ((), parts) = tokio::try_join!(feeding, send_all(self.bucket(), upload, to_send))?;
         let pumped = pumping
             .await
-            .map_err(|panic| BackupError::Pump(std::io::Error::other(panic)))?;
-        dump.ended().await?;
-        let pumped = pumped.map_err(BackupError::Pump)?;
+            .unwrap_or_else(|panic| Err(std::io::Error::other(panic)))
+            .map_err(BackupError::Pump)?;
+        dump.ended(SILENCE).await?;
         if !pumped.is_whole {
             return Err(BackupError::NotWhole);
         }
@@ -213,7 +218,16 @@ impl Backups {
     }
 
     /// Makes the object a backup.
-    async fn commit(&self, name: &BackupName, manifest: &Manifest) -> Result<(), BackupError> {
+    async fn commit(
+        &self,
+        run: &Run,
+        name: &BackupName,
+        manifest: &Manifest,
+    ) -> Result<(), BackupError> {
+        // Whoever took over has cleared the object away, and may be about to use the name.
+        if !backups::renew(self.database().pool(), run.token).await? {
+            return Err(BackupError::LeaseLost);
+        }
         let (key, body) = (name.manifest_key(), manifest.to_json());
         if self.bucket().put_new(&key, body, MANIFEST_TYPE).await? {
             Ok(())

@@ -14,7 +14,7 @@ use std::{
 };
 
 use age::{DecryptError, Decryptor};
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
 use secrecy::SecretString;
 use sha2::{Digest, Sha256};
@@ -25,6 +25,7 @@ use super::{
     error::RestoreError,
     hold::HOLD,
     manifest::{Encryption, Manifest},
+    pieces::Pieces,
     restore::{Purpose, Restorer},
     restricted::{self, WithoutPair},
     tools::{ToolVersion, ended, listen, not_run},
@@ -36,7 +37,7 @@ use crate::{
 };
 
 const PSQL: &str = "psql";
-/// How often a download that broke off is taken up again.
+/// How often in a row a download that broke off is taken up again.
 const RESUMES: u32 = 5;
 /// Pieces of a download that wait to be unpacked.
 const AHEAD: usize = 16;
@@ -162,6 +163,7 @@ async fn download(
         loop {
             match body.try_next().await {
                 Ok(Some(piece)) => {
+                    resumes = 0;
                     offset += piece.len() as u64;
                     if pieces.send(piece).await.is_err() {
                         // Whoever unpacks has ended, and says why.
@@ -194,8 +196,7 @@ fn unpack(
     const ENCRYPTED: Interrupted = Interrupted::Unreadable("it can't be decrypted");
     const PACKED: Interrupted = Interrupted::Unreadable("it can't be unpacked");
     let mut object = Arrived {
-        pieces: arrived,
-        piece: Bytes::new(),
+        pieces: Pieces::new(arrived),
         hash: Sha256::new(),
         bytes: 0,
     };
@@ -257,22 +258,14 @@ fn leave_out(text: &mut Vec<u8>, line: &[u8]) {
 
 /// What has arrived of an object, hashed.
 struct Arrived {
-    pieces: mpsc::Receiver<Bytes>,
-    piece: Bytes,
+    pieces: Pieces,
     hash: Sha256,
     bytes: u64,
 }
 
 impl Read for Arrived {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.piece.is_empty() {
-            match self.pieces.blocking_recv() {
-                Some(piece) => self.piece = piece,
-                None => return Ok(0),
-            }
-        }
-        let count = buffer.len().min(self.piece.len());
-        self.piece.copy_to_slice(&mut buffer[..count]);
+        let count = self.pieces.read(buffer)?;
         self.hash.update(&buffer[..count]);
         self.bytes += count as u64;
         Ok(count)

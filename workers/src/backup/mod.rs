@@ -21,6 +21,7 @@ mod list;
 mod load;
 mod manifest;
 mod name;
+mod pieces;
 mod proof;
 mod restore;
 mod restricted;

@@ -105,7 +105,9 @@ mod tests {
     fn the_pair_of_a_dump_is_left_out_however_the_stream_is_cut() {
         let rows = "a row\n".repeat(1_000);
         let dump = |first: &str, last: &str| {
-            format!("--\n-- PostgreSQL database dump\n--\n\n{first}\nSET x = 0;\n{rows}--\n\n{last}\n")
+            format!(
+                "--\n-- PostgreSQL database dump\n--\n\n{first}\nSET x = 0;\n{rows}--\n\n{last}\n"
+            )
         };
         let expected = dump("", "").trim_end().to_owned();
         for step in [1, 7, 1_024, 100_000] {
@@ -131,7 +133,9 @@ mod tests {
     #[test]
     fn a_psql_from_before_the_mode_is_told_from_a_later_one() {
         let known = |text: &str| is_known_to(text.parse().unwrap());
-        for version in ["13.22", "14.19", "15.14", "16.10", "17.6", "18.0", "19beta1"] {
+        for version in [
+            "13.22", "14.19", "15.14", "16.10", "17.6", "18.0", "19beta1",
+        ] {
             assert!(known(version), "{version}");
         }
         for version in ["12.22", "13.21", "14.18", "15.13", "16.9", "17.5"] {

@@ -183,7 +183,11 @@ impl Backups {
         // If the database is away the lease's end says so.
         if let Err(error) = failed {
             let error = database_failure(&error);
-            tracing::warn!(run = run.run_id, error, "the failed run could not be recorded");
+            tracing::warn!(
+                run = run.run_id,
+                error,
+                "the failed run could not be recorded"
+            );
         }
         Err(error)
     }

@@ -1,7 +1,7 @@
 //! One moment of the database, for `pg_dump` and the manifest alike.
 
 use chrono::{DateTime, Utc};
-use sqlx::{AssertSqlSafe, PgConnection};
+use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 use store::db::Database;
 use tokio::sync::oneshot;
 
@@ -16,7 +16,6 @@ pub(super) struct Moment {
     pub(super) at: DateTime<Utc>,
     /// The database's name.
     pub(super) database: String,
-    pub(super) server: ToolVersion,
     pub(super) schema_version: Option<i64>,
 }
 
@@ -48,8 +47,7 @@ impl Snapshot {
             .await?;
         let moment = sqlx::query!(
             r#"select pg_export_snapshot() as "exported!", clock_timestamp() as "at!",
-                      current_database()::text as "database!",
-                      current_setting('server_version_num')::integer as "version!""#
+                      current_database()::text as "database!""#
         )
         .fetch_one(&mut *conn)
         .await?;
@@ -60,7 +58,6 @@ impl Snapshot {
                 exported: moment.exported,
                 at: moment.at,
                 database: moment.database,
-                server: ToolVersion::of_number(moment.version.unsigned_abs()),
                 schema_version,
             },
         })
@@ -73,6 +70,16 @@ impl Snapshot {
         let _ = taken.await;
         Ok(counts)
     }
+}
+
+/// How new the server is.
+pub(super) async fn server_version(pool: &PgPool) -> sqlx::Result<ToolVersion> {
+    let number = sqlx::query_scalar!(
+        r#"select current_setting('server_version_num')::integer as "version!""#
+    )
+    .fetch_one(pool)
+    .await?;
+    Ok(ToolVersion::of_number(number.unsigned_abs()))
 }
 
 /// The newest migration that was applied.

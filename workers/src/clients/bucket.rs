@@ -291,3 +291,40 @@ fn moment(time: &aws_sdk_s3::primitives::DateTime) -> Option<DateTime<Utc>> {
     let text = time.fmt(DateTimeFormat::DateTime).ok()?;
     text.parse().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use sandbox::s3::S3;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_list_has_every_page_or_is_an_error() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let s3 = S3::start(None, 0).await.unwrap();
+        let config = BucketConfig {
+            name: sandbox::s3::BUCKET.to_owned(),
+            access_key_id: sandbox::s3::ACCESS_KEY_ID.into(),
+            secret_access_key: sandbox::s3::SECRET_ACCESS_KEY.into(),
+            endpoint: s3.url(),
+            path_style: true,
+            region: "auto".to_owned(),
+        };
+        let bucket = Bucket::new(&config, Patience::default());
+        // A page has a thousand.
+        std::fs::create_dir(s3.path("many")).unwrap();
+        for number in 0..1_001 {
+            std::fs::write(s3.path(&format!("many/{number:04}")), "").unwrap();
+        }
+        let listed = bucket.list("many/").await.unwrap();
+        let keys: Vec<&str> = listed.iter().map(|object| object.key.as_str()).collect();
+        assert_eq!(keys.len(), 1_001);
+        assert_eq!(keys.last(), Some(&"many/1000"));
+        assert_eq!(bucket.list_at_most("many/", 1_001).await.unwrap(), listed);
+        let error = bucket.list_at_most("many/", 1_000).await.unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "listing the bucket failed: there are more than 1000 objects"
+        );
+    }
+}

@@ -60,7 +60,11 @@ pub struct Ledger {
 impl Ledger {
     /// Reads it all, so that what makes it impossible to forget again is known before anything is restored.
     pub async fn read(bucket: &Bucket, secret: Option<PrivacySecret>) -> Result<Self, ReplayError> {
-        let keys = bucket.list(LEDGER).await?.into_iter().map(|object| object.key);
+        let keys = bucket
+            .list(LEDGER)
+            .await?
+            .into_iter()
+            .map(|object| object.key);
         let entries: Vec<Option<LedgerEntry>> = stream::iter(keys)
             .map(|key| read(bucket, key))
             .buffered(AT_ONCE)
