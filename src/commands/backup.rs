@@ -75,9 +75,8 @@ pub(crate) async fn run(args: BackupArgs) -> Result<ExitCode> {
 /// Runs with what makes the backups; a signal ends it, as a crash would: the next run clears up.
 async fn interruptible(work: impl AsyncFnOnce(Backups) -> Result<()>) -> Result<ExitCode> {
     let mut settings = environment::settings();
-    let process = ProcessConfig::read(&mut settings);
-    let backup = BackupConfig::read(&mut settings);
-    let (process, backup) = settings.finish(process.zip(backup))?;
+    let config = read(&mut settings);
+    let (process, backup) = settings.finish(config)?;
     process.telemetry.start()?;
     let database = process.database.open()?;
     let shutdown = CancellationToken::new();
@@ -98,6 +97,13 @@ async fn interruptible(work: impl AsyncFnOnce(Backups) -> Result<()>) -> Result<
         Some(done) => done.map(|()| ExitCode::SUCCESS),
         None => bail!("stopped by a signal"),
     }
+}
+
+/// Reads all that making and verifying backups needs.
+pub(super) fn read(settings: &mut Settings) -> Option<(ProcessConfig, BackupConfig)> {
+    let process = ProcessConfig::read(settings);
+    let backup = BackupConfig::read(settings);
+    process.zip(backup)
 }
 
 async fn make(backups: &Backups, if_due: bool) -> Result<()> {
@@ -148,7 +154,9 @@ async fn verify(backups: &Backups, which: &Which, drill: bool) -> Result<()> {
 }
 
 async fn list(as_json: bool) -> Result<ExitCode> {
-    let restorer = restorer(environment::settings())?;
+    let mut settings = environment::settings();
+    let config = RestoreConfig::read(&mut settings);
+    let restorer = Restorer::new(&settings.finish(config)?, Patience::default());
     let found = restorer.list().await.map_err(plainly)?;
     let text = if as_json {
         let rows = found
@@ -164,13 +172,6 @@ async fn list(as_json: bool) -> Result<ExitCode> {
     };
     write(text).await?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// What lists and restores, by nothing but the bucket's variables.
-pub(super) fn restorer(mut settings: Settings) -> Result<Restorer> {
-    let config = RestoreConfig::read(&mut settings);
-    let config = settings.finish(config)?;
-    Ok(Restorer::new(&config, Patience::default()))
 }
 
 /// Tells each step to the person who waits.

@@ -4,14 +4,16 @@
 use std::{fmt::Write as _, process::ExitCode, time::Duration};
 
 use anyhow::Result;
-use store::{
-    db::DatabaseConfig,
-    settings::{Settings, SettingsError},
+use secrecy::{ExposeSecret, SecretString};
+use store::{db::DatabaseConfig, settings::Settings};
+use workers::{
+    backup::{HELD_QUEUES, Report, Restorer, Which},
+    clients::bucket::Patience,
+    config::RestoreConfig,
 };
-use workers::backup::{HELD_QUEUES, Report, Which};
 
 use super::{
-    backup::{plainly, restorer, steps},
+    backup::{plainly, steps},
     terminal::write,
 };
 use crate::{environment, telemetry::TelemetryConfig};
@@ -32,10 +34,14 @@ pub(crate) struct RestoreArgs {
 
 pub(crate) async fn run(args: RestoreArgs) -> Result<ExitCode> {
     let mut settings = environment::settings();
-    let telemetry = TelemetryConfig::read(&mut settings);
-    let into = target(&args.into, settings.get("RESTORE_PASSWORD"))?;
-    let restorer = restorer(settings)?;
+    let config = read(&mut settings);
+    let password = config
+        .as_ref()
+        .and_then(|(_, _, password)| password.as_ref());
+    let into = target(&args.into, password, &mut settings);
+    let ((telemetry, config, _), into) = settings.finish(config.zip(into))?;
     telemetry.start()?;
+    let restorer = Restorer::new(&config, Patience::default());
     let manifest = restorer.find(&args.which).await.map_err(plainly)?;
     let report = restorer
         .restore(&manifest, &into, &steps())
@@ -45,24 +51,31 @@ pub(crate) async fn run(args: RestoreArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The target, by the rules that hold for every database.
-fn target(url: &str, password: Option<&str>) -> Result<DatabaseConfig, SettingsError> {
-    const VARIABLE: &str = "CHECKPOINT_DB_URL";
+/// What a restore is told by the environment: the log, the bucket, the target's password.
+type Told = (TelemetryConfig, RestoreConfig, Option<SecretString>);
+
+/// Reads all that the command needs.
+pub(super) fn read(settings: &mut Settings) -> Option<Told> {
+    let telemetry = TelemetryConfig::read(settings);
+    let restore = RestoreConfig::read(settings);
+    let password =
+        settings.optional_secret("RESTORE_PASSWORD", "the password of the user of --into");
+    Some((telemetry, restore?, password))
+}
+
+/// The target, by the rules that hold for every database; what is wrong with it is noted as `--into`.
+fn target(
+    url: &str,
+    password: Option<&SecretString>,
+    settings: &mut Settings,
+) -> Option<DatabaseConfig> {
     let mut address = url.to_owned();
     if let (Ok(mut parsed), Some(password)) = (url::Url::parse(url), password)
-        && parsed.set_password(Some(password)).is_ok()
+        && parsed.set_password(Some(password.expose_secret())).is_ok()
     {
         address = parsed.into();
     }
-    let mut settings = Settings::new([(VARIABLE.to_owned(), address)]);
-    let config = DatabaseConfig::read(&mut settings);
-    settings.finish(config).map_err(|error| SettingsError {
-        problems: error
-            .problems
-            .into_iter()
-            .map(|(_, problem)| ("--into".to_owned(), problem))
-            .collect(),
-    })
+    DatabaseConfig::at(address, "--into", settings)
 }
 
 /// What an operator has to know now.
@@ -122,9 +135,30 @@ mod tests {
 
     #[test]
     fn a_target_is_held_to_the_rules_of_every_database() {
-        let problem = |url: &str| target(url, None).unwrap_err().to_string();
+        let problem = |url: &str| {
+            let mut settings = Settings::default();
+            let config = target(url, None, &mut settings);
+            settings.finish(config).unwrap_err().to_string()
+        };
         assert!(problem("postgres://u:hunter2@db.example.com/x").contains("--into: needs TLS"));
         assert!(!problem("hunter2").contains("hunter2"));
-        assert!(target("postgres://u@localhost/x", Some("p@ss")).is_ok());
+        let password = "p@ss".into();
+        let given = target(
+            "postgres://u@localhost/x",
+            Some(&password),
+            &mut Settings::default(),
+        );
+        assert_eq!(
+            given.unwrap().url().expose_secret(),
+            "postgres://u:p%40ss@localhost/x"
+        );
+    }
+
+    #[test]
+    fn a_variable_that_would_count_for_us_only_is_refused_for_a_target_too() {
+        let mut settings = Settings::new([("PGOPTIONS".to_owned(), "-c a=b".to_owned())]);
+        let config = target("postgres://u@localhost/new", None, &mut settings);
+        let problems = settings.finish(config).unwrap_err().problems;
+        assert_eq!(problems[0].0, "PGOPTIONS");
     }
 }

@@ -114,6 +114,12 @@ impl WorkConfig {
     pub(super) fn assemble(self, database: &Database, bus: &Bus) -> anyhow::Result<Work> {
         let deps = Deps::build(self.worker, database, bus.clone())
             .context("the client of the providers could not be made")?;
+        if deps.secret.is_none() {
+            tracing::warn!(
+                "PRIVACY_SECRET is not set: nobody can be forgotten by their address, and receipts of erasures \
+                 are not signed"
+            );
+        }
         let entropy = Arc::new(SystemEntropy);
         let people = HandoffDeps::build(self.handoff, database, bus.clone(), entropy)
             .context("the client of the handoff could not be made")?;

@@ -15,6 +15,8 @@ use tokio::time::{sleep, timeout};
 pub use self::address::{AddressError, DatabaseAddress};
 use crate::{migration, roundtrip, settings::Settings};
 
+/// Connections of the shared pool, unless it is said otherwise.
+const MAX_CONNECTIONS: u32 = 10;
 /// How long a request for a pooled connection waits before it fails.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Of [`Database::hot`]: claims, two batches of verdicts, wake-ups.
@@ -37,18 +39,12 @@ impl DatabaseConfig {
         const RULE: &str = "a postgres:// URL of the database with its user and host, the direct one and not a \
             pooler's, with sslmode=require unless the host is local";
         const ALIAS_RULE: &str = "the same as CHECKPOINT_DB_URL, in its place";
-        let max_connections =
-            settings.with_default("DATABASE_MAX_CONNECTIONS", 10, "2 to 1000", |count| {
-                (2..=1000).contains(count)
-            });
-        for (name, parameter) in address::FOREIGN {
-            if settings.is_set(name) {
-                settings.problem(
-                    name,
-                    format!("does not count here: unset it, and say {parameter}=… in CHECKPOINT_DB_URL"),
-                );
-            }
-        }
+        let max_connections = settings.with_default(
+            "DATABASE_MAX_CONNECTIONS",
+            MAX_CONNECTIONS,
+            "2 to 1000",
+            |count| (2..=1000).contains(count),
+        );
         let only_alias = settings.is_set("DATABASE_URL") && !settings.is_set("CHECKPOINT_DB_URL");
         let name = if only_alias {
             "DATABASE_URL"
@@ -63,10 +59,24 @@ impl DatabaseConfig {
                 "differs from CHECKPOINT_DB_URL: set one of them",
             );
         }
-        let config = Self {
-            url: url.into(),
+        let config = Self::at(url, name, settings)?;
+        Some(Self {
             max_connections,
-        };
+            ..config
+        })
+    }
+
+    /// The configuration for an address that is called `name`, held to the rules of every database.
+    pub fn at(url: String, name: &str, settings: &mut Settings) -> Option<Self> {
+        for (variable, parameter) in address::FOREIGN {
+            if settings.is_set(variable) {
+                settings.problem(
+                    variable,
+                    format!("does not count here: unset it, and say {parameter}=… in {name}"),
+                );
+            }
+        }
+        let config = Self::new(url, MAX_CONNECTIONS);
         let address = match config.address() {
             Ok(address) => address,
             Err(error) => {
@@ -113,16 +123,19 @@ impl DatabaseConfig {
         let address = self
             .address()
             .map_err(|error| sqlx::Error::Configuration(error.into()))?;
-        Ok(address.connect_options()?.application_name("growth-chat").options([
-            // A statement or a transaction that hangs must not hold locks for ever.
-            ("statement_timeout", "60s"),
-            ("idle_in_transaction_session_timeout", "60s"),
-            // The server's kernel asks every minute whether this end is there. That is no statement,
-            // and keeps routers from forgetting a LISTEN connection that is silent for hours.
-            ("tcp_keepalives_idle", "60"),
-            ("tcp_keepalives_interval", "10"),
-            ("tcp_keepalives_count", "6"),
-        ]))
+        Ok(address
+            .connect_options()?
+            .application_name("growth-chat")
+            .options([
+                // A statement or a transaction that hangs must not hold locks for ever.
+                ("statement_timeout", "60s"),
+                ("idle_in_transaction_session_timeout", "60s"),
+                // The server's kernel asks every minute whether this end is there. That is no statement,
+                // and keeps routers from forgetting a LISTEN connection that is silent for hours.
+                ("tcp_keepalives_idle", "60"),
+                ("tcp_keepalives_interval", "10"),
+                ("tcp_keepalives_count", "6"),
+            ]))
     }
 
     /// Opens the pools. Nothing is connected yet: a database that is down delays work, not the start.

@@ -64,7 +64,7 @@ async fn without_a_bucket_the_commands_end_with_2_and_name_what_is_missing() {
         &["backup"][..],
         &["backup", "list"],
         &["backup", "verify"],
-        &["restore", "latest", "--into", "postgres://localhost/x"],
+        &["restore", "latest", "--into", "postgres://me@localhost/x"],
     ] {
         let output = system.run(arguments).await;
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
