@@ -1,17 +1,18 @@
 //! `growth-chat backup …`: makes, lists and verifies backups. Exit code 0 means that the backup is there.
 
+mod list;
+
 use std::{process::ExitCode, sync::Arc};
 
 use anyhow::{Context, Result, bail};
 use chrono::{DateTime, Utc};
 use clap::Subcommand;
-use serde_json::json;
 use store::{bus::Bus, db::Database, settings::Settings};
 use tokio_util::sync::CancellationToken;
 use workers::{
-    backup::{Ask, Backups, Ran, Restorer, Say, Which, due_at, told},
+    backup::{Ask, Backups, Ran, Say, Which, due_at, told},
     clients::bucket::Patience,
-    config::{BackupConfig, RestoreConfig},
+    config::BackupConfig,
 };
 
 use super::terminal::{note, write};
@@ -37,7 +38,7 @@ pub(crate) struct BackupArgs {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// List the backups that are in the bucket; needs no database
+    /// List the backups that are in the bucket, and when each was proved; needs no database
     List {
         /// Answer with JSON on standard output
         #[arg(long)]
@@ -56,7 +57,7 @@ enum Action {
 
 pub(crate) async fn run(args: BackupArgs) -> Result<ExitCode> {
     match args.action {
-        Some(Action::List { json }) => list(json).await,
+        Some(Action::List { json }) => list::run(json).await,
         Some(Action::Verify { which, drill }) => {
             Box::pin(interruptible(async |backups| {
                 verify(&backups, &which, drill).await
@@ -151,27 +152,6 @@ async fn verify(backups: &Backups, which: &Which, drill: bool) -> Result<()> {
         text.push_str("; this database knows of no run that made it, so that it counts for none of its backups");
     }
     say(&text).await
-}
-
-async fn list(as_json: bool) -> Result<ExitCode> {
-    let mut settings = environment::settings();
-    let config = RestoreConfig::read(&mut settings);
-    let restorer = Restorer::new(&settings.finish(config)?, Patience::default());
-    let found = restorer.list().await.map_err(plainly)?;
-    let text = if as_json {
-        let rows = found
-            .iter()
-            .map(|found| json!({ "name": found.name.to_string(), "bytes": found.bytes }));
-        let rows: Vec<_> = rows.collect();
-        format!("{:#}\n", serde_json::Value::from(rows))
-    } else {
-        let rows = found
-            .iter()
-            .map(|found| format!("{:<20}{:>16} bytes\n", found.name.to_string(), found.bytes));
-        rows.collect()
-    };
-    write(text).await?;
-    Ok(ExitCode::SUCCESS)
 }
 
 /// Tells each step to the person who waits.

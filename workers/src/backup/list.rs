@@ -153,9 +153,7 @@ impl Restorer {
             .try_collect()
             .await?;
         let mut found: Vec<Found> = found.into_iter().flatten().collect();
-        found.sort_by(|one, other| {
-            (one.moment(), &one.name).cmp(&(other.moment(), &other.name))
-        });
+        found.sort_by(|one, other| (one.moment(), &one.name).cmp(&(other.moment(), &other.name)));
         Ok(found)
     }
 

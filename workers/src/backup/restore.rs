@@ -186,15 +186,7 @@ impl Restorer {
             return Err(RestoreError::Unrestricted(tool));
         }
         let server = fits(target.pool(), manifest).await?;
-        say(&format!(
-            "restoring {}, the data of {}{}",
-            manifest.object,
-            manifest.snapshot_at.format("%Y-%m-%d %H:%M:%S UTC"),
-            match &manifest.database {
-                Some(name) => format!(" of the database {name}"),
-                None => String::new(),
-            }
-        ));
+        say(&format!("loading {}", manifest.object));
         let url: SecretString = into.url();
         self.load(manifest, &url, server, purpose, say).await?;
         say("comparing every table with the manifest");

@@ -111,7 +111,10 @@ impl Backups {
         };
         if let Err(error) = noted.await {
             let error = told(&error);
-            tracing::warn!(error, "the bucket does not say of the backup that it was proved");
+            tracing::warn!(
+                error,
+                "the bucket does not say of the backup that it was proved"
+            );
         }
     }
 

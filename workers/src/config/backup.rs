@@ -360,7 +360,11 @@ mod tests {
 
     #[test]
     fn a_restore_knows_whether_the_days_were_told() {
-        for (told, expected) in [(None, None), (Some("90"), Some(90)), (Some("365"), Some(365))] {
+        for (told, expected) in [
+            (None, None),
+            (Some("90"), Some(90)),
+            (Some("365"), Some(365)),
+        ] {
             let days = told.map(|days| ("RETENTION_DAYS", days));
             let variables = BUCKET.into_iter().chain(days);
             let mut settings =
