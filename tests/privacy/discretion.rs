@@ -1,8 +1,6 @@
 //! Whoever is forgotten is not remembered by what forgot them: not by a receipt, a job or a log, whatever
 //! refuses. A copy of what is known goes to nobody but whoever asked for it.
 
-use std::process::Output;
-
 use reqwest::StatusCode;
 use sandbox::{outside::Service, s3::S3, switch::Trouble};
 use serde_json::{Value, json};
@@ -13,6 +11,7 @@ use super::marker::tables_with;
 use crate::support::{
     ApiProcess, PATIENCE, TestSystem,
     discretion::{Discretion, SECRETS, VISITORS},
+    output::said,
 };
 
 /// The address of whoever is forgotten.
@@ -53,10 +52,6 @@ async fn until(pool: &PgPool, condition: &'static str) {
     timeout(PATIENCE, holds)
         .await
         .unwrap_or_else(|_| panic!("it did not come to this: {condition}"));
-}
-
-fn said(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 /// Slack and the CRM refuse to forget, with this; `None`: they do as they are told.

@@ -4,7 +4,7 @@ use sandbox::postgres::TestDatabase;
 use serde_json::{Value, json};
 use sqlx::{PgPool, query, query_scalar, raw_sql};
 use store::retention::{BATCH_SESSIONS, BATCH_TURNS, forget_batch};
-use workers::handlers::retention_sweep::RetentionDeps;
+use workers::retention::{Pace, RetentionDeps};
 
 use super::marker::tables_with;
 use crate::support::TestSystem;
@@ -48,7 +48,7 @@ async fn sweep(pool: &PgPool, days: i32) -> store::retention::Gone {
         pool: pool.clone(),
         days,
     };
-    let (gone, finished) = deps.sweep(None).await.unwrap();
+    let (gone, finished) = deps.sweep(None, Pace::Alone).await.unwrap();
     assert!(finished);
     gone
 }
@@ -110,7 +110,7 @@ async fn old_frames_go_in_the_end_however_little_of_them_a_run_has_time_for() {
     while runs.iter().sum::<i64>() < 1_992 {
         let told = |deleted| runs.push(deleted);
         let over = Some(tokio::time::Instant::now());
-        let ended = store::retention::forget_old_events(&pool, over, told).await;
+        let ended = store::retention::forget_old_events(&pool, over, 0, told).await;
         assert!(!ended.unwrap());
         assert!(runs.len() < 1_000, "{runs:?}");
     }
