@@ -84,6 +84,10 @@ impl QueueConfig {
         let known: Vec<&str> = known.into_iter().collect();
         let rule = format!("all, or some of {}, comma-separated", known.join(", "));
         let queues: Option<String> = settings.optional("WORKER_QUEUES", &rule);
+        let named_none = |names: &str| names.split(',').all(|name| name.trim().is_empty());
+        if queues.as_deref().is_some_and(named_none) {
+            settings.problem("WORKER_QUEUES", format!("names no queue: {rule}"));
+        }
         let queues = match queues.as_deref() {
             None | Some("all") => Vec::new(),
             Some(names) => names
@@ -441,6 +445,7 @@ mod tests {
             problems(&[("WORKER_QUEUES", "turns,knowlege")]),
             ["WORKER_QUEUES"]
         );
+        assert_eq!(problems(&[("WORKER_QUEUES", ",")]), ["WORKER_QUEUES"]);
         assert_eq!(problems(&[("WORKER_QUEUES", "turns, knowledge")]), [""; 0]);
         assert_eq!(problems(&[("WORKER_QUEUES", "all")]), [""; 0]);
     }

@@ -1,17 +1,18 @@
 //! `growth-chat backup …`: makes, lists and verifies backups. Exit code 0 means that the backup is there.
 
+mod list;
+
 use std::{process::ExitCode, sync::Arc};
 
 use anyhow::{Context, Result, bail};
 use chrono::{DateTime, Utc};
 use clap::Subcommand;
-use serde_json::json;
 use store::{bus::Bus, db::Database, settings::Settings};
 use tokio_util::sync::CancellationToken;
 use workers::{
-    backup::{Ask, Backups, Ran, Restorer, Say, Which, due_at, told},
+    backup::{Ask, Backups, Ran, Say, Which, due_at, told},
     clients::bucket::Patience,
-    config::{BackupConfig, RestoreConfig},
+    config::BackupConfig,
 };
 
 use super::terminal::{note, write};
@@ -37,7 +38,7 @@ pub(crate) struct BackupArgs {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// List the backups that are in the bucket; needs no database
+    /// List the backups that are in the bucket, and when each was proved; needs no database
     List {
         /// Answer with JSON on standard output
         #[arg(long)]
@@ -56,7 +57,7 @@ enum Action {
 
 pub(crate) async fn run(args: BackupArgs) -> Result<ExitCode> {
     match args.action {
-        Some(Action::List { json }) => list(json).await,
+        Some(Action::List { json }) => list::run(json).await,
         Some(Action::Verify { which, drill }) => {
             Box::pin(interruptible(async |backups| {
                 verify(&backups, &which, drill).await
@@ -75,9 +76,8 @@ pub(crate) async fn run(args: BackupArgs) -> Result<ExitCode> {
 /// Runs with what makes the backups; a signal ends it, as a crash would: the next run clears up.
 async fn interruptible(work: impl AsyncFnOnce(Backups) -> Result<()>) -> Result<ExitCode> {
     let mut settings = environment::settings();
-    let process = ProcessConfig::read(&mut settings);
-    let backup = BackupConfig::read(&mut settings);
-    let (process, backup) = settings.finish(process.zip(backup))?;
+    let config = read(&mut settings);
+    let (process, backup) = settings.finish(config)?;
     process.telemetry.start()?;
     let database = process.database.open()?;
     let shutdown = CancellationToken::new();
@@ -98,6 +98,13 @@ async fn interruptible(work: impl AsyncFnOnce(Backups) -> Result<()>) -> Result<
         Some(done) => done.map(|()| ExitCode::SUCCESS),
         None => bail!("stopped by a signal"),
     }
+}
+
+/// Reads all that making and verifying backups needs.
+pub(super) fn read(settings: &mut Settings) -> Option<(ProcessConfig, BackupConfig)> {
+    let process = ProcessConfig::read(settings);
+    let backup = BackupConfig::read(settings);
+    process.zip(backup)
 }
 
 async fn make(backups: &Backups, if_due: bool) -> Result<()> {
@@ -135,39 +142,16 @@ async fn now(database: &Database) -> Result<DateTime<Utc>> {
 async fn verify(backups: &Backups, which: &Which, drill: bool) -> Result<()> {
     let verified = backups.verify(which, drill, &steps()).await;
     let verified = verified.map_err(plainly)?;
-    let text = format!(
+    let mut text = format!(
         "{} is good: {} rows of {} tables are what the manifest says",
         verified.manifest.object,
         verified.rows,
         verified.manifest.tables.len()
     );
+    if !verified.is_own {
+        text.push_str("; this database knows of no run that made it, so that it counts for none of its backups");
+    }
     say(&text).await
-}
-
-async fn list(as_json: bool) -> Result<ExitCode> {
-    let restorer = restorer(environment::settings())?;
-    let found = restorer.list().await.map_err(plainly)?;
-    let text = if as_json {
-        let rows = found
-            .iter()
-            .map(|found| json!({ "name": found.name.to_string(), "bytes": found.bytes }));
-        let rows: Vec<_> = rows.collect();
-        format!("{:#}\n", serde_json::Value::from(rows))
-    } else {
-        let rows = found
-            .iter()
-            .map(|found| format!("{:<20}{:>16} bytes\n", found.name.to_string(), found.bytes));
-        rows.collect()
-    };
-    write(text).await?;
-    Ok(ExitCode::SUCCESS)
-}
-
-/// What lists and restores, by nothing but the bucket's variables.
-pub(super) fn restorer(mut settings: Settings) -> Result<Restorer> {
-    let config = RestoreConfig::read(&mut settings);
-    let config = settings.finish(config)?;
-    Ok(Restorer::new(&config, Patience::default()))
 }
 
 /// Tells each step to the person who waits.

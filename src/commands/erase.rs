@@ -18,6 +18,7 @@ use store::{
     db::Database,
     ids::{SessionId, SystemEntropy, new_request_id},
     privacy::{self, Address, Found, NewRequest, Outline, Request, RequestedBy, Scope, Status},
+    settings::Settings,
 };
 use tokio::time::{Instant, sleep};
 use workers::privacy::{here::erase_here, receipt, secret::PrivacySecret};
@@ -28,7 +29,7 @@ use super::{
 };
 use crate::{
     environment,
-    reach::{open_database, reach_migrated},
+    reach::{ReachConfig, reach_migrated},
 };
 
 /// How often the request is looked at.
@@ -72,12 +73,14 @@ pub(crate) struct EraseArgs {
 }
 
 pub(crate) async fn run(args: EraseArgs) -> anyhow::Result<ExitCode> {
-    let secret = secret()?;
     if let Some(file) = &args.verify {
-        return verify(file, secret.as_ref()).await;
+        return verify(file, secret()?.as_ref()).await;
     }
+    let mut settings = environment::settings();
+    let config = read(&mut settings);
+    let (database, secret) = settings.finish(config)?;
     let address = address(args.email.as_deref()).await?;
-    let database = open_database()?;
+    let database = database.open()?;
     reach_migrated(&database).await?;
     if args.waiting {
         return list_waiting(&database).await;
@@ -218,6 +221,13 @@ fn listed(what: &str, outlines: &[Outline]) -> String {
         }
     }
     text
+}
+
+/// Reads all that the command needs.
+pub(super) fn read(settings: &mut Settings) -> Option<(ReachConfig, Option<PrivacySecret>)> {
+    let database = ReachConfig::read(settings);
+    let secret = PrivacySecret::read(settings);
+    Some((database?, secret))
 }
 
 fn secret() -> anyhow::Result<Option<PrivacySecret>> {

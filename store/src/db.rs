@@ -1,17 +1,22 @@
 //! The database: how it is configured and reached.
 
-use std::{str::FromStr, time::Duration};
+mod address;
+
+use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::{
     Connection, PgConnection, PgPool,
-    postgres::{PgConnectOptions, PgPoolOptions, PgSslMode},
+    postgres::{PgConnectOptions, PgPoolOptions},
 };
 use tokio::time::{sleep, timeout};
 
+pub use self::address::{AddressError, DatabaseAddress};
 use crate::{migration, roundtrip, settings::Settings};
 
+/// Connections of the shared pool, unless it is said otherwise.
+const MAX_CONNECTIONS: u32 = 10;
 /// How long a request for a pooled connection waits before it fails.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Of [`Database::hot`]: claims, two batches of verdicts, wake-ups.
@@ -31,38 +36,55 @@ pub struct DatabaseConfig {
 impl DatabaseConfig {
     /// Reads `CHECKPOINT_DB_URL` (alias `DATABASE_URL`) and `DATABASE_MAX_CONNECTIONS`.
     pub fn read(settings: &mut Settings) -> Option<Self> {
-        const RULE: &str = "a postgres:// URL of the database, the direct one and not a pooler's, with \
-            sslmode=require unless the host is local";
+        const RULE: &str = "a postgres:// URL of the database with its user and host, the direct one and not a \
+            pooler's, with sslmode=require unless the host is local";
         const ALIAS_RULE: &str = "the same as CHECKPOINT_DB_URL, in its place";
-        let name = match (
-            settings.get("CHECKPOINT_DB_URL"),
-            settings.get("DATABASE_URL"),
-        ) {
-            (Some(one), Some(other)) if one != other => {
+        let max_connections = settings.with_default(
+            "DATABASE_MAX_CONNECTIONS",
+            MAX_CONNECTIONS,
+            "2 to 1000",
+            |count| (2..=1000).contains(count),
+        );
+        let only_alias = settings.is_set("DATABASE_URL") && !settings.is_set("CHECKPOINT_DB_URL");
+        let name = if only_alias {
+            "DATABASE_URL"
+        } else {
+            "CHECKPOINT_DB_URL"
+        };
+        let alias = settings.optional::<String>("DATABASE_URL", ALIAS_RULE);
+        let url: String = settings.required(name, RULE)?;
+        if alias.is_some_and(|alias| differ(&url, &alias)) {
+            settings.problem(
+                "DATABASE_URL",
+                "differs from CHECKPOINT_DB_URL: set one of them",
+            );
+        }
+        let config = Self::at(url, name, settings)?;
+        Some(Self {
+            max_connections,
+            ..config
+        })
+    }
+
+    /// The configuration for an address that is called `name`, held to the rules of every database.
+    pub fn at(url: String, name: &str, settings: &mut Settings) -> Option<Self> {
+        for (variable, parameter) in address::FOREIGN {
+            if settings.is_set(variable) {
                 settings.problem(
-                    "DATABASE_URL",
-                    "differs from CHECKPOINT_DB_URL: set one of them",
+                    variable,
+                    format!("does not count here: unset it, and say {parameter}=… in {name}"),
                 );
+            }
+        }
+        let config = Self::new(url, MAX_CONNECTIONS);
+        let address = match config.address() {
+            Ok(address) => address,
+            Err(error) => {
+                settings.problem(name, error.to_string());
                 return None;
             }
-            (None, Some(_)) => "DATABASE_URL",
-            _ => "CHECKPOINT_DB_URL",
         };
-        let max_connections =
-            settings.with_default("DATABASE_MAX_CONNECTIONS", 10, "2 to 1000", |count| {
-                (2..=1000).contains(count)
-            });
-        settings.optional::<String>("DATABASE_URL", ALIAS_RULE);
-        let url: String = settings.required(name, RULE)?;
-        let config = Self {
-            url: url.into(),
-            max_connections,
-        };
-        let Ok(options) = config.options() else {
-            settings.problem(name, format!("is not valid: {RULE}"));
-            return None;
-        };
-        if is_pooled(options.get_host(), config.url.expose_secret()) {
+        if is_pooled(address.host(), config.url.expose_secret()) {
             settings.problem(
                 name,
                 "is the address of a pooler, which has no LISTEN and no session: give the direct one \
@@ -70,11 +92,7 @@ impl DatabaseConfig {
             );
             return None;
         }
-        let encrypted = matches!(
-            options.get_ssl_mode(),
-            PgSslMode::Require | PgSslMode::VerifyCa | PgSslMode::VerifyFull
-        );
-        if !encrypted && !is_local(options.get_host()) {
+        if !address.demands_tls() && !is_local(address.host()) {
             settings.problem(
                 name,
                 "needs TLS: add ?sslmode=require (only a local host may do without)",
@@ -92,28 +110,33 @@ impl DatabaseConfig {
         }
     }
 
-    /// The address, in the form that libpq understands as well.
+    /// The address as it was given: [`DatabaseAddress::parse`] takes it apart.
     pub fn url(&self) -> SecretString {
-        let url = self.url.expose_secret();
-        // The prefix that SQLAlchemy wants; seed 000 writes the variable in its form.
-        match url.strip_prefix("postgresql+asyncpg://") {
-            Some(rest) => format!("postgresql://{rest}").into(),
-            None => self.url.clone(),
-        }
+        self.url.clone()
+    }
+
+    /// The address, taken apart.
+    pub fn address(&self) -> Result<DatabaseAddress, AddressError> {
+        DatabaseAddress::parse(self.url.expose_secret())
     }
 
     fn options(&self) -> sqlx::Result<PgConnectOptions> {
-        let options = PgConnectOptions::from_str(self.url().expose_secret())?;
-        Ok(options.application_name("growth-chat").options([
-            // A statement or a transaction that hangs must not hold locks for ever.
-            ("statement_timeout", "60s"),
-            ("idle_in_transaction_session_timeout", "60s"),
-            // The server's kernel asks every minute whether this end is there. That is no statement,
-            // and keeps routers from forgetting a LISTEN connection that is silent for hours.
-            ("tcp_keepalives_idle", "60"),
-            ("tcp_keepalives_interval", "10"),
-            ("tcp_keepalives_count", "6"),
-        ]))
+        let address = self
+            .address()
+            .map_err(|error| sqlx::Error::Configuration(error.into()))?;
+        Ok(address
+            .connect_options()?
+            .application_name("growth-chat")
+            .options([
+                // A statement or a transaction that hangs must not hold locks for ever.
+                ("statement_timeout", "60s"),
+                ("idle_in_transaction_session_timeout", "60s"),
+                // The server's kernel asks every minute whether this end is there. That is no statement,
+                // and keeps routers from forgetting a LISTEN connection that is silent for hours.
+                ("tcp_keepalives_idle", "60"),
+                ("tcp_keepalives_interval", "10"),
+                ("tcp_keepalives_count", "6"),
+            ]))
     }
 
     /// Opens the pools. Nothing is connected yet: a database that is down delays work, not the start.
@@ -141,6 +164,14 @@ impl DatabaseConfig {
             options,
             url: self.url(),
         })
+    }
+}
+
+/// Whether two addresses lead to different places, or in different ways.
+fn differ(one: &str, other: &str) -> bool {
+    match (DatabaseAddress::parse(one), DatabaseAddress::parse(other)) {
+        (Ok(one), Ok(other)) => one.variables() != other.variables(),
+        _ => one != other,
     }
 }
 
@@ -266,65 +297,4 @@ pub fn is_temporary(error: &sqlx::Error) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn problems(variables: &[(&str, &str)]) -> Vec<(String, String)> {
-        let mut settings = Settings::new(
-            variables
-                .iter()
-                .map(|(name, value)| ((*name).into(), (*value).into())),
-        );
-        let config = DatabaseConfig::read(&mut settings);
-        settings
-            .finish(config)
-            .err()
-            .map(|error| error.problems)
-            .unwrap_or_default()
-    }
-
-    #[test]
-    fn a_remote_database_without_tls_is_refused() {
-        let found = problems(&[(
-            "CHECKPOINT_DB_URL",
-            "postgres://u:hunter2@db.example.com/x?sslmode=disable",
-        )]);
-        assert_eq!(found.len(), 1);
-        assert_eq!(found[0].0, "CHECKPOINT_DB_URL");
-        assert!(!found[0].1.contains("hunter2"));
-    }
-
-    #[test]
-    fn a_poolers_address_is_refused_with_the_way_to_the_direct_one() {
-        for pooled in [
-            "postgres://u:hunter2@ep-x-pooler.eu-central-1.aws.neon.tech/x?sslmode=require",
-            "postgres://u:hunter2@127.0.0.1:6543/x?pgbouncer=true",
-        ] {
-            let found = problems(&[("CHECKPOINT_DB_URL", pooled)]);
-            assert!(found[0].1.contains("direct one"), "{found:?}");
-        }
-        let direct = "postgres://u@ep-x.eu-central-1.aws.neon.tech/pooler?sslmode=require";
-        assert_eq!(problems(&[("CHECKPOINT_DB_URL", direct)]), []);
-    }
-
-    #[test]
-    fn a_local_database_needs_no_tls_and_the_python_prefix_is_accepted() {
-        assert_eq!(
-            problems(&[("CHECKPOINT_DB_URL", "postgresql+asyncpg://u@127.0.0.1:5/x")]),
-            []
-        );
-        assert_eq!(
-            problems(&[("DATABASE_URL", "postgres://u@localhost/x")]),
-            []
-        );
-    }
-
-    #[test]
-    fn the_alias_with_another_value_is_refused() {
-        let found = problems(&[
-            ("CHECKPOINT_DB_URL", "postgres://localhost/a"),
-            ("DATABASE_URL", "postgres://localhost/b"),
-        ]);
-        assert_eq!(found[0].0, "DATABASE_URL");
-    }
-}
+mod tests;

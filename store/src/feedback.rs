@@ -44,13 +44,13 @@ pub async fn rate(
     rating: Rating,
     comment: Option<&str>,
 ) -> sqlx::Result<Rated> {
-    // The row lock keeps the turn there until the opinion is.
+    // The row locks keep the turn there until the opinion is, and nobody forgets the session meanwhile.
     let finished = sqlx::query_scalar!(
         r#"with turn as (
                select finished_at is not null as finished
                from turns join sessions using (session_id)
                where session_id = $1 and turn = $2 and forgotten_at is null
-               for key share
+               for key share of turns for share of sessions
            ), kept as (
                insert into feedback (session_id, turn, rating, comment)
                select $1, $2, $3, $4 from turn where finished

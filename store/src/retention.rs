@@ -35,6 +35,26 @@ pub fn read_days(settings: &mut Settings) -> i32 {
     )
 }
 
+/// Keeps the days that a worker was started with, if they are others than those that are kept.
+pub async fn save_days(pool: &PgPool, days: i32) -> sqlx::Result<()> {
+    sqlx::query!(
+        "insert into retention_rule as kept (days) values ($1)
+         on conflict (only_row) do update set days = excluded.days, updated_at = now()
+         where kept.days <> excluded.days",
+        days,
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// The days that the newest worker was started with. `None`: none was since they are kept.
+pub async fn load_days(pool: &PgPool) -> sqlx::Result<Option<i32>> {
+    sqlx::query_scalar!("select days from retention_rule")
+        .fetch_optional(pool)
+        .await
+}
+
 /// Rows by table.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Gone {
@@ -177,12 +197,13 @@ pub async fn due(pool: &PgPool, days: i32) -> sqlx::Result<(Gone, Option<String>
     Ok((gone, row.oldest))
 }
 
-/// Deletes the frames that are older than [`EVENT_HOURS`], piece by piece with rests, and tells how many each
-/// piece was. False: the time was over first. Begins at any piece, so that of a table that is too large for one
-/// run no end is never reached.
+/// Deletes the frames that are older than [`EVENT_HOURS`], piece by piece, and tells how many each piece was.
+/// It rests `rest` times as long as a piece took. False: the time was over first. Begins at any piece, so that of
+/// a table that is too large for one run no end is never reached.
 pub async fn forget_old_events(
     pool: &PgPool,
     until: Option<Instant>,
+    rest: u32,
     mut told: impl FnMut(i64),
 ) -> sqlx::Result<bool> {
     let (pieces, first) = event_pieces(pool).await?;
@@ -192,7 +213,7 @@ pub async fn forget_old_events(
         if until.is_some_and(|until| Instant::now() >= until) {
             return Ok(false);
         }
-        sleep(began.elapsed() * REST).await;
+        sleep(began.elapsed() * rest).await;
     }
     Ok(true)
 }

@@ -2,6 +2,7 @@
 //! A value is never echoed: it may be a secret.
 
 use std::{
+    cell::RefCell,
     collections::{BTreeMap, BTreeSet},
     fmt,
     str::FromStr,
@@ -49,6 +50,7 @@ pub struct Settings {
     unreadable: BTreeSet<String>,
     problems: Vec<(String, String)>,
     asked: Vec<Asked>,
+    looked_at: RefCell<BTreeSet<String>>,
 }
 
 /// Without the values: some are secrets.
@@ -89,15 +91,26 @@ impl Settings {
         }
     }
 
-    /// The raw value, if set. It is not asked for by this: one that nobody asks for otherwise is missing
-    /// in the reference.
+    /// The raw value, if set. It is not asked for by this: one that nobody asks for otherwise has to be
+    /// described in the reference by hand.
     pub fn get(&self, name: &str) -> Option<&str> {
+        self.looked_at.borrow_mut().insert(name.to_owned());
         self.variables.get(name).map(|value| value.trim())
+    }
+
+    /// Whether it has a value, be it one that is no text.
+    pub fn is_set(&self, name: &str) -> bool {
+        self.get(name).is_some() || self.unreadable.contains(name)
     }
 
     /// What was asked for until now, each variable once.
     pub fn asked(&self) -> &[Asked] {
         &self.asked
+    }
+
+    /// Every name that was looked up until now, asked for or not.
+    pub fn looked_at(&self) -> BTreeSet<String> {
+        self.looked_at.borrow().clone()
     }
 
     fn ask(&mut self, name: &str, required: bool, rule: &str) {
@@ -114,8 +127,8 @@ impl Settings {
     /// A value that must be there; `rule` says what a legal value is.
     pub fn required<T: FromStr>(&mut self, name: &str, rule: &str) -> Option<T> {
         self.ask(name, true, rule);
-        if self.get(name).is_none() && !self.unreadable.contains(name) {
-            self.problem(name, format!("is required: {rule}"));
+        if !self.is_set(name) {
+            self.problem(name, format!("is required: set it to {rule}"));
             return None;
         }
         self.optional(name, rule)
@@ -146,7 +159,7 @@ impl Settings {
         match self.optional::<T>(name, rule) {
             Some(value) if legal(&value) => value,
             Some(_) => {
-                self.problem(name, format!("is out of range: {rule}"));
+                self.problem(name, format!("is not valid: {rule}"));
                 default
             }
             None => default,
@@ -175,6 +188,11 @@ impl Settings {
             return None;
         }
         Some(SecretString::from(secret))
+    }
+
+    /// What was found wrong until now.
+    pub fn problems(&self) -> &[(String, String)] {
+        &self.problems
     }
 
     /// Whether something is wrong with a variable.

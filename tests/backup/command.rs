@@ -1,25 +1,16 @@
 //! The sub-commands: what they print, and with which code they end.
 
-use std::process::Output;
-
 use sandbox::s3::{Faults, S3};
 use serde_json::Value;
 use sqlx::{query, query_scalar};
 
-use crate::support::TestSystem;
+use crate::support::{TestSystem, output::said};
 
 async fn system() -> (TestSystem, S3) {
     let mut system = TestSystem::new().await;
     let s3 = S3::start(None, 0).await.unwrap();
     system.use_bucket(&s3);
     (system, s3)
-}
-
-fn said(output: &Output) -> String {
-    let texts = [&output.stdout, &output.stderr];
-    texts
-        .map(|text| String::from_utf8_lossy(text).into_owned())
-        .concat()
 }
 
 #[tokio::test]
@@ -73,7 +64,7 @@ async fn without_a_bucket_the_commands_end_with_2_and_name_what_is_missing() {
         &["backup"][..],
         &["backup", "list"],
         &["backup", "verify"],
-        &["restore", "latest", "--into", "postgres://localhost/x"],
+        &["restore", "latest", "--into", "postgres://me@localhost/x"],
     ] {
         let output = system.run(arguments).await;
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");

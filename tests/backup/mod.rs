@@ -11,4 +11,6 @@ mod runbook;
 mod schedule;
 mod store;
 mod support;
+mod tampered;
+mod target;
 mod verified;

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use sandbox::postgres::TestDatabase;
+use sandbox::postgres::{MIGRATOR, TestDatabase};
 use serde_json::{Value, json};
-use sqlx::{PgPool, query, query_scalar, raw_sql};
+use sqlx::{Connection, PgPool, query, query_scalar, raw_sql};
 use store::{
     bus::Wake,
     ids::SessionId,
@@ -262,4 +262,41 @@ async fn a_database_of_before_an_erasure_was_done_forgets_the_address_of_the_wis
             )
         ]
     );
+}
+
+#[tokio::test]
+async fn requests_and_records_of_before_are_shown_as_what_they_are() {
+    let database = TestDatabase::create().await.unwrap();
+    let mut conn = sqlx::PgConnection::connect(database.url()).await.unwrap();
+    raw_sql("drop schema ops cascade; drop schema queue cascade; drop schema public cascade; create schema public")
+        .execute(&mut conn)
+        .await
+        .unwrap();
+    MIGRATOR.run_to(28, &mut conn).await.unwrap();
+    raw_sql(
+        "insert into privacy_requests (request_id, scope, session_id, requested_by, status, finished_at)
+         values ('done', 'person', 's1', 'operator', 'done', now()), ('open', 'person', 's2', 'operator', 'pending', null);
+         insert into erasure_ledger (entry_id, scope, session_ids, requested_by, erased, kept_at)
+         values ('done', 'person', '{s1}', 'operator', '{}', now())",
+    )
+    .execute(&mut conn)
+    .await
+    .unwrap();
+    MIGRATOR.run(&mut conn).await.unwrap();
+    let rows: Vec<(String, Option<bool>, Option<String>)> = sqlx::query_as(
+        "select request_id, record_kept, problem from ops.privacy_requests order by request_id",
+    )
+    .fetch_all(&mut conn)
+    .await
+    .unwrap();
+    assert_eq!(
+        rows,
+        [
+            ("done".to_owned(), Some(true), None),
+            ("open".to_owned(), None, None)
+        ]
+    );
+    let entry = privacy::entry(&mut conn, "done").await.unwrap().unwrap();
+    assert_eq!(entry.until(), entry.erased_at);
+    assert!(entry.kept && !entry.done);
 }

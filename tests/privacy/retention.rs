@@ -3,7 +3,8 @@
 use sandbox::postgres::TestDatabase;
 use serde_json::{Value, json};
 use sqlx::{PgPool, query, query_scalar, raw_sql};
-use workers::handlers::retention_sweep::RetentionDeps;
+use store::retention::{BATCH_SESSIONS, BATCH_TURNS, forget_batch};
+use workers::retention::{Pace, RetentionDeps};
 
 use super::marker::tables_with;
 use crate::support::TestSystem;
@@ -47,7 +48,7 @@ async fn sweep(pool: &PgPool, days: i32) -> store::retention::Gone {
         pool: pool.clone(),
         days,
     };
-    let (gone, finished) = deps.sweep(None).await.unwrap();
+    let (gone, finished) = deps.sweep(None, Pace::Alone).await.unwrap();
     assert!(finished);
     gone
 }
@@ -109,7 +110,7 @@ async fn old_frames_go_in_the_end_however_little_of_them_a_run_has_time_for() {
     while runs.iter().sum::<i64>() < 1_992 {
         let told = |deleted| runs.push(deleted);
         let over = Some(tokio::time::Instant::now());
-        let ended = store::retention::forget_old_events(&pool, over, told).await;
+        let ended = store::retention::forget_old_events(&pool, over, 0, told).await;
         assert!(!ended.unwrap());
         assert!(runs.len() < 1_000, "{runs:?}");
     }
@@ -145,7 +146,10 @@ async fn a_session_with_more_turns_than_a_batch_has_room_for_goes_alone() {
         .execute(&pool)
         .await
         .unwrap();
-    assert_eq!(sweep(&pool, 90).await.sessions, 3);
+    for together in [1, 2, 0] {
+        let gone = forget_batch(&pool, 90, BATCH_SESSIONS, BATCH_TURNS).await;
+        assert_eq!(gone.unwrap().sessions, together);
+    }
 }
 
 #[tokio::test]

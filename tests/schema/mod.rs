@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use sandbox::postgres::{MIGRATOR, TestDatabase};
 use sqlx::{PgPool, Row, query, query_scalar};
-use store::knowledge::{TextFormat, document_id, load_document};
+use store::knowledge::{KnowledgeTable, OTHER_TABLES, TextFormat, document_id, load_document};
 
 /// The tables of a session: each can be distributed by `session_id`.
 const OF_A_SESSION: [&str; 12] = [
@@ -125,6 +125,25 @@ async fn the_chunks_are_indexed_as_the_product_promises() {
         definition.contains("m='16'") && definition.contains("ef_construction='64'"),
         "{definition}"
     );
+}
+
+#[tokio::test]
+async fn no_table_of_something_else_can_be_named_as_the_one_of_the_chunks() {
+    let (_database, pool) = migrated().await;
+    let tables: Vec<String> = query_scalar(
+        "select relname::text from pg_class
+         where relnamespace = 'public'::regnamespace and relkind in ('r', 'p') order by 1",
+    )
+    .fetch_all(&pool)
+    .await
+    .unwrap();
+    let mut known = OTHER_TABLES.map(str::to_owned).to_vec();
+    known.push(KnowledgeTable::default().to_string());
+    known.sort();
+    assert_eq!(tables, known);
+    for table in OTHER_TABLES {
+        assert!(table.parse::<KnowledgeTable>().is_err(), "{table}");
+    }
 }
 
 #[tokio::test]

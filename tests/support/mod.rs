@@ -12,6 +12,7 @@
 pub(crate) mod activity;
 pub(crate) mod discretion;
 pub(crate) mod frames;
+pub(crate) mod output;
 pub(crate) mod process;
 pub(crate) mod stillness;
 pub(crate) mod tools;

@@ -4,6 +4,7 @@
 //! Each `read` notes every problem by the variable's name and never its value; it gives `None` when
 //! a value that must be there is missing. Secrets are [`SecretString`]s, which `Debug` hides.
 
+mod age_keys;
 mod backup;
 mod business_hours;
 mod conversation;
@@ -22,7 +23,8 @@ use url::Url;
 
 pub(crate) use self::handoff::mail_address;
 pub use self::{
-    backup::{AgeIdentity, AgeRecipient, BackupConfig, BucketConfig, RestoreConfig, ToolsConfig},
+    age_keys::{AgeIdentity, AgeRecipient},
+    backup::{BackupConfig, BucketConfig, RestoreConfig, ToolsConfig},
     conversation::ConversationConfig,
     handoff::{CrmConfig, HandoffConfig, SlackConfig, SmtpConfig, SmtpTls},
     links::LinkHosts,
@@ -58,7 +60,10 @@ pub struct ModelConfig {
 impl ModelConfig {
     /// Reads the model's variables.
     pub fn read(settings: &mut Settings) -> Option<Self> {
-        let api_key = settings.secret("ANTHROPIC_API_KEY", "the Anthropic API key");
+        let api_key = settings.secret(
+            "ANTHROPIC_API_KEY",
+            "a key of the Anthropic API, made in its console (console.anthropic.com)",
+        );
         let base_url = base_url(settings, "ANTHROPIC_BASE_URL", "https://api.anthropic.com");
         let model = name(settings, "LLM_MODEL", DEFAULT_MODEL);
         let fallback_model = fallback(settings, &model);
@@ -101,7 +106,10 @@ pub struct EmbeddingsConfig {
 impl EmbeddingsConfig {
     /// Reads the embeddings' variables.
     pub fn read(settings: &mut Settings) -> Option<Self> {
-        let api_key = settings.secret("OPENAI_API_KEY", "the OpenAI API key");
+        let api_key = settings.secret(
+            "OPENAI_API_KEY",
+            "a key of the OpenAI API, made in its console (platform.openai.com)",
+        );
         let base_url = base_url(settings, "OPENAI_EU_ENDPOINT", "https://api.openai.com/v1");
         let model = name(settings, "OPENAI_EMBEDDING_MODEL", "text-embedding-3-small");
         let dimensions = settings.with_default(
@@ -146,10 +154,7 @@ impl KnowledgeConfig {
         let rule = "a cosine similarity from 0 to 1, tuned for your knowledge (0.70 to begin with)";
         let mut threshold = settings.required::<f64>("RAG_RELEVANCE_THRESHOLD", rule);
         if threshold.is_some_and(|value| !(0.0..=1.0).contains(&value)) {
-            settings.problem(
-                "RAG_RELEVANCE_THRESHOLD",
-                format!("is out of range: {rule}"),
-            );
+            settings.problem("RAG_RELEVANCE_THRESHOLD", format!("is not valid: {rule}"));
             threshold = None;
         }
         let proactive_threshold = settings.with_default(
@@ -174,13 +179,15 @@ impl KnowledgeConfig {
             "a number of tokens from 32 to 4096",
             |size| (32..=4_096).contains(size),
         );
-        let default_overlap = 64.min(chunk_size / 8);
-        let chunk_overlap = settings.with_default(
-            "CHUNK_OVERLAP",
-            default_overlap,
-            "a number of tokens, less than CHUNK_SIZE",
-            |overlap| *overlap < chunk_size,
-        );
+        let rule = "a number of tokens, less than CHUNK_SIZE";
+        let chunk_overlap = settings.with_default("CHUNK_OVERLAP", 64, rule, |_| true);
+        // The default as well (seed 000), which is too much for a small CHUNK_SIZE.
+        if chunk_overlap >= chunk_size {
+            settings.problem(
+                "CHUNK_OVERLAP",
+                "is 64 unless it is set, and has to be less than CHUNK_SIZE",
+            );
+        }
         let table = settings
             .optional("KNOWLEDGE_TABLE_NAME", KnowledgeTable::RULE)
             .unwrap_or_default();
@@ -239,7 +246,7 @@ fn fallback(settings: &mut Settings, model: &str) -> Option<String> {
     const VARIABLE: &str = "LLM_FALLBACK_MODEL";
     let fallback: String = settings.optional(VARIABLE, NAME_RULE)?;
     if !is_name(&fallback) {
-        settings.problem(VARIABLE, format!("is out of range: {NAME_RULE}"));
+        settings.problem(VARIABLE, format!("is not valid: {NAME_RULE}"));
         return None;
     }
     if fallback == model {

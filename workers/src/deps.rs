@@ -16,13 +16,14 @@ use crate::{
     handlers::{
         backup_run, backup_verify, index_document,
         privacy_erase::{self, EraseDeps},
-        retention_sweep::{self, RetentionDeps},
+        retention_sweep,
         session_sweep::{self, SweepDeps},
         turn_process::turn_process,
     },
     handoff::{HandoffDeps, crm::Crm, slack::SlackClient},
     knowledge::KnowledgeDeps,
     privacy::secret::PrivacySecret,
+    retention::RetentionDeps,
     turn::{EventWriter, TurnDeps},
 };
 

@@ -37,7 +37,7 @@ pub struct Newest {
     pub bytes: Option<i64>,
     /// How long its run took, in seconds.
     pub seconds: Option<f64>,
-    /// The moment that is in the newest one that was restored and compared.
+    /// The moment that is in the newest one of ours that was restored and compared.
     pub verified: Option<DateTime<Utc>>,
 }
 
@@ -47,7 +47,8 @@ pub async fn newest(pool: &PgPool) -> sqlx::Result<Newest> {
         Newest,
         r#"select clock_timestamp() as "now!", made.snapshot_at as "made?", made.bytes as "bytes?",
                   extract(epoch from made.finished_at - made.started_at)::float8 as seconds,
-                  (select max(snapshot_at) from backup_runs where verified_at is not null) as verified
+                  (select max(snapshot_at) from backup_runs
+                   where kind = 'backup' and verified_at is not null) as verified
            from (values (1)) one (row)
            left join lateral (select snapshot_at, bytes, started_at, finished_at from backup_runs
                               where kind = 'backup' and status = 'succeeded'

@@ -11,6 +11,44 @@ pub const MAX_DIMENSIONS: u16 = 2_000;
 /// The longest name: Postgres keeps 63 bytes, and the names of the table's constraints add to it.
 const MAX_NAME_LEN: usize = 48;
 
+/// The tables of everything else, and sqlx's own. A test compares them with the schema.
+pub const OTHER_TABLES: [&str; 34] = [
+    "_sqlx_migrations",
+    "backup_runs",
+    "business_hours",
+    "checkpoint_writes",
+    "checkpoints",
+    "edge_keys",
+    "edge_limits",
+    "erasure_ledger",
+    "feedback",
+    "handoff_attempts",
+    "handoff_deliveries",
+    "handoff_records",
+    "knowledge_calibrations",
+    "knowledge_corpora",
+    "knowledge_documents",
+    "knowledge_embeddings",
+    "knowledge_pages",
+    "knowledge_settings",
+    "knowledge_terms",
+    "messages",
+    "model_calls",
+    "privacy_requests",
+    "provider_circuits",
+    "sessions",
+    "slack_inbound",
+    "slack_people",
+    "slack_threads",
+    "spend_days",
+    "spend_reservations",
+    "turn_events",
+    "turns",
+    "webhook_attempts",
+    "webhook_endpoints",
+    "webhook_secrets",
+];
+
 /// The name of the chunks' table, safe to stand in a statement.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct KnowledgeTable(String);
@@ -22,7 +60,8 @@ pub struct BadTableName;
 
 impl KnowledgeTable {
     /// What a legal name is.
-    pub const RULE: &str = "1 to 48 of a-z, 0-9 and '_', not beginning with a digit";
+    pub const RULE: &str =
+        "1 to 48 of a-z, 0-9 and '_', not beginning with a digit, and no table of something else";
 
     /// The name as written in the configuration.
     pub fn as_str(&self) -> &str {
@@ -45,7 +84,8 @@ impl FromStr for KnowledgeTable {
             .bytes()
             .next()
             .is_some_and(|byte| !byte.is_ascii_digit());
-        if begins_well && text.len() <= MAX_NAME_LEN && text.bytes().all(legal) {
+        let is_ours = OTHER_TABLES.contains(&text);
+        if begins_well && text.len() <= MAX_NAME_LEN && text.bytes().all(legal) && !is_ours {
             Ok(Self(text.to_owned()))
         } else {
             Err(BadTableName)

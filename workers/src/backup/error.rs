@@ -4,12 +4,17 @@
 use std::{error::Error, io};
 
 use jobs::{JobError, database_failure};
+use tokio::task::JoinError;
+use uuid::Uuid;
 
 use super::{
     manifest::{Different, ManifestError},
     tools::{ToolError, ToolVersion},
 };
-use crate::{clients::bucket::BucketError, privacy::ledger::KeepError};
+use crate::{
+    clients::bucket::BucketError,
+    privacy::{ledger::KeepError, replay::ReplayError},
+};
 
 /// A backup was not made.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +48,9 @@ pub enum BackupError {
     /// What `pg_dump` writes could not be read or compressed.
     #[error("the dump could not be read")]
     Pump(#[source] io::Error),
+    /// The rows of the tables were not counted to the end.
+    #[error("counting the tables was ended")]
+    Counting(#[source] JoinError),
     /// The store has other parts than were sent.
     #[error("the bucket has other parts than were sent")]
     OtherParts,
@@ -87,8 +95,24 @@ pub enum RestoreError {
     #[error("the bucket has no backup {0}")]
     Missing(String),
     /// Its manifest can't be used.
-    #[error("the backup can't be used")]
-    Manifest(#[from] ManifestError),
+    #[error("the backup {name} can't be used")]
+    Manifest {
+        /// Which.
+        name: String,
+        /// Why.
+        source: ManifestError,
+    },
+    /// A newer version of this program made it, and knows what this one does not: where a person is, too.
+    #[error(
+        "the backup's schema {backup} is newer than this program's {program}: restore it with the version \
+         that made it, or a newer one"
+    )]
+    NewerSchema {
+        /// Of the backup.
+        backup: i64,
+        /// The newest migration of this build.
+        program: i64,
+    },
     /// psql does not understand what a newer `pg_dump` wrote.
     #[error(
         "psql {tool} is older than the pg_dump {dump} that made the backup: install newer client \
@@ -100,6 +124,13 @@ pub enum RestoreError {
         /// Of the dump.
         dump: ToolVersion,
     },
+    /// psql would run what a backup says.
+    #[error(
+        "psql {0} has no restricted mode, and would run commands of the shell that somebody has put into \
+         a backup: install the client programs of PostgreSQL 15.14, 16.10, 17.6, 18 or newer, or set \
+         PG_BIN_DIR"
+    )]
+    Unrestricted(ToolVersion),
     /// The target can't have what a newer server had.
     #[error("the target's server {target} is older than the server {source_version} of the backup")]
     OlderServer {
@@ -114,18 +145,32 @@ pub enum RestoreError {
     /// The backup is encrypted.
     #[error("the backup is encrypted: set BACKUP_AGE_IDENTITY")]
     NoIdentity,
+    /// The backup is whole, as far as that can be told, and for somebody else.
+    #[error(
+        "BACKUP_AGE_IDENTITY does not open the backup: it was encrypted to another recipient; nothing was \
+         restored"
+    )]
+    OtherIdentity,
+    /// The bucket has something else in place of what this database made.
+    #[error(
+        "the object is not the one that run {0} made: somebody has replaced it; nothing was restored"
+    )]
+    Replaced(Uuid),
     /// The object is not what was written.
     #[error("the object is damaged: {0}; nothing was restored")]
     Damaged(&'static str),
     /// The rows are not those of the manifest.
-    #[error("the restored database differs from the manifest: {0}")]
+    #[error("the restored database differs from the manifest")]
     Different(#[from] Different),
     /// The schema could not be brought up to date.
     #[error("the restored database could not be migrated")]
     Migrate(#[from] store::migration::MigrationError),
-    /// What follows a restore failed.
-    #[error("what follows a restore failed: {0}")]
-    After(String),
+    /// Whoever was erased since can't be forgotten again.
+    #[error("the erasures since the backup can't be repeated")]
+    Replay(#[from] ReplayError),
+    /// What has become too old since was not forgotten.
+    #[error("what is too old could not be forgotten")]
+    Retention(#[source] sqlx::Error),
     /// Another process took over.
     #[error("another process took over: this one did not renew its lease in time")]
     LeaseLost,

@@ -9,18 +9,22 @@
 //!  growth-chat restore ───────────────────────┘
 //! ```
 
-mod after_restore;
+mod attempt;
 mod clear;
 mod due;
 mod dump;
 mod error;
 mod gzip;
+mod hold;
 mod keep;
 mod list;
 mod load;
 mod manifest;
 mod name;
+mod pieces;
+mod proof;
 mod restore;
+mod restricted;
 mod retention;
 mod run;
 mod scratch;
@@ -36,14 +40,14 @@ use store::{bus::Bus, db::Database};
 
 pub(crate) use self::verify::silently;
 pub use self::{
-    after_restore::{AfterRestore, Restored, after_restore},
     due::{due_at, is_daily},
     error::{BackupError, RestoreError, told},
+    hold::HELD_QUEUES,
     list::{Found, Which},
     load::Say,
     manifest::{Counts, Different, Encryption, Manifest, ManifestError, compare},
     name::{BackupName, PREFIX},
-    restore::{HELD_QUEUES, Report, Restorer},
+    restore::{Expired, Report, Restorer},
     run::{Ask, Ran},
     tools::{ToolError, ToolVersion, Tools},
     verify::Verified,

@@ -2,7 +2,10 @@
 
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::{AssertSqlSafe, PgPool};
-use store::{backups::Run, db::DatabaseConfig};
+use store::{
+    backups::Run,
+    db::{AddressError, DatabaseConfig},
+};
 use url::Url;
 
 use super::{error::RestoreError, tools::ToolError};
@@ -65,7 +68,7 @@ async fn drop_database(pool: &PgPool, name: &str) -> sqlx::Result<()> {
 
 /// The address of another database on the same server.
 fn on_server(url: &SecretString, name: &str) -> Result<SecretString, ToolError> {
-    let mut url = Url::parse(url.expose_secret()).map_err(|_| ToolError::Address)?;
+    let mut url = Url::parse(url.expose_secret()).map_err(|_| AddressError::Form)?;
     url.set_path(name);
     let others: Vec<(String, String)> = url
         .query_pairs()

@@ -6,12 +6,12 @@ use std::{fmt, io, path::PathBuf, process::Stdio, str::FromStr, time::Duration};
 
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize, de};
+use store::db::{AddressError, DatabaseAddress};
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
     process::Command,
     time::timeout,
 };
-use url::Url;
 
 use crate::config::ToolsConfig;
 
@@ -117,6 +117,9 @@ pub enum ToolError {
     /// It did not say its version.
     #[error("{0} does not say its version")]
     Unknown(&'static str),
+    /// It hangs.
+    #[error("{0} has written nothing for {t} s and was ended: it hangs, or its connection is lost", t = .1.as_secs())]
+    Silent(&'static str, Duration),
     /// It failed.
     #[error("{program} {how}")]
     Failed {
@@ -126,8 +129,8 @@ pub enum ToolError {
         how: String,
     },
     /// The database's address can't be taken apart.
-    #[error("the database's address is none of the form postgres://user:password@host/name")]
-    Address,
+    #[error("the database's address {0}")]
+    Address(#[from] AddressError),
 }
 
 /// The programs.
@@ -176,12 +179,20 @@ impl Tools {
     pub async fn version(&self, program: &'static str) -> Result<ToolVersion, ToolError> {
         let mut command = self.bare(program);
         command.arg("--version").stdout(Stdio::piped());
-        let output = timeout(VERSION_PATIENCE, command.output())
+        let failed = |source| not_run(program, source);
+        let mut child = command.spawn().map_err(failed)?;
+        let (output, complaint) = (child.stdout.take(), child.stderr.take());
+        let asked = async { tokio::join!(listen(output), listen(complaint), child.wait()) };
+        let (said, complaint, status) = timeout(VERSION_PATIENCE, asked)
             .await
-            .map_err(|_| ToolError::Unknown(program))?
-            .map_err(|source| not_run(program, source))?;
+            .map_err(|_| ToolError::Unknown(program))?;
+        let status = status.map_err(failed)?;
+        if !status.success() {
+            let line = complaint.lines().find(|line| !line.trim().is_empty());
+            let line = line.map(|line| printable(&without_values(line)));
+            return Err(fallen(program, status, line));
+        }
         // "pg_dump (PostgreSQL) 17.6 (Debian 17.6-1)"
-        let said = String::from_utf8_lossy(&output.stdout);
         said.split_whitespace()
             .nth(2)
             .and_then(|version| version.parse().ok())
@@ -206,18 +217,30 @@ pub(super) fn ended(
     said: &str,
     url: &SecretString,
 ) -> Result<(), ToolError> {
+    if status.success() {
+        Ok(())
+    } else {
+        Err(fallen(program, status, complaint(said, url)))
+    }
+}
+
+/// How a program ended, and the line that says why.
+fn fallen(
+    program: &'static str,
+    status: std::process::ExitStatus,
+    line: Option<String>,
+) -> ToolError {
     use std::os::unix::process::ExitStatusExt;
 
     let mut how = match (status.code(), status.signal()) {
-        (Some(0), _) => return Ok(()),
         (Some(code), _) => format!("ended with exit code {code}"),
         (None, Some(signal)) => format!("was ended by signal {signal}"),
         (None, None) => "ended in an unknown way".to_owned(),
     };
-    if let Some(line) = complaint(said, url) {
+    if let Some(line) = line {
         how = format!("{how}: {line}");
     }
-    Err(ToolError::Failed { program, how })
+    ToolError::Failed { program, how }
 }
 
 /// The line that says what is wrong, without what is quoted in it unless it is a name, and without the
@@ -228,15 +251,17 @@ fn complaint(said: &str, url: &SecretString) -> Option<String> {
         line.contains("error:") || line.contains("ERROR:") || line.contains("FATAL:")
     })?;
     let mut line = without_values(line);
-    for (_, password) in variables(url)
-        .ok()?
-        .iter()
-        .filter(|it| it.0 == "PGPASSWORD")
-    {
-        line = line.replace(password.as_str(), HIDDEN);
+    let address = DatabaseAddress::parse(url.expose_secret()).ok()?;
+    if let Some(password) = address.password().filter(|password| !password.is_empty()) {
+        line = line.replace(password, HIDDEN);
     }
-    let printable = line.chars().filter(|letter| !letter.is_control());
-    Some(printable.take(TOLD).collect())
+    Some(printable(&line))
+}
+
+/// As much of a line as is told.
+fn printable(line: &str) -> String {
+    let letters = line.chars().filter(|letter| !letter.is_control());
+    letters.take(TOLD).collect()
 }
 
 /// A line in which only what is known to be a name is still quoted: a server's message quotes values of
@@ -275,117 +300,36 @@ pub(super) async fn listen(from: Option<impl AsyncRead + Unpin>) -> String {
     String::from_utf8_lossy(&said).into_owned()
 }
 
-/// An address as libpq's variables.
+/// What a program is told of a database, by libpq's variables: all that we connect by, and nothing else.
 fn variables(url: &SecretString) -> Result<Vec<(&'static str, String)>, ToolError> {
-    let url = Url::parse(url.expose_secret()).map_err(|_| ToolError::Address)?;
-    let mut variables = vec![
+    let mut variables = DatabaseAddress::parse(url.expose_secret())?.variables();
+    variables.extend([
         ("PGAPPNAME", "growth-chat backup".to_owned()),
         ("PGCONNECT_TIMEOUT", "15".to_owned()),
-        ("PGUSER", decoded(url.username())?),
-        ("PGDATABASE", decoded(url.path().trim_start_matches('/'))?),
-    ];
-    if let Some(host) = url.host_str().filter(|host| !host.is_empty()) {
-        let host = decoded(host)?;
-        variables.push(("PGHOST", host.trim_matches(['[', ']']).to_owned()));
-    }
-    if let Some(port) = url.port() {
-        variables.push(("PGPORT", port.to_string()));
-    }
-    if let Some(password) = url.password() {
-        variables.push(("PGPASSWORD", decoded(password)?));
-    }
-    for (name, value) in url.query_pairs() {
-        let variable = match &*name {
-            "host" => "PGHOST",
-            "port" => "PGPORT",
-            "user" => "PGUSER",
-            "password" => "PGPASSWORD",
-            "dbname" => "PGDATABASE",
-            "sslmode" | "ssl-mode" => "PGSSLMODE",
-            "sslrootcert" | "ssl-root-cert" | "ssl-ca" => "PGSSLROOTCERT",
-            "sslcert" | "ssl-cert" => "PGSSLCERT",
-            "sslkey" | "ssl-key" => "PGSSLKEY",
-            "channel_binding" => "PGCHANNELBINDING",
-            "options" => "PGOPTIONS",
-            _ => continue,
-        };
-        variables.retain(|(known, _)| *known != variable);
-        variables.push((variable, value.into_owned()));
-    }
-    // An empty one would override libpq's own default.
-    variables.retain(|(_, value)| !value.is_empty());
+        // Our own connections know no such file either; one that is not there is passed over.
+        ("PGPASSFILE", "/dev/null/none".to_owned()),
+    ]);
     Ok(variables)
-}
-
-/// Without percent-encoding. A plus is a plus.
-fn decoded(text: &str) -> Result<String, ToolError> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
-        }
-        let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
-        let high = digit(rest.next()).ok_or(ToolError::Address)?;
-        let low = digit(rest.next()).ok_or(ToolError::Address)?;
-        bytes.push(u8::try_from(high * 16 + low).map_err(|_| ToolError::Address)?);
-    }
-    String::from_utf8(bytes).map_err(|_| ToolError::Address)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn told(url: &str) -> Vec<(&'static str, String)> {
-        let mut told = variables(&url.to_owned().into()).unwrap();
-        told.retain(|(name, _)| !["PGAPPNAME", "PGCONNECT_TIMEOUT"].contains(name));
-        told.sort();
-        told
-    }
-
     #[test]
-    fn an_address_becomes_libpqs_variables() {
-        let url = "postgres://us%40er:p%2B+%25w@db.example.com:6543/na%20me?sslmode=verify-full\
-                   &options=endpoint%3Dx&statement_cache_capacity=0";
-        let pair = |name, value: &str| (name, value.to_owned());
-        assert_eq!(
-            told(url),
-            [
-                pair("PGDATABASE", "na me"),
-                pair("PGHOST", "db.example.com"),
-                pair("PGOPTIONS", "endpoint=x"),
-                pair("PGPASSWORD", "p++%w"),
-                pair("PGPORT", "6543"),
-                pair("PGSSLMODE", "verify-full"),
-                pair("PGUSER", "us@er"),
-            ]
-        );
-        assert_eq!(
-            told("postgres://u@[::1]/x"),
-            [
-                pair("PGDATABASE", "x"),
-                pair("PGHOST", "::1"),
-                pair("PGUSER", "u")
-            ]
-        );
-        assert_eq!(
-            told("postgres:///x?host=%2Frun%2Fpg"),
-            [pair("PGDATABASE", "x"), pair("PGHOST", "/run/pg")]
-        );
-    }
-
-    #[test]
-    fn an_address_that_is_none_is_not_echoed() {
-        for url in [
-            "hunter2",
-            "postgres://u:hunter%2@h/x",
-            "postgres://u:%ff@h/x",
+    fn a_program_is_told_where_to_connect_and_how_by_the_address_alone() {
+        let told = variables(&"postgres://u:p@h/x?sslmode=require".to_owned().into()).unwrap();
+        for pair in [
+            ("PGHOST", "h"),
+            ("PGPORT", "5432"),
+            ("PGSSLMODE", "require"),
+            ("PGPASSWORD", "p"),
+            ("PGPASSFILE", "/dev/null/none"),
         ] {
-            let error = variables(&url.to_owned().into()).unwrap_err();
-            assert!(!error.to_string().contains("hunter"), "{error}");
+            assert!(told.contains(&(pair.0, pair.1.to_owned())), "{pair:?}");
         }
+        let error = variables(&"hunter2".to_owned().into()).unwrap_err();
+        assert!(!error.to_string().contains("hunter"), "{error}");
     }
 
     #[test]

@@ -1,13 +1,16 @@
 //! The backups: where they go, when they are due, how long they are kept.
 
-use std::{path::PathBuf, str::FromStr, sync::Arc};
+use std::path::PathBuf;
 
-use age::x25519::{Identity, Recipient};
 use jobs::schedule::Schedule;
 use secrecy::SecretString;
 use store::settings::Settings;
 
-use super::PrivacyConfig;
+use super::{
+    PrivacyConfig,
+    age_keys::{AgeIdentity, AgeRecipient},
+};
+use crate::privacy::secret::PrivacySecret;
 
 /// Where Tigris answers when no other store is named.
 const TIGRIS: &str = "https://fly.storage.tigris.dev";
@@ -38,42 +41,62 @@ pub struct BucketConfig {
 impl BucketConfig {
     /// Reads the bucket's variables.
     pub fn read(settings: &mut Settings) -> Option<Self> {
-        let rule = "the name of the bucket: 3 to 63 lower-case letters, digits, dots and dashes";
+        let rule = "the name of the bucket: 3 to 63 lower-case letters, digits, dots and dashes, with a letter or \
+            a digit at both ends and between dots";
         let name = settings.required::<String>(REQUIRED[0], rule);
         if name.as_ref().is_some_and(|name| !is_bucket_name(name)) {
             settings.problem(REQUIRED[0], format!("is not valid: {rule}"));
         }
         let access_key_id = settings.secret(REQUIRED[1], "the id of the bucket's access key");
         let secret_access_key = settings.secret(REQUIRED[2], "the bucket's secret access key");
-        let path_style = settings.get("TIGRIS_ENDPOINT_URL").is_some();
-        let endpoint = super::base_url(settings, "TIGRIS_ENDPOINT_URL", TIGRIS);
-        let region = settings.with_default(
-            "TIGRIS_REGION",
-            "auto".to_owned(),
-            "a region such as auto or eu-central-1",
-            |region| is_region(region),
-        );
+        let place = read_place(settings);
         Some(Self {
             name: name?,
             access_key_id: access_key_id?,
             secret_access_key: secret_access_key?,
-            endpoint,
-            path_style,
-            region,
+            endpoint: place.endpoint,
+            path_style: place.path_style,
+            region: place.region,
         })
     }
 
-    /// Whether any of the variables is set that have no default.
+    /// Whether any of the variables is set that have no default, be it to what is no text.
     fn is_meant(settings: &Settings) -> bool {
-        REQUIRED.iter().any(|name| settings.get(name).is_some())
+        REQUIRED.iter().any(|name| settings.is_set(name))
+    }
+}
+
+/// Where the store is, which has defaults.
+struct Place {
+    endpoint: String,
+    path_style: bool,
+    region: String,
+}
+
+fn read_place(settings: &mut Settings) -> Place {
+    let path_style = settings.is_set("TIGRIS_ENDPOINT_URL");
+    let endpoint = super::base_url(settings, "TIGRIS_ENDPOINT_URL", TIGRIS);
+    let region = settings.with_default(
+        "TIGRIS_REGION",
+        "auto".to_owned(),
+        "a region such as auto or eu-central-1",
+        |region| is_region(region),
+    );
+    Place {
+        endpoint,
+        path_style,
+        region,
     }
 }
 
 fn is_bucket_name(name: &str) -> bool {
-    let legal = |byte: u8| {
-        byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'.'
+    let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let label = |label: &str| {
+        let ends = [label.bytes().next(), label.bytes().last()];
+        ends.into_iter().all(|end| end.is_some_and(legal))
+            && label.bytes().all(|byte| legal(byte) || byte == b'-')
     };
-    (3..=63).contains(&name.len()) && name.bytes().all(legal)
+    (3..=63).contains(&name.len()) && name.split('.').all(label)
 }
 
 fn is_region(region: &str) -> bool {
@@ -124,56 +147,6 @@ impl ToolsConfig {
     }
 }
 
-/// To whom backups are encrypted.
-#[derive(Clone)]
-pub struct AgeRecipient(Recipient);
-
-impl AgeRecipient {
-    /// The key.
-    pub fn key(&self) -> &Recipient {
-        &self.0
-    }
-}
-
-impl std::fmt::Debug for AgeRecipient {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("AgeRecipient")
-    }
-}
-
-impl FromStr for AgeRecipient {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        text.parse().map(Self)
-    }
-}
-
-/// Who can read encrypted backups: a secret.
-#[derive(Clone)]
-pub struct AgeIdentity(Arc<Identity>);
-
-impl AgeIdentity {
-    /// The key.
-    pub fn key(&self) -> &Identity {
-        &self.0
-    }
-}
-
-impl std::fmt::Debug for AgeIdentity {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("AgeIdentity")
-    }
-}
-
-impl FromStr for AgeIdentity {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        text.parse().map(|key| Self(Arc::new(key)))
-    }
-}
-
 /// What reading a backup needs.
 #[derive(Debug, Clone)]
 pub struct RestoreConfig {
@@ -183,24 +156,34 @@ pub struct RestoreConfig {
     pub tools: ToolsConfig,
     /// `BACKUP_AGE_IDENTITY`, a secret: for encrypted backups.
     pub identity: Option<AgeIdentity>,
-    /// What a restored database forgets again.
-    pub privacy: PrivacyConfig,
+    /// `PRIVACY_SECRET`: recognises whoever is to be forgotten again.
+    pub secret: Option<PrivacySecret>,
+    /// `RETENTION_DAYS`, if it is set. Unless it is, a restored database forgets by the rule of the lost one.
+    pub retention_days: Option<i32>,
 }
 
 impl RestoreConfig {
     /// Reads what a restore needs.
     pub fn read(settings: &mut Settings) -> Option<Self> {
         let bucket = BucketConfig::read(settings);
+        Self::read_with(bucket, settings)
+    }
+
+    /// Everything is read before anything is given up, so that all problems are told at once.
+    fn read_with(bucket: Option<BucketConfig>, settings: &mut Settings) -> Option<Self> {
         let tools = ToolsConfig::read(settings);
         let identity = settings.optional(
             "BACKUP_AGE_IDENTITY",
             "an age identity (AGE-SECRET-KEY-1…): the private half of BACKUP_AGE_RECIPIENT",
         );
+        let privacy = PrivacyConfig::read(settings);
+        let tells_days = settings.is_set("RETENTION_DAYS");
         Some(Self {
             bucket: bucket?,
             tools,
             identity,
-            privacy: PrivacyConfig::read(settings),
+            secret: privacy.secret,
+            retention_days: tells_days.then_some(privacy.retention_days),
         })
     }
 }
@@ -221,7 +204,12 @@ pub struct BackupConfig {
 impl BackupConfig {
     /// Reads the variables of the backups; the bucket's are required.
     pub fn read(settings: &mut Settings) -> Option<Self> {
-        let restore = RestoreConfig::read(settings);
+        let bucket = BucketConfig::read(settings);
+        Self::read_with(bucket, settings)
+    }
+
+    fn read_with(bucket: Option<BucketConfig>, settings: &mut Settings) -> Option<Self> {
+        let restore = RestoreConfig::read_with(bucket, settings);
         let schedule = Schedule::read(
             settings,
             "backup.run",
@@ -234,10 +222,19 @@ impl BackupConfig {
             "a number of days from 1 to 3650",
             |days| (1..=3_650).contains(days),
         );
-        let recipient = settings.optional(
+        let recipient: Option<AgeRecipient> = settings.optional(
             "BACKUP_AGE_RECIPIENT",
             "an age recipient (age1…), such as age-keygen makes",
         );
+        let identity = restore.as_ref().and_then(|it| it.identity.as_ref());
+        if let (Some(identity), Some(recipient)) = (identity, &recipient)
+            && !identity.opens(recipient)
+        {
+            settings.problem(
+                "BACKUP_AGE_IDENTITY",
+                "is not the private half of BACKUP_AGE_RECIPIENT: it would open no backup that is made here",
+            );
+        }
         Some(Self {
             restore: restore?,
             schedule: schedule?,
@@ -246,11 +243,14 @@ impl BackupConfig {
         })
     }
 
-    /// The same for a worker, which does without backups where no variable of the bucket is set.
+    /// The same for a worker, which does without backups where neither the bucket nor its keys are named.
+    /// The other variables are held to their rules all the same.
     pub fn read_if_meant(settings: &mut Settings) -> Option<Option<Self>> {
         if BucketConfig::is_meant(settings) {
             Self::read(settings).map(Some)
         } else {
+            read_place(settings);
+            Self::read_with(None, settings);
             Some(None)
         }
     }
@@ -258,6 +258,8 @@ impl BackupConfig {
 
 #[cfg(test)]
 mod tests {
+    use age::{secrecy::ExposeSecret, x25519::Identity};
+
     use super::*;
 
     const BUCKET: [(&str, &str); 3] = [
@@ -289,6 +291,87 @@ mod tests {
             problems(&BUCKET[..1]),
             ["TIGRIS_ACCESS_KEY_ID", "TIGRIS_SECRET_ACCESS_KEY"]
         );
+    }
+
+    #[test]
+    fn a_bucket_whose_name_is_no_text_is_meant_all_the_same() {
+        let mut settings = Settings::default().with_unreadable([BUCKET[0].0.to_owned()]);
+        let config = BackupConfig::read_if_meant(&mut settings);
+        let error = settings.finish(config).unwrap_err();
+        let names: Vec<_> = error.problems.iter().map(|(name, _)| &**name).collect();
+        assert_eq!(names, BUCKET.map(|(name, _)| name));
+    }
+
+    #[test]
+    fn without_a_bucket_the_other_variables_are_held_to_their_rules() {
+        for wrong in [
+            ("BACKUP_SCHEDULE", "x"),
+            ("BACKUP_RETENTION_DAYS", "0"),
+            ("BACKUP_AGE_RECIPIENT", "x"),
+            ("PG_BIN_DIR", "/none"),
+            ("TIGRIS_ENDPOINT_URL", "x"),
+            ("TIGRIS_REGION", "eu central"),
+        ] {
+            assert_eq!(problems(&[wrong]), [wrong.0]);
+        }
+        assert!(problems(&[("BACKUP_SCHEDULE", "0 3 * * *")]).is_empty());
+    }
+
+    #[test]
+    fn a_buckets_name_is_one_that_stores_take() {
+        for name in ["...", "-a-", "a..b", "ab", "a.-b", "A-b", "a_b"] {
+            let named = [("TIGRIS_BUCKET_NAME", name), BUCKET[1], BUCKET[2]];
+            assert_eq!(problems(&named), ["TIGRIS_BUCKET_NAME"], "{name}");
+        }
+        assert!(problems(&[("TIGRIS_BUCKET_NAME", "a-1.b"), BUCKET[1], BUCKET[2]]).is_empty());
+    }
+
+    #[test]
+    fn a_restore_tells_everything_that_is_wrong_at_once() {
+        let variables = [("PRIVACY_SECRET", "short"), ("RETENTION_DAYS", "0")];
+        let owned = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let mut settings = Settings::new(owned);
+        let config = RestoreConfig::read(&mut settings);
+        let problems = settings.finish(config).unwrap_err().problems;
+        let mut names: Vec<_> = problems.into_iter().map(|(name, _)| name).collect();
+        names.sort();
+        let bucket = BUCKET.map(|(name, _)| name);
+        let mut expected = [&bucket[..], &["PRIVACY_SECRET", "RETENTION_DAYS"]].concat();
+        expected.sort_unstable();
+        assert_eq!(names, expected);
+    }
+
+    #[test]
+    fn an_identity_that_does_not_open_what_is_made_here_is_refused() {
+        let age_key = |identity: &Identity| {
+            let secret = identity.to_string();
+            secret.expose_secret().to_owned()
+        };
+        let (mine, other) = (Identity::generate(), Identity::generate());
+        for (identity, expected) in [(&mine, &[][..]), (&other, &["BACKUP_AGE_IDENTITY"][..])] {
+            let (secret, recipient) = (age_key(identity), mine.to_public().to_string());
+            let keys = [
+                ("BACKUP_AGE_IDENTITY", secret.as_str()),
+                ("BACKUP_AGE_RECIPIENT", recipient.as_str()),
+            ];
+            assert_eq!(problems(&[&BUCKET[..], &keys].concat()), expected);
+        }
+    }
+
+    #[test]
+    fn a_restore_knows_whether_the_days_were_told() {
+        for (told, expected) in [
+            (None, None),
+            (Some("90"), Some(90)),
+            (Some("365"), Some(365)),
+        ] {
+            let days = told.map(|days| ("RETENTION_DAYS", days));
+            let variables = BUCKET.into_iter().chain(days);
+            let mut settings =
+                Settings::new(variables.map(|(name, value)| (name.to_owned(), value.to_owned())));
+            let config = RestoreConfig::read(&mut settings).unwrap();
+            assert_eq!(config.retention_days, expected);
+        }
     }
 
     #[test]

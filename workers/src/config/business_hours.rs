@@ -26,16 +26,28 @@ pub(super) fn read(settings: &mut Settings) -> Option<BusinessHours> {
     });
     let end = settings.with_default(
         "BUSINESS_HOURS_END",
-        18.max(start + 1),
+        18,
         "an hour up to 24, after BUSINESS_HOURS_START",
-        |end| *end <= 24 && *end > start,
+        |end| *end <= 24,
     );
     let cutoff = settings.with_default(
         "BUSINESS_HOURS_SAME_DAY_CUTOFF",
-        16.min(end),
+        16,
         "an hour from 0 to BUSINESS_HOURS_END",
-        |cutoff| *cutoff <= end,
+        |cutoff| *cutoff <= 24,
     );
+    // The defaults as well (seed 000): hours that nobody has set are not promised to anybody.
+    if end <= start {
+        settings.problem(
+            "BUSINESS_HOURS_END",
+            "is 18 unless it is set, and has to be after BUSINESS_HOURS_START",
+        );
+    } else if cutoff > end {
+        settings.problem(
+            "BUSINESS_HOURS_SAME_DAY_CUTOFF",
+            "is 16 unless it is set, and must not be after BUSINESS_HOURS_END",
+        );
+    }
     let days = days(settings);
     let holidays = holidays(settings);
     BusinessHours::new(timezone?, (start, end), cutoff, days?, holidays?).ok()
@@ -180,6 +192,7 @@ mod tests {
             ("BUSINESS_HOURS_START", "24"),
             ("BUSINESS_HOURS_START", "-1"),
             ("BUSINESS_HOURS_END", "9"),
+            ("BUSINESS_HOURS_END", "0"),
             ("BUSINESS_HOURS_END", "25"),
             ("BUSINESS_HOURS_SAME_DAY_CUTOFF", "19"),
             ("BUSINESS_DAYS", "weekdays"),
@@ -196,8 +209,20 @@ mod tests {
             );
         }
         assert_eq!(read_with(&[]), Err(vec![ZONE.0.to_owned()]));
-        assert!(wrong(&[("BUSINESS_HOURS_END", "12")]).is_ok());
-        assert!(wrong(&[("BUSINESS_HOURS_START", "20")]).is_ok());
+    }
+
+    #[test]
+    fn a_default_is_held_to_the_rule_that_a_neighbour_changes() {
+        for (neighbour, value, refused) in [
+            ("BUSINESS_HOURS_START", "18", "BUSINESS_HOURS_END"),
+            ("BUSINESS_HOURS_START", "20", "BUSINESS_HOURS_END"),
+            ("BUSINESS_HOURS_END", "12", "BUSINESS_HOURS_SAME_DAY_CUTOFF"),
+        ] {
+            let read = read_with(&[ZONE, (neighbour, value)]);
+            assert_eq!(read, Err(vec![refused.to_owned()]), "{neighbour}={value}");
+        }
+        assert!(read_with(&[ZONE, ("BUSINESS_HOURS_START", "17")]).is_ok());
+        assert!(read_with(&[ZONE, ("BUSINESS_HOURS_END", "16")]).is_ok());
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! How a handoff reaches people: Slack, a CRM, mail, and the hours in which somebody answers.
 
+use std::net::IpAddr;
+
 use lettre::Address;
 use secrecy::{ExposeSecret, SecretString};
 use store::{business_hours::BusinessHours, handoffs::is_email, settings::Settings};
@@ -110,15 +112,18 @@ impl SlackConfig {
         let webhook_url = secret_url(
             settings,
             "SLACK_WEBHOOK_URL",
-            "the URL of an incoming webhook of Slack",
+            "the URL of an incoming webhook of Slack, from the app's page Incoming Webhooks",
         );
-        let bot_token = settings.secret("SLACK_BOT_TOKEN", "the bot token of the Slack app");
+        let bot_token = settings.secret(
+            "SLACK_BOT_TOKEN",
+            "the bot token (xoxb-…) of the Slack app, from its page OAuth & Permissions",
+        );
         let base_url = base_url(settings, "SLACK_API_BASE_URL", "https://slack.com/api");
         let channel = settings.with_default(
             "SLACK_CHANNEL",
             "#new-leads".to_owned(),
-            "a channel's name with '#', or its id",
-            |channel| channel.len() <= 81 && !channel.contains(char::is_whitespace),
+            "a channel's name with '#', or its id, such as C0123456789",
+            |channel| is_channel(channel),
         );
         Some(Self {
             bot_token: bot_token?,
@@ -126,6 +131,24 @@ impl SlackConfig {
             base_url,
             channel,
         })
+    }
+}
+
+/// Whether it is a channel's name behind a `#`, or an id. Slack's names are up to 80 lower-case letters of any
+/// script, digits, `-` and `_`.
+fn is_channel(channel: &str) -> bool {
+    let legal = |letter: char| {
+        !letter.is_uppercase() && (letter.is_alphanumeric() || letter == '-' || letter == '_')
+    };
+    match channel.strip_prefix('#') {
+        Some(name) => (1..=80).contains(&name.chars().count()) && name.chars().all(legal),
+        None => {
+            channel.starts_with(['C', 'D', 'G'])
+                && (9..=32).contains(&channel.len())
+                && channel
+                    .bytes()
+                    .all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit())
+        }
     }
 }
 
@@ -181,7 +204,11 @@ impl CrmConfig {
 impl SmtpConfig {
     /// Reads the variables of mail.
     pub fn read(settings: &mut Settings) -> Option<Self> {
-        let host = settings.required::<String>("SMTP_HOST", "the name of the mail server");
+        let rule = "the name or the IP address of the mail server, without a scheme and a port";
+        let host = settings.required::<String>("SMTP_HOST", rule);
+        if host.as_ref().is_some_and(|host| !is_host(host)) {
+            settings.problem("SMTP_HOST", format!("is not valid: {rule}"));
+        }
         let port =
             settings.with_default("SMTP_PORT", 587, "a port from 1 to 65535", |port| *port > 0);
         let username = settings.secret("SMTP_USERNAME", "the user name at the mail server");
@@ -237,6 +264,12 @@ impl SmtpConfig {
             fallback_address: fallback_address?,
         })
     }
+}
+
+/// Whether it is a host's name, or an IP address without brackets.
+fn is_host(text: &str) -> bool {
+    text.parse::<IpAddr>().is_ok()
+        || (text.len() <= 253 && matches!(Host::parse(text), Ok(Host::Domain(_))))
 }
 
 /// An address in ASCII that mail can be sent to: a domain is converted as mail servers know it, and a

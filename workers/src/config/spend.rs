@@ -79,7 +79,7 @@ impl SpendConfig {
             .filter(|amount| {
                 let legal = positive(amount);
                 if !legal {
-                    settings.problem("DAILY_COST_CAP_USD", format!("is out of range: {AMOUNT}"));
+                    settings.problem("DAILY_COST_CAP_USD", format!("is not valid: {AMOUNT}"));
                 }
                 legal
             });

@@ -120,10 +120,17 @@ fn every_value_out_of_range_is_refused_by_name() {
         ("RAG_TOP_K", &["0", "101"]),
         ("RAG_HNSW_EF_SEARCH", &["0", "1001"]),
         ("CHUNK_SIZE", &["0", "31", "4097"]),
-        ("CHUNK_OVERLAP", &["512", "-1"]),
+        ("CHUNK_OVERLAP", &["512", "5000", "-1"]),
         (
             "KNOWLEDGE_TABLE_NAME",
-            &["Chunks", "1st", "a-b", "x\"; drop table messages"],
+            &[
+                "Chunks",
+                "1st",
+                "a-b",
+                "x\"; drop table messages",
+                "sessions",
+                "turns",
+            ],
         ),
     ] {
         for value in values {
@@ -158,9 +165,14 @@ fn every_value_out_of_range_is_refused_by_name() {
 }
 
 #[test]
-fn a_small_chunk_size_has_a_default_overlap_that_fits() {
-    let config = read(KnowledgeConfig::read, &[KNOWLEDGE[0], ("CHUNK_SIZE", "40")]).unwrap();
-    assert!(config.chunk_overlap < config.chunk_size);
+fn the_default_overlap_is_fixed_and_refused_with_a_chunk_size_that_is_too_small_for_it() {
+    let config = read(KnowledgeConfig::read, &[KNOWLEDGE[0], ("CHUNK_SIZE", "65")]).unwrap();
+    assert_eq!(config.chunk_overlap, 64);
+    let error = read(KnowledgeConfig::read, &[KNOWLEDGE[0], ("CHUNK_SIZE", "64")]).unwrap_err();
+    assert_eq!(error.problems[0].0, "CHUNK_OVERLAP");
+    assert!(error.problems[0].1.contains("CHUNK_SIZE"), "{error}");
+    let both = [KNOWLEDGE[0], ("CHUNK_SIZE", "32"), ("CHUNK_OVERLAP", "0")];
+    assert!(read(KnowledgeConfig::read, &both).is_ok());
 }
 
 #[test]

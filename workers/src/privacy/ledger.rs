@@ -7,8 +7,8 @@ use sha2::{Digest, Sha256};
 use sqlx::PgPool;
 use store::privacy::{self, LedgerEntry};
 
-use super::secret::hex;
 use crate::clients::bucket::{Bucket, BucketError};
+use crate::hex::hex;
 
 /// Where the entries are in the bucket.
 pub const LEDGER: &str = "erasures/";
