@@ -25,6 +25,7 @@ pub const OTHER_TABLES: [&str; 34] = [
     "handoff_attempts",
     "handoff_deliveries",
     "handoff_records",
+    "handoff_told",
     "knowledge_calibrations",
     "knowledge_corpora",
     "knowledge_documents",
