@@ -425,7 +425,7 @@ pub(super) const GROUPS: &[Group] = &[
             with(
                 "RETENTION_DAYS",
                 "90",
-                "How long a closed conversation is kept; in a restored database as well",
+                "How long a closed conversation is kept. A restore goes by what the newest worker was told, unless it is set",
             ),
             secret(
                 "PRIVACY_SECRET",
