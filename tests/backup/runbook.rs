@@ -29,7 +29,7 @@ fn commands() -> Vec<&'static str> {
 }
 
 /// As the ledger keeps an address.
-fn hash_of(address: &str, secret: &str) -> String {
+pub(super) fn hash_of(address: &str, secret: &str) -> String {
     let mut settings = Settings::new([("PRIVACY_SECRET".to_owned(), secret.to_owned())]);
     PrivacySecret::read(&mut settings)
         .unwrap()
