@@ -36,6 +36,7 @@ pub const OTHER_TABLES: [&str; 34] = [
     "model_calls",
     "privacy_requests",
     "provider_circuits",
+    "retention_rule",
     "sessions",
     "slack_inbound",
     "slack_people",
