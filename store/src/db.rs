@@ -45,7 +45,9 @@ impl DatabaseConfig {
             if settings.is_set(name) {
                 settings.problem(
                     name,
-                    format!("does not count here: unset it, and say {parameter}=… in CHECKPOINT_DB_URL"),
+                    format!(
+                        "does not count here: unset it, and say {parameter}=… in CHECKPOINT_DB_URL"
+                    ),
                 );
             }
         }
@@ -113,16 +115,19 @@ impl DatabaseConfig {
         let address = self
             .address()
             .map_err(|error| sqlx::Error::Configuration(error.into()))?;
-        Ok(address.connect_options()?.application_name("growth-chat").options([
-            // A statement or a transaction that hangs must not hold locks for ever.
-            ("statement_timeout", "60s"),
-            ("idle_in_transaction_session_timeout", "60s"),
-            // The server's kernel asks every minute whether this end is there. That is no statement,
-            // and keeps routers from forgetting a LISTEN connection that is silent for hours.
-            ("tcp_keepalives_idle", "60"),
-            ("tcp_keepalives_interval", "10"),
-            ("tcp_keepalives_count", "6"),
-        ]))
+        Ok(address
+            .connect_options()?
+            .application_name("growth-chat")
+            .options([
+                // A statement or a transaction that hangs must not hold locks for ever.
+                ("statement_timeout", "60s"),
+                ("idle_in_transaction_session_timeout", "60s"),
+                // The server's kernel asks every minute whether this end is there. That is no statement,
+                // and keeps routers from forgetting a LISTEN connection that is silent for hours.
+                ("tcp_keepalives_idle", "60"),
+                ("tcp_keepalives_interval", "10"),
+                ("tcp_keepalives_count", "6"),
+            ]))
     }
 
     /// Opens the pools. Nothing is connected yet: a database that is down delays work, not the start.

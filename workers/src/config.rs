@@ -58,7 +58,10 @@ pub struct ModelConfig {
 impl ModelConfig {
     /// Reads the model's variables.
     pub fn read(settings: &mut Settings) -> Option<Self> {
-        let api_key = settings.secret("ANTHROPIC_API_KEY", "a key of the Anthropic API, made in its console (console.anthropic.com)");
+        let api_key = settings.secret(
+            "ANTHROPIC_API_KEY",
+            "a key of the Anthropic API, made in its console (console.anthropic.com)",
+        );
         let base_url = base_url(settings, "ANTHROPIC_BASE_URL", "https://api.anthropic.com");
         let model = name(settings, "LLM_MODEL", DEFAULT_MODEL);
         let fallback_model = fallback(settings, &model);
@@ -101,7 +104,10 @@ pub struct EmbeddingsConfig {
 impl EmbeddingsConfig {
     /// Reads the embeddings' variables.
     pub fn read(settings: &mut Settings) -> Option<Self> {
-        let api_key = settings.secret("OPENAI_API_KEY", "a key of the OpenAI API, made in its console (platform.openai.com)");
+        let api_key = settings.secret(
+            "OPENAI_API_KEY",
+            "a key of the OpenAI API, made in its console (platform.openai.com)",
+        );
         let base_url = base_url(settings, "OPENAI_EU_ENDPOINT", "https://api.openai.com/v1");
         let model = name(settings, "OPENAI_EMBEDDING_MODEL", "text-embedding-3-small");
         let dimensions = settings.with_default(
@@ -146,10 +152,7 @@ impl KnowledgeConfig {
         let rule = "a cosine similarity from 0 to 1, tuned for your knowledge (0.70 to begin with)";
         let mut threshold = settings.required::<f64>("RAG_RELEVANCE_THRESHOLD", rule);
         if threshold.is_some_and(|value| !(0.0..=1.0).contains(&value)) {
-            settings.problem(
-                "RAG_RELEVANCE_THRESHOLD",
-                format!("is not valid: {rule}"),
-            );
+            settings.problem("RAG_RELEVANCE_THRESHOLD", format!("is not valid: {rule}"));
             threshold = None;
         }
         let proactive_threshold = settings.with_default(

@@ -28,7 +28,9 @@ pub enum AddressError {
     #[error("is none of the form postgres://user:password@host/database")]
     Form,
     /// It has no host.
-    #[error("names no host: postgres://user:password@host/database (a socket's folder: ?host=/run/postgresql)")]
+    #[error(
+        "names no host: postgres://user:password@host/database (a socket's folder: ?host=/run/postgresql)"
+    )]
     Host,
     /// It has no user.
     #[error("names no user: postgres://user:password@host/database")]
@@ -37,7 +39,9 @@ pub enum AddressError {
     #[error("has a port or another number that is none")]
     Number,
     /// An `sslmode` that nobody knows.
-    #[error("has an unknown sslmode: require, verify-ca or verify-full (disable, allow or prefer on this machine)")]
+    #[error(
+        "has an unknown sslmode: require, verify-ca or verify-full (disable, allow or prefer on this machine)"
+    )]
     Tls,
 }
 
@@ -189,9 +193,10 @@ impl DatabaseAddress {
     /// The same for programs of PostgreSQL, as libpq's variables.
     pub fn variables(&self) -> Vec<(&'static str, String)> {
         // Without a certificate of one's own we trust those of the system, and libpq a file that nobody has.
-        let roots = self.root_certificate.clone().or_else(|| {
-            matches!(self.tls, PgSslMode::VerifyFull).then(|| SYSTEM_ROOTS.to_owned())
-        });
+        let roots = self
+            .root_certificate
+            .clone()
+            .or_else(|| matches!(self.tls, PgSslMode::VerifyFull).then(|| SYSTEM_ROOTS.to_owned()));
         let set = [
             ("PGHOST", Some(self.host.clone())),
             ("PGPORT", Some(self.port.to_string())),

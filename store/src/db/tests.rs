@@ -52,7 +52,10 @@ fn a_local_database_needs_no_tls_and_the_python_prefix_is_accepted() {
 
 #[test]
 fn a_loopback_address_of_ipv6_is_local() {
-    assert_eq!(problems(&[("CHECKPOINT_DB_URL", "postgres://u@[::1]:5/x")]), []);
+    assert_eq!(
+        problems(&[("CHECKPOINT_DB_URL", "postgres://u@[::1]:5/x")]),
+        []
+    );
 }
 
 #[test]
@@ -65,14 +68,21 @@ fn the_alias_with_another_value_is_refused_with_everything_else_that_is_wrong() 
     let names: Vec<_> = found.into_iter().map(|(name, _)| name).collect();
     assert_eq!(
         names,
-        ["DATABASE_MAX_CONNECTIONS", "DATABASE_URL", "CHECKPOINT_DB_URL"]
+        [
+            "DATABASE_MAX_CONNECTIONS",
+            "DATABASE_URL",
+            "CHECKPOINT_DB_URL"
+        ]
     );
 }
 
 #[test]
 fn the_alias_may_say_the_same_in_other_words() {
     let found = problems(&[
-        ("CHECKPOINT_DB_URL", "postgresql+asyncpg://u:p@localhost:5432/a"),
+        (
+            "CHECKPOINT_DB_URL",
+            "postgresql+asyncpg://u:p@localhost:5432/a",
+        ),
         ("DATABASE_URL", "postgres://u:p@localhost/a?sslmode=prefer"),
     ]);
     assert_eq!(found, []);
@@ -80,7 +90,10 @@ fn the_alias_may_say_the_same_in_other_words() {
 
 #[test]
 fn an_alias_does_not_stand_in_for_what_is_no_text() {
-    let alias = ("DATABASE_URL".to_owned(), "postgres://u@localhost/b".to_owned());
+    let alias = (
+        "DATABASE_URL".to_owned(),
+        "postgres://u@localhost/b".to_owned(),
+    );
     let mut settings = Settings::new([alias]).with_unreadable(["CHECKPOINT_DB_URL".to_owned()]);
     let config = DatabaseConfig::read(&mut settings);
     let error = settings.finish(config).unwrap_err();

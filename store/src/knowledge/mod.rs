@@ -41,7 +41,8 @@ pub use overview::{DocumentSource, KnowledgeOverview, document_sources, knowledg
 pub use pages::{KnownPage, Page, known_pages, remember_page};
 pub use search::{Candidate, Search, search};
 pub use table::{
-    BadTableName, Contents, KnowledgeTable, MAX_DIMENSIONS, OTHER_TABLES, contents, dimensions_of, ensure_table,
+    BadTableName, Contents, KnowledgeTable, MAX_DIMENSIONS, OTHER_TABLES, contents, dimensions_of,
+    ensure_table,
 };
 pub use terms::{refresh_terms, refresh_terms_if_stale};
 pub use vector_index::postpone_vector_index;

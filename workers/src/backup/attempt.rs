@@ -167,8 +167,7 @@ impl Backups {
         let (pieces, arrived) = mpsc::channel(AHEAD);
         let (parts, to_send) = mpsc::channel(1);
         let recipient = self.config().recipient.clone();
-        let pumping =
-            spawn_blocking(move || pump(Pieces::new(arrived), recipient.as_ref(), parts));
+        let pumping = spawn_blocking(move || pump(Pieces::new(arrived), recipient.as_ref(), parts));
         let feeding = async { Ok(dump.feed(pieces, begun, SILENCE).await?) };
         // The error of one drops the other, which ends the pump; pg_dump is killed.
         let ((), parts) = tokio::try_join!(feeding, send_all(self.bucket(), upload, to_send))?;

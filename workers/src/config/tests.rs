@@ -171,11 +171,7 @@ fn the_default_overlap_is_fixed_and_refused_with_a_chunk_size_that_is_too_small_
     let error = read(KnowledgeConfig::read, &[KNOWLEDGE[0], ("CHUNK_SIZE", "64")]).unwrap_err();
     assert_eq!(error.problems[0].0, "CHUNK_OVERLAP");
     assert!(error.problems[0].1.contains("CHUNK_SIZE"), "{error}");
-    let both = [
-        KNOWLEDGE[0],
-        ("CHUNK_SIZE", "32"),
-        ("CHUNK_OVERLAP", "0"),
-    ];
+    let both = [KNOWLEDGE[0], ("CHUNK_SIZE", "32"), ("CHUNK_OVERLAP", "0")];
     assert!(read(KnowledgeConfig::read, &both).is_ok());
 }
 
