@@ -260,9 +260,9 @@ mod tests {
             assert!(matches!(parse(line), Ok(Command::Backup(_))), "{line}");
         }
         for line in [
-            "growth-chat restore latest --into postgres://localhost/new",
-            "growth-chat restore 2026-11-21 --into postgres://localhost/new",
-            "growth-chat restore 2026-11-21T1400 --into postgres://localhost/new",
+            "growth-chat restore latest --into postgres://me@localhost/new",
+            "growth-chat restore 2026-11-21 --into postgres://me@localhost/new",
+            "growth-chat restore 2026-11-21T1400 --into postgres://me@localhost/new",
         ] {
             assert!(matches!(parse(line), Ok(Command::Restore(_))), "{line}");
         }
@@ -272,8 +272,8 @@ mod tests {
             "growth-chat backup verify yesterday",
             "growth-chat restore",
             "growth-chat restore latest",
-            "growth-chat restore --into postgres://localhost/new",
-            "growth-chat restore 2026-13-01 --into postgres://localhost/new",
+            "growth-chat restore --into postgres://me@localhost/new",
+            "growth-chat restore 2026-13-01 --into postgres://me@localhost/new",
             "growth-chat tick 5",
         ] {
             assert!(parse(line).is_err(), "{line}");

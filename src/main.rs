@@ -3,6 +3,7 @@
 //! Exit codes: 0 all went well, or a signal ended the process gracefully; 1 something failed;
 //! 2 the command line or the configuration is wrong; 128 + n a second signal n cut the stop short.
 
+mod causes;
 mod cli;
 mod commands;
 mod environment;
@@ -63,7 +64,7 @@ fn main() -> ExitCode {
 
 #[expect(clippy::print_stderr, reason = "for the person who started it")]
 fn complain(error: &anyhow::Error) -> ExitCode {
-    eprintln!("growth-chat: {error:#}");
+    eprintln!("growth-chat: {}", causes::told(error));
     if error.is::<SettingsError>() {
         ExitCode::from(MISCONFIGURED)
     } else {

@@ -7,6 +7,7 @@ use anyhow::{Context, bail};
 use store::{
     db::{Database, DatabaseConfig, is_temporary, reconnect_waits},
     migration::is_migrated,
+    settings::Settings,
 };
 use tokio::time::{Instant, sleep};
 
@@ -15,16 +16,38 @@ use crate::{environment, telemetry::TelemetryConfig};
 /// How long a database may take to come up: a serverless one takes seconds.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// What every command is configured with that uses the database.
+#[derive(Debug)]
+pub(crate) struct ReachConfig {
+    telemetry: TelemetryConfig,
+    database: DatabaseConfig,
+}
+
+impl ReachConfig {
+    /// Reads the variables of the database, the log and the traces.
+    pub(crate) fn read(settings: &mut Settings) -> Option<Self> {
+        let telemetry = TelemetryConfig::read(settings);
+        let database = DatabaseConfig::read(settings);
+        Some(Self {
+            telemetry,
+            database: database?,
+        })
+    }
+
+    /// Starts the log, and opens the database.
+    pub(crate) fn open(self) -> anyhow::Result<Database> {
+        self.telemetry.start()?;
+        self.database
+            .open()
+            .context("the database's address could not be used")
+    }
+}
+
 /// Opens the database of a command that is configured with nothing else, and starts its log.
 pub(crate) fn open_database() -> anyhow::Result<Database> {
     let mut settings = environment::settings();
-    let telemetry = TelemetryConfig::read(&mut settings);
-    let database = DatabaseConfig::read(&mut settings);
-    let database = settings.finish(database)?;
-    telemetry.start()?;
-    database
-        .open()
-        .context("the database's address could not be used")
+    let config = ReachConfig::read(&mut settings);
+    settings.finish(config)?.open()
 }
 
 /// Waits until the database answers.

@@ -1,18 +1,19 @@
 //! `growth-chat backup …`: makes, lists and verifies backups. Exit code 0 means that the backup is there.
 
+mod list;
+
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, anyhow, bail};
 use chrono::{DateTime, Utc};
 use clap::Subcommand;
-use serde_json::json;
 use store::{bus::Bus, db::Database, settings::Settings};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use workers::{
-    backup::{Ask, Backups, Ran, Restorer, Say, Which, due_at, told},
+    backup::{Ask, Backups, Ran, Say, Which, due_at, told},
     clients::bucket::Patience,
-    config::{BackupConfig, RestoreConfig},
+    config::BackupConfig,
 };
 
 use super::terminal::{note, write};
@@ -40,7 +41,7 @@ pub(crate) struct BackupArgs {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// List the backups that are in the bucket; needs no database
+    /// List the backups that are in the bucket, and when each was proved; needs no database
     List {
         /// Answer with JSON on standard output
         #[arg(long)]
@@ -59,7 +60,7 @@ enum Action {
 
 pub(crate) async fn run(args: BackupArgs) -> Result<ExitCode> {
     match args.action {
-        Some(Action::List { json }) => list(json).await,
+        Some(Action::List { json }) => list::run(json).await,
         Some(Action::Verify { which, drill }) => {
             Box::pin(interruptible(async |backups| {
                 verify(&backups, &which, drill).await
@@ -82,9 +83,8 @@ const CLEARING_LIMIT: Duration = Duration::from_secs(15);
 /// Runs with what makes the backups, until a signal.
 async fn interruptible(work: impl AsyncFnOnce(Backups) -> Result<()>) -> Result<ExitCode> {
     let mut settings = environment::settings();
-    let process = ProcessConfig::read(&mut settings);
-    let backup = BackupConfig::read(&mut settings);
-    let (process, backup) = settings.finish(process.zip(backup))?;
+    let config = read(&mut settings);
+    let (process, backup) = settings.finish(config)?;
     process.telemetry.start()?;
     let database = process.database.open()?;
     let shutdown = CancellationToken::new();
@@ -111,6 +111,13 @@ async fn interruptible(work: impl AsyncFnOnce(Backups) -> Result<()>) -> Result<
     told.cancel();
     let _ = carrying.await;
     done.map(|()| ExitCode::SUCCESS)
+}
+
+/// Reads all that making and verifying backups needs.
+pub(super) fn read(settings: &mut Settings) -> Option<(ProcessConfig, BackupConfig)> {
+    let process = ProcessConfig::read(settings);
+    let backup = BackupConfig::read(settings);
+    process.zip(backup)
 }
 
 async fn make(backups: &Backups, if_due: bool) -> Result<()> {
@@ -158,32 +165,6 @@ async fn verify(backups: &Backups, which: &Which, drill: bool) -> Result<()> {
         text.push_str("; this database knows of no run that made it, so that it counts for none of its backups");
     }
     say(&text).await
-}
-
-async fn list(as_json: bool) -> Result<ExitCode> {
-    let restorer = restorer(environment::settings())?;
-    let found = restorer.list().await.map_err(plainly)?;
-    let text = if as_json {
-        let rows = found
-            .iter()
-            .map(|found| json!({ "name": found.name.to_string(), "bytes": found.bytes }));
-        let rows: Vec<_> = rows.collect();
-        format!("{:#}\n", serde_json::Value::from(rows))
-    } else {
-        let rows = found
-            .iter()
-            .map(|found| format!("{:<20}{:>16} bytes\n", found.name.to_string(), found.bytes));
-        rows.collect()
-    };
-    write(text).await?;
-    Ok(ExitCode::SUCCESS)
-}
-
-/// What lists and restores, by nothing but the bucket's variables.
-pub(super) fn restorer(mut settings: Settings) -> Result<Restorer> {
-    let config = RestoreConfig::read(&mut settings);
-    let config = settings.finish(config)?;
-    Ok(Restorer::new(&config, Patience::default()))
 }
 
 /// Tells each step to the person who waits.

@@ -3,7 +3,7 @@
 //! take our credentials.
 //!
 //! Each thing is a [`Probe`] in a file of its own. One that needs another is passed over when that one
-//! failed: a database that can't be reached is one problem, not six.
+//! failed: a database that can't be reached is one problem, not six. All others run at once.
 
 mod bucket;
 mod calibration;
@@ -16,21 +16,31 @@ mod listen;
 mod mail;
 mod pg_dump;
 mod pgvector;
+mod privacy;
+mod probes;
+mod providers;
 mod schema;
 mod slack;
 mod traces;
+mod verify;
 
 use std::{io::Write, process::ExitCode, time::Duration};
 
 use anyhow::Result;
-use futures::future::{BoxFuture, FutureExt, ready};
+use futures::future::{BoxFuture, FutureExt, Shared, join_all};
 use serde::Serialize;
 use store::{db::Database, settings::SettingsError};
 use tokio::time::timeout;
-use workers::{config::HandoffConfig, knowledge::KnowledgeDeps};
+use workers::{
+    config::{
+        EmbeddingsConfig, HandoffConfig, ModelConfig, PrivacyConfig, RestoreConfig, ToolsConfig,
+    },
+    knowledge::KnowledgeDeps,
+};
 
+use self::probes::PROBES;
 use super::role::Role;
-use crate::telemetry::TraceConfig;
+use crate::{causes, telemetry::TraceConfig};
 
 /// How long a probe may take: longer than a connection to a database that is waking up.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -47,13 +57,20 @@ pub(crate) struct CheckArgs {
 }
 
 /// What the probes look at. What could not be configured is not there.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Context {
     problems: Option<SettingsError>,
+    /// Variables that lead over http to somewhere public.
+    plain: Vec<&'static str>,
     database: Option<Database>,
     knowledge: Option<KnowledgeDeps>,
+    model: Option<ModelConfig>,
+    embeddings: Option<EmbeddingsConfig>,
     edge: Option<edge::Edge>,
+    privacy: Option<PrivacyConfig>,
     handoff: Option<HandoffConfig>,
+    backups: Option<RestoreConfig>,
+    tools: Option<ToolsConfig>,
     traces: Option<TraceConfig>,
 }
 
@@ -62,82 +79,10 @@ struct Probe {
     name: &'static str,
     /// The probes without whose success this one makes no sense.
     needs: &'static [&'static str],
+    /// The variables that lead to what it asks.
+    asks: &'static str,
     run: for<'c> fn(&'c Context) -> BoxFuture<'c, Finding>,
 }
-
-/// Everything that is checked, in the order of the table.
-const PROBES: &[Probe] = &[
-    Probe {
-        name: "configuration",
-        needs: &[],
-        run: |context| ready(configuration::probe(context)).boxed(),
-    },
-    Probe {
-        name: "edge",
-        needs: &[],
-        run: |context| ready(edge::probe(context)).boxed(),
-    },
-    Probe {
-        name: "database",
-        needs: &[],
-        run: |context| database::probe(context).boxed(),
-    },
-    Probe {
-        name: "pgvector",
-        needs: &["database"],
-        run: |context| pgvector::probe(context).boxed(),
-    },
-    Probe {
-        name: "schema",
-        needs: &["database"],
-        run: |context| schema::probe(context).boxed(),
-    },
-    Probe {
-        name: "notifications",
-        needs: &["database"],
-        run: |context| listen::probe(context).boxed(),
-    },
-    Probe {
-        name: "knowledge",
-        needs: &["database", "schema"],
-        run: |context| knowledge::probe(context).boxed(),
-    },
-    Probe {
-        name: "calibration",
-        needs: &["database", "schema", "knowledge"],
-        run: |context| calibration::probe(context).boxed(),
-    },
-    Probe {
-        name: "bucket",
-        needs: &[],
-        run: |context| bucket::probe(context).boxed(),
-    },
-    Probe {
-        name: "pg_dump",
-        needs: &["database"],
-        run: |context| pg_dump::probe(context).boxed(),
-    },
-    Probe {
-        name: "slack",
-        needs: &[],
-        run: |context| slack::probe(context).boxed(),
-    },
-    Probe {
-        name: "crm",
-        needs: &[],
-        run: |context| crm::probe(context).boxed(),
-    },
-    Probe {
-        name: "mail",
-        needs: &[],
-        run: |context| mail::probe(context).boxed(),
-    },
-    Probe {
-        name: "traces",
-        needs: &[],
-        run: |context| traces::probe(context).boxed(),
-    },
-];
 
 /// How it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -199,12 +144,12 @@ impl Finding {
 
     /// An operation failed, with all its causes.
     fn failed(operation: &str, error: impl Into<anyhow::Error>) -> Self {
-        Self::fail(format!("{operation}: {:#}", error.into()))
+        Self::fail(format!("{operation}: {}", causes::told(&error.into())))
     }
 }
 
 /// A line of the table.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 struct Line {
     name: &'static str,
     status: Status,
@@ -225,28 +170,47 @@ pub(crate) async fn run(args: CheckArgs) -> Result<ExitCode> {
     Ok(ExitCode::from(u8::from(failed)))
 }
 
-/// Runs the probes one after the other.
+/// Runs the probes, each as soon as it is known whether it makes sense.
 async fn check(probes: &[Probe], context: &Context, patience: Duration) -> Vec<Line> {
-    let mut lines: Vec<Line> = Vec::with_capacity(probes.len());
+    let mut running: Vec<(&str, Shared<BoxFuture<'_, Line>>)> = Vec::with_capacity(probes.len());
     for probe in probes {
-        let missing = lines.iter().find(|line| {
-            matches!(line.status, Status::Fail | Status::Skip) && probe.needs.contains(&line.name)
-        });
-        let finding = match missing {
-            Some(line) => Finding::new(Status::Skip, format!("not looked at: needs {}", line.name)),
-            None => timeout(patience, (probe.run)(context))
-                .await
-                .unwrap_or_else(|_| {
-                    Finding::fail(format!("no answer within {} s", patience.as_secs()))
-                }),
-        };
-        lines.push(Line {
-            name: probe.name,
-            status: finding.status,
-            says: finding.says,
-        });
+        let needed: Vec<_> = running
+            .iter()
+            .filter(|(name, _)| probe.needs.contains(name))
+            .map(|(_, line)| line.clone())
+            .collect();
+        let line = look(probe, needed, context, patience).boxed().shared();
+        running.push((probe.name, line));
     }
-    lines
+    join_all(running.into_iter().map(|(_, line)| line)).await
+}
+
+async fn look(
+    probe: &Probe,
+    needed: Vec<Shared<BoxFuture<'_, Line>>>,
+    context: &Context,
+    patience: Duration,
+) -> Line {
+    let needed = join_all(needed).await;
+    let is_bad = |line: &&Line| matches!(line.status, Status::Fail | Status::Skip);
+    let finding = match needed.iter().find(is_bad) {
+        Some(line) => Finding::new(Status::Skip, format!("not looked at: needs {}", line.name)),
+        None => timeout(patience, (probe.run)(context))
+            .await
+            .unwrap_or_else(|_| {
+                Finding::fail(format!(
+                    "no answer within {} s from where {} leads: look at the address, and whether this machine \
+                     may connect to it",
+                    patience.as_secs(),
+                    probe.asks
+                ))
+            }),
+    };
+    Line {
+        name: probe.name,
+        status: finding.status,
+        says: finding.says,
+    }
 }
 
 fn print(lines: &[Line], out: &mut impl Write) -> std::io::Result<()> {
@@ -265,23 +229,17 @@ fn print(lines: &[Line], out: &mut impl Write) -> std::io::Result<()> {
 mod tests {
     use super::*;
 
-    fn context() -> Context {
-        Context {
-            problems: None,
-            database: None,
-            knowledge: None,
-            edge: None,
-            handoff: None,
-            traces: None,
-        }
-    }
-
     const fn probe(
         name: &'static str,
         needs: &'static [&'static str],
         run: for<'c> fn(&'c Context) -> BoxFuture<'c, Finding>,
     ) -> Probe {
-        Probe { name, needs, run }
+        Probe {
+            name,
+            needs,
+            asks: "SOME_URL",
+            run,
+        }
     }
 
     #[tokio::test]
@@ -293,7 +251,7 @@ mod tests {
             probe("d", &[], |_| async { Finding::warn("old") }.boxed()),
             probe("e", &["d"], |_| async { Finding::pass("well") }.boxed()),
         ];
-        let lines = check(&probes, &context(), PATIENCE).await;
+        let lines = check(&probes, &Context::default(), PATIENCE).await;
         let told: Vec<String> = lines
             .iter()
             .map(|line| format!("{} {} {}", line.name, line.status.as_str(), line.says))
@@ -313,8 +271,18 @@ mod tests {
     #[tokio::test]
     async fn a_probe_that_hangs_fails() {
         let probes = [probe("a", &[], |_| std::future::pending().boxed())];
-        let lines = check(&probes, &context(), Duration::ZERO).await;
+        let lines = check(&probes, &Context::default(), Duration::ZERO).await;
         assert_eq!(lines[0].status, Status::Fail);
+        assert!(lines[0].says.contains("SOME_URL"), "{lines:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn probes_that_hang_hang_at_once() {
+        let hangs = |name| probe(name, &[], |_| std::future::pending().boxed());
+        let begun = tokio::time::Instant::now();
+        let lines = check(&["a", "b", "c"].map(hangs), &Context::default(), PATIENCE).await;
+        assert!(lines.iter().all(|line| line.status == Status::Fail));
+        assert_eq!(begun.elapsed(), PATIENCE);
     }
 
     #[test]
@@ -331,16 +299,5 @@ mod tests {
             told,
             "fail  a               one\n                      two\n"
         );
-    }
-
-    #[test]
-    fn every_probe_has_its_own_name_and_needs_earlier_ones() {
-        for (place, probe) in PROBES.iter().enumerate() {
-            let before: Vec<&str> = PROBES[..place].iter().map(|probe| probe.name).collect();
-            assert!(!before.contains(&probe.name), "{}", probe.name);
-            for needed in probe.needs {
-                assert!(before.contains(needed), "{} needs {needed}", probe.name);
-            }
-        }
     }
 }

@@ -13,6 +13,7 @@ use store::{
     handoffs::is_email,
     ids::{SessionId, SystemEntropy, new_request_id},
     privacy::{self, NewRequest, RequestedBy, Scope},
+    settings::Settings,
 };
 use tokio::time::{Instant, sleep};
 use workers::privacy::{here::erase_here, receipt, secret::PrivacySecret};
@@ -23,7 +24,7 @@ use super::{
 };
 use crate::{
     environment,
-    reach::{open_database, reach_migrated},
+    reach::{ReachConfig, reach_migrated},
 };
 
 /// How often the request is looked at.
@@ -60,11 +61,13 @@ pub(crate) struct EraseArgs {
 }
 
 pub(crate) async fn run(args: EraseArgs) -> anyhow::Result<ExitCode> {
-    let secret = secret()?;
     if let Some(file) = &args.verify {
-        return verify(file, secret.as_ref()).await;
+        return verify(file, secret()?.as_ref()).await;
     }
-    let database = open_database()?;
+    let mut settings = environment::settings();
+    let config = read(&mut settings);
+    let (database, secret) = settings.finish(config)?;
+    let database = database.open()?;
     reach_migrated(&database).await?;
     if args.waiting {
         return list_waiting(&database).await;
@@ -97,6 +100,13 @@ pub(crate) async fn run(args: EraseArgs) -> anyhow::Result<ExitCode> {
     })
     .await?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Reads all that the command needs.
+pub(super) fn read(settings: &mut Settings) -> Option<(ReachConfig, Option<PrivacySecret>)> {
+    let database = ReachConfig::read(settings);
+    let secret = PrivacySecret::read(settings);
+    Some((database?, secret))
 }
 
 fn secret() -> anyhow::Result<Option<PrivacySecret>> {

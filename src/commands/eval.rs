@@ -12,20 +12,15 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use store::{
-    db::DatabaseConfig,
-    knowledge::{Calibration, SearchSettings, save_calibration},
-};
+use store::knowledge::{Calibration, SearchSettings, save_calibration};
 use workers::{
     evaluation::{EvaluateError, Evaluation, Evaluator, QuestionSet, UnknownSource, plot},
     knowledge::KnowledgeDeps,
 };
 
 use self::report::Report;
-use crate::{
-    commands::index::command::KnowledgeSettings, environment, reach::reach_migrated,
-    telemetry::TelemetryConfig,
-};
+use super::search;
+use crate::{environment, reach::reach_migrated};
 
 /// The largest file of questions.
 const MAX_FILE_BYTES: u64 = 8 * 1024 * 1024;
@@ -57,14 +52,9 @@ pub(crate) struct EvalArgs {
 pub(crate) async fn run(args: EvalArgs) -> anyhow::Result<ExitCode> {
     let set = read(&args.file)?;
     let mut settings = environment::settings();
-    let telemetry = TelemetryConfig::read(&mut settings);
-    let database = DatabaseConfig::read(&mut settings);
-    let knowledge = KnowledgeSettings::read(&mut settings);
-    let (database, knowledge) = settings.finish(database.zip(knowledge))?;
-    telemetry.start()?;
-    let database = database
-        .open()
-        .context("the database's address could not be used")?;
+    let config = search::command::read(&mut settings);
+    let (database, knowledge) = settings.finish(config)?;
+    let database = database.open()?;
     reach_migrated(&database).await?;
     let deps = knowledge.deps(&database)?;
     deps.prepare()

@@ -5,14 +5,18 @@ use std::{fmt::Write as _, fs, path::PathBuf, process::ExitCode, time::Duration}
 use anyhow::{Context, bail};
 use serde_json::{Value, json};
 use similar::{ChangeTag, TextDiff};
-use store::{bus::Bus, db::DatabaseConfig, ids::TurnKey};
+use store::{bus::Bus, ids::TurnKey, settings::Settings};
 use workers::{
     Deps, WorkerConfig,
     turn::replay::{Replay, Side, Variation, replay},
 };
 
 use super::terminal::{note, printable, write};
-use crate::{environment, process::fresh_name, reach::reach_migrated, telemetry::TelemetryConfig};
+use crate::{
+    environment,
+    process::fresh_name,
+    reach::{ReachConfig, reach_migrated},
+};
 
 /// The longest rules, in bytes: some ten thousand tokens.
 const LONGEST_PROMPT: u64 = 64 * 1024;
@@ -33,21 +37,23 @@ pub(crate) struct ReplayArgs {
     json: bool,
 }
 
+/// Reads all that the command needs.
+pub(super) fn read(settings: &mut Settings) -> Option<(ReachConfig, WorkerConfig)> {
+    let database = ReachConfig::read(settings);
+    let worker = WorkerConfig::read(settings);
+    database.zip(worker)
+}
+
 /// Asks the turn again. The visitor notices nothing; the call is billed as any other.
 pub(crate) async fn run(args: ReplayArgs) -> anyhow::Result<ExitCode> {
     // Who asks for a model wants its answer and no other's.
     let only = [("LLM_FALLBACK_MODEL", String::new())];
     let model = args.model.clone().map(|model| ("LLM_MODEL", model));
     let mut settings = environment::settings_with(only.into_iter().chain(model));
-    let telemetry = TelemetryConfig::read(&mut settings);
-    let database = DatabaseConfig::read(&mut settings);
-    let worker = WorkerConfig::read(&mut settings);
-    let (database, worker) = settings.finish(database.zip(worker))?;
-    telemetry.start()?;
+    let config = read(&mut settings);
+    let (database, worker) = settings.finish(config)?;
     let rules = args.prompt.as_ref().map(read_rules).transpose()?;
-    let database = database
-        .open()
-        .context("the database's address could not be used")?;
+    let database = database.open()?;
     reach_migrated(&database).await?;
     // Nobody is told of anything: the bus is not run.
     let deps = Deps::build(worker, &database, Bus::new(fresh_name()))

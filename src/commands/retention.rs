@@ -13,7 +13,7 @@ use workers::retention::{Pace, RetentionDeps};
 use super::terminal::write;
 use crate::{
     environment,
-    reach::{open_database, reach_migrated},
+    reach::{ReachConfig, reach_migrated},
 };
 
 /// How to forget.
@@ -28,8 +28,10 @@ pub(crate) struct RetentionArgs {
 }
 
 pub(crate) async fn run(args: RetentionArgs) -> anyhow::Result<ExitCode> {
-    let days = days(environment::settings())?;
-    let database = open_database()?;
+    let mut settings = environment::settings();
+    let config = read(&mut settings);
+    let (database, days) = settings.finish(config)?;
+    let database = database.open()?;
     reach_migrated(&database).await?;
     let (gone, oldest) = if args.dry_run {
         let mut conn = database.pool().acquire().await?;
@@ -62,9 +64,11 @@ pub(crate) async fn run(args: RetentionArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn days(mut settings: Settings) -> anyhow::Result<i32> {
-    let days = retention::read_days(&mut settings);
-    Ok(settings.finish(Some(days))?)
+/// Reads all that the command needs.
+pub(super) fn read(settings: &mut Settings) -> Option<(ReachConfig, i32)> {
+    let database = ReachConfig::read(settings);
+    let days = retention::read_days(settings);
+    Some((database?, days))
 }
 
 fn table(gone: &Gone, days: i32, oldest: Option<&str>, dry_run: bool) -> String {

@@ -28,9 +28,8 @@ const LOOK: Duration = Duration::from_millis(250);
 
 pub(crate) async fn run() -> anyhow::Result<ExitCode> {
     let mut settings: Settings = environment::settings();
-    let process = ProcessConfig::read(&mut settings);
-    let work = WorkConfig::read(&mut settings);
-    let (process, work) = settings.finish(process.zip(work))?;
+    let config = read(&mut settings);
+    let (process, work) = settings.finish(config)?;
     process.telemetry.start()?;
     let database = process.database.open()?;
     let shutdown = CancellationToken::new();
@@ -81,6 +80,13 @@ pub(crate) async fn run() -> anyhow::Result<ExitCode> {
             Ok(ExitCode::FAILURE)
         }
     }
+}
+
+/// Reads all that the command needs.
+pub(super) fn read(settings: &mut Settings) -> Option<(ProcessConfig, WorkConfig)> {
+    let process = ProcessConfig::read(settings);
+    let work = WorkConfig::read(settings);
+    process.zip(work)
 }
 
 /// Returns when nothing is left to do soon. Empty `queues` are all.

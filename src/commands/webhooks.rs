@@ -11,6 +11,7 @@ use sqlx::error::DatabaseError;
 use store::{
     clock::SystemClock,
     db::Database,
+    settings::Settings,
     webhooks::{self, EventType},
 };
 use url::Url;
@@ -23,7 +24,7 @@ use super::{
 use crate::{
     environment,
     process::fresh_name,
-    reach::{open_database, reach_migrated},
+    reach::{ReachConfig, reach_migrated},
 };
 
 /// Attempts that `show` has.
@@ -94,9 +95,12 @@ struct AddArgs {
 }
 
 pub(crate) async fn run(args: WebhooksArgs) -> anyhow::Result<ExitCode> {
-    let database = open_database()?;
+    let mut settings = environment::settings();
+    let config = read(&mut settings);
+    let (database, outgoing) = settings.finish(config)?;
+    let database = database.open()?;
     reach_migrated(&database).await?;
-    let (text, value) = act(args.action, &database).await?;
+    let (text, value) = act(args.action, &database, outgoing).await?;
     write(if args.json {
         format!("{value}\n")
     } else {
@@ -107,10 +111,14 @@ pub(crate) async fn run(args: WebhooksArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// Does it; returns what to say, for people and for programs.
-async fn act(action: Action, database: &Database) -> anyhow::Result<(String, Value)> {
+async fn act(
+    action: Action,
+    database: &Database,
+    outgoing: OutgoingConfig,
+) -> anyhow::Result<(String, Value)> {
     let pool = database.pool();
     Ok(match action {
-        Action::Add(args) => add(args, database).await?,
+        Action::Add(args) => add(args, database, &outgoing).await?,
         Action::List => {
             let endpoints = webhooks::list(pool).await.map_err(refused)?;
             (page::table(&endpoints), serde_json::to_value(endpoints)?)
@@ -139,7 +147,7 @@ async fn act(action: Action, database: &Database) -> anyhow::Result<(String, Val
             let changed = webhooks::enable(pool, &id).await.map_err(refused)?;
             changed_to(&id, "active", changed)
         }
-        Action::Test { id } => test(&id, database).await?,
+        Action::Test { id } => test(&id, database, outgoing).await?,
         Action::Remove { id } => {
             webhooks::remove(pool, &id).await.map_err(refused)?;
             (
@@ -158,9 +166,13 @@ fn changed_to(id: &str, status: &str, changed: bool) -> (String, Value) {
     )
 }
 
-async fn add(args: AddArgs, database: &Database) -> anyhow::Result<(String, Value)> {
+async fn add(
+    args: AddArgs,
+    database: &Database,
+    outgoing: &OutgoingConfig,
+) -> anyhow::Result<(String, Value)> {
     // Each delivery is checked again, where it connects: this spares a typing error the wait.
-    if let Err(refusal) = outgoing()?.rules.check(&args.url) {
+    if let Err(refusal) = outgoing.rules.check(&args.url) {
         bail!("the URL {refusal}");
     }
     if args.url.scheme() == "http" {
@@ -187,12 +199,16 @@ async fn add(args: AddArgs, database: &Database) -> anyhow::Result<(String, Valu
     Ok((text, json!({ "endpoint_id": id, "secret": secret })))
 }
 
-async fn test(id: &str, database: &Database) -> anyhow::Result<(String, Value)> {
+async fn test(
+    id: &str,
+    database: &Database,
+    outgoing: OutgoingConfig,
+) -> anyhow::Result<(String, Value)> {
     let target = webhooks::test_target(database.pool(), id)
         .await
         .map_err(refused)?;
     let target = target.ok_or_else(|| unknown(id))?;
-    let sender = WebhookSender::build(outgoing()?, Arc::new(SystemClock))?;
+    let sender = WebhookSender::build(outgoing, Arc::new(SystemClock))?;
     let message_id = format!("test_{}", fresh_name());
     match sender.test(&target, &message_id).await {
         Ok(status) => Ok((
@@ -203,11 +219,11 @@ async fn test(id: &str, database: &Database) -> anyhow::Result<(String, Value)> 
     }
 }
 
-/// Which addresses may be reached, as a worker is told.
-fn outgoing() -> anyhow::Result<OutgoingConfig> {
-    let mut settings = environment::settings();
-    let outgoing = OutgoingConfig::read(&mut settings);
-    Ok(settings.finish(outgoing)?)
+/// Reads all that the command needs: of other addresses it knows what a worker knows.
+pub(super) fn read(settings: &mut Settings) -> Option<(ReachConfig, OutgoingConfig)> {
+    let database = ReachConfig::read(settings);
+    let outgoing = OutgoingConfig::read(settings);
+    database.zip(outgoing)
 }
 
 fn unknown(id: &str) -> anyhow::Error {

@@ -114,6 +114,12 @@ impl WorkConfig {
     pub(super) fn assemble(self, database: &Database, bus: &Bus) -> anyhow::Result<Work> {
         let deps = Deps::build(self.worker, database, bus.clone())
             .context("the client of the providers could not be made")?;
+        if deps.secret.is_none() {
+            tracing::warn!(
+                "PRIVACY_SECRET is not set: nobody can be forgotten by their address, and receipts of erasures \
+                 are not signed"
+            );
+        }
         let entropy = Arc::new(SystemEntropy);
         let people = HandoffDeps::build(self.handoff, database, bus.clone(), entropy)
             .context("the client of the handoff could not be made")?;
@@ -140,18 +146,22 @@ pub(super) struct Work {
     pub(super) people: HandoffDeps,
 }
 
-/// Tells of the business hours, prepares the knowledge base, and has the sessions be looked after that are
+/// Tells of the business hours and of how long texts are kept, prepares the knowledge base, and has the sessions be looked after that are
 /// open. A knowledge base that does not fit the configuration fails: no job could be done.
 pub(super) async fn prepare(people: HandoffDeps, deps: Deps) -> anyhow::Result<()> {
     let Deps {
-        knowledge, sweep, ..
+        knowledge,
+        sweep,
+        retention,
+        ..
     } = deps;
     once_there(|| async {
         people.tell_hours().await?;
+        retention.tell_days().await?;
         Ok(())
     })
     .await
-    .context("the business hours can't be kept")?;
+    .context("the business hours and the rule of retention can't be kept")?;
     once_there(|| async {
         knowledge.prepare().await?;
         knowledge.publish().await?;

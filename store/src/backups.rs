@@ -365,19 +365,6 @@ pub async fn newest_verified(pool: &PgPool, count: i64) -> sqlx::Result<Vec<Stri
     .await
 }
 
-/// Ends what a restored database says to be running: it ran in another life.
-pub async fn fail_restored(pool: &PgPool) -> sqlx::Result<u64> {
-    let ended = sqlx::query!(
-        "update backup_runs
-         set status = 'failed', reason = 'it ran when the backup was made that this database was restored from',
-             lease_until = null, finished_at = now(), upload_id = null
-         where status = 'running'"
-    )
-    .execute(pool)
-    .await?;
-    Ok(ended.rows_affected())
-}
-
 fn interval(duration: Duration) -> PgInterval {
     PgInterval {
         months: 0,

@@ -15,6 +15,8 @@ use tokio::time::{sleep, timeout};
 pub use self::address::{AddressError, DatabaseAddress};
 use crate::{migration, roundtrip, settings::Settings};
 
+/// Connections of the shared pool, unless it is said otherwise.
+const MAX_CONNECTIONS: u32 = 10;
 /// How long a request for a pooled connection waits before it fails.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Of [`Database::hot`]: claims, two batches of verdicts, wake-ups.
@@ -37,20 +39,12 @@ impl DatabaseConfig {
         const RULE: &str = "a postgres:// URL of the database with its user and host, the direct one and not a \
             pooler's, with sslmode=require unless the host is local";
         const ALIAS_RULE: &str = "the same as CHECKPOINT_DB_URL, in its place";
-        let max_connections =
-            settings.with_default("DATABASE_MAX_CONNECTIONS", 10, "2 to 1000", |count| {
-                (2..=1000).contains(count)
-            });
-        for (name, parameter) in address::FOREIGN {
-            if settings.is_set(name) {
-                settings.problem(
-                    name,
-                    format!(
-                        "does not count here: unset it, and say {parameter}=… in CHECKPOINT_DB_URL"
-                    ),
-                );
-            }
-        }
+        let max_connections = settings.with_default(
+            "DATABASE_MAX_CONNECTIONS",
+            MAX_CONNECTIONS,
+            "2 to 1000",
+            |count| (2..=1000).contains(count),
+        );
         let only_alias = settings.is_set("DATABASE_URL") && !settings.is_set("CHECKPOINT_DB_URL");
         let name = if only_alias {
             "DATABASE_URL"
@@ -65,10 +59,24 @@ impl DatabaseConfig {
                 "differs from CHECKPOINT_DB_URL: set one of them",
             );
         }
-        let config = Self {
-            url: url.into(),
+        let config = Self::at(url, name, settings)?;
+        Some(Self {
             max_connections,
-        };
+            ..config
+        })
+    }
+
+    /// The configuration for an address that is called `name`, held to the rules of every database.
+    pub fn at(url: String, name: &str, settings: &mut Settings) -> Option<Self> {
+        for (variable, parameter) in address::FOREIGN {
+            if settings.is_set(variable) {
+                settings.problem(
+                    variable,
+                    format!("does not count here: unset it, and say {parameter}=… in {name}"),
+                );
+            }
+        }
+        let config = Self::new(url, MAX_CONNECTIONS);
         let address = match config.address() {
             Ok(address) => address,
             Err(error) => {
@@ -107,7 +115,8 @@ impl DatabaseConfig {
         self.url.clone()
     }
 
-    fn address(&self) -> Result<DatabaseAddress, AddressError> {
+    /// The address, taken apart.
+    pub fn address(&self) -> Result<DatabaseAddress, AddressError> {
         DatabaseAddress::parse(self.url.expose_secret())
     }
 

@@ -35,6 +35,26 @@ pub fn read_days(settings: &mut Settings) -> i32 {
     )
 }
 
+/// Keeps the days that a worker was started with, if they are others than those that are kept.
+pub async fn save_days(pool: &PgPool, days: i32) -> sqlx::Result<()> {
+    sqlx::query!(
+        "insert into retention_rule as kept (days) values ($1)
+         on conflict (only_row) do update set days = excluded.days, updated_at = now()
+         where kept.days <> excluded.days",
+        days,
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// The days that the newest worker was started with. `None`: none was since they are kept.
+pub async fn load_days(pool: &PgPool) -> sqlx::Result<Option<i32>> {
+    sqlx::query_scalar!("select days from retention_rule")
+        .fetch_optional(pool)
+        .await
+}
+
 /// Rows by table.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Gone {

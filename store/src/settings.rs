@@ -190,6 +190,11 @@ impl Settings {
         Some(SecretString::from(secret))
     }
 
+    /// What was found wrong until now.
+    pub fn problems(&self) -> &[(String, String)] {
+        &self.problems
+    }
+
     /// Whether something is wrong with a variable.
     pub fn has_problem(&self, name: &str) -> bool {
         self.problems.iter().any(|(noted, _)| noted == name)

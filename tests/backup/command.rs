@@ -67,7 +67,7 @@ async fn without_a_bucket_the_commands_end_with_2_and_name_what_is_missing() {
         &["backup"][..],
         &["backup", "list"],
         &["backup", "verify"],
-        &["restore", "latest", "--into", "postgres://u@localhost/x"],
+        &["restore", "latest", "--into", "postgres://me@localhost/x"],
     ] {
         let output = system.run(arguments).await;
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
@@ -112,6 +112,85 @@ async fn backups_are_listed_and_verified() {
     .await
     .unwrap();
     assert!(good >= 1);
+}
+
+#[tokio::test]
+async fn a_list_tells_moments_ages_and_proofs_and_that_there_is_none() {
+    let (system, s3) = system().await;
+    let none = system.run(&["backup", "list"]).await;
+    assert!(none.status.success());
+    assert!(
+        said(&none).contains("there is no backup yet"),
+        "{}",
+        said(&none)
+    );
+    assert!(system.run(&["backup"]).await.status.success());
+    let never = system.run(&["backup", "list"]).await;
+    assert!(said(&never).contains("never"), "{}", said(&never));
+    assert!(system.run(&["backup", "verify"]).await.status.success());
+    let proved = system.run(&["backup", "list"]).await;
+    assert!(!said(&proved).contains("never"), "{}", said(&proved));
+    let manifest = s3.keys().into_iter().find(|key| {
+        !key.ends_with(".proof.json")
+            && std::path::Path::new(key).extension() == Some("json".as_ref())
+    });
+    let listed = async || {
+        let output = system.run(&["backup", "list", "--json"]).await;
+        let mut rows: Value = serde_json::from_slice(&output.stdout).unwrap();
+        rows[0].take()
+    };
+    let row = listed().await;
+    assert!(
+        (0..120).contains(&row["age_seconds"].as_i64().unwrap()),
+        "{row}"
+    );
+    assert!(
+        row["proved_at"].is_string() && row["problem"].is_null(),
+        "{row}"
+    );
+    assert_eq!(row["encryption"], "none");
+    std::fs::write(s3.path(&manifest.unwrap()), "{").unwrap();
+    let broken = system.run(&["backup", "list"]).await;
+    assert!(said(&broken).contains("CAN'T BE USED"), "{}", said(&broken));
+    assert!(listed().await["problem"].is_string());
+}
+
+#[tokio::test]
+async fn a_restore_says_where_to_and_how_good_the_backup_is_before_it_does_anything() {
+    let (system, _s3) = system().await;
+    assert!(system.run(&["backup"]).await.status.success());
+    let lost = system.database_url();
+    // It is not empty: nothing is done.
+    for worth in [
+        "it was never restored for a proof",
+        "it was restored for a proof on",
+    ] {
+        let output = system.run(&["restore", "latest", "--into", &lost]).await;
+        assert_eq!(output.status.code(), Some(1));
+        let said = said(&output);
+        let url = url::Url::parse(&lost).unwrap();
+        let place = format!(
+            "into the database {} on 127.0.0.1, port {}, as postgres",
+            url.path().trim_start_matches('/'),
+            url.port().unwrap()
+        );
+        let intent = said.find(&place).expect(&said);
+        assert!(intent < said.find("is not empty").unwrap(), "{said}");
+        assert!(said.contains(worth), "{said}");
+        assert!(!said.contains(url.password().unwrap()), "{said}");
+        assert!(system.run(&["backup", "verify"]).await.status.success());
+    }
+    let mut nameless = url::Url::parse(&lost).unwrap();
+    nameless.set_path("");
+    let output = system
+        .run(&["restore", "latest", "--into", nameless.as_str()])
+        .await;
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        said(&output).contains("--into: names no database"),
+        "{}",
+        said(&output)
+    );
 }
 
 #[tokio::test]

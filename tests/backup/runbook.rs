@@ -16,6 +16,9 @@ use crate::support::{TestSystem, output::said};
 
 const RUNBOOK: &str = include_str!("../../docs/runbooks/restore.md");
 
+/// The first block after the restore: from here on the page has the address in a variable.
+const LOOK: usize = 2;
+
 /// The blocks of commands, in the order of the page.
 fn commands() -> Vec<&'static str> {
     RUNBOOK
@@ -81,12 +84,22 @@ async fn the_runbook_of_the_restore_works_word_by_word() {
     let path = format!("{}:/usr/bin:/bin", folder.path().display());
     system.unset("CHECKPOINT_DB_URL");
     system.set("PATH", &path);
-    system.set("NEW_DATABASE_URL", &new);
+    // As the page has it: no password in an argument.
+    let mut without_password = url::Url::parse(&new).unwrap();
+    let password = without_password.password().unwrap().to_owned();
+    without_password.set_password(None).unwrap();
+    system.set("NEW_DATABASE_URL", without_password.as_str());
+    system.set("RESTORE_PASSWORD", &password);
 
     let commands = commands();
     assert!(commands.len() >= 5, "{commands:?}");
     let mut told = Vec::new();
     for command in &commands {
+        if told.len() == LOOK {
+            system.unset("NEW_DATABASE_URL");
+            system.unset("RESTORE_PASSWORD");
+            system.set("CHECKPOINT_DB_URL", &new);
+        }
         let output = tokio::process::Command::new("sh")
             .args(["-e", "-u", "-c", command])
             .env_clear()

@@ -46,6 +46,11 @@ impl Pace {
 }
 
 impl RetentionDeps {
+    /// Keeps the days in the database, so that a backup of it has them.
+    pub async fn tell_days(&self) -> sqlx::Result<()> {
+        retention::save_days(&self.pool, self.days).await
+    }
+
     /// Forgets until nothing is left that is old enough, or the time is over; says what went, and whether
     /// it came to the end.
     pub async fn sweep(&self, until: Option<Instant>, pace: Pace) -> sqlx::Result<(Gone, bool)> {

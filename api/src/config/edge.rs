@@ -69,6 +69,7 @@ impl EdgeConfig {
         if environment == Environment::Production
             && nobody
             && !settings.has_problem("TRUSTED_PROXIES")
+            && !settings.has_problem("EDGE_SECRET")
         {
             settings.problem(
                 "EDGE_SECRET",

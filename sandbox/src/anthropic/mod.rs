@@ -1,5 +1,5 @@
 //! Anthropic's Messages API: `POST /v1/messages`, whole or streamed, with the real events, the
-//! real checks and the real errors.
+//! real checks and the real errors; and `GET /v1/models`, which costs nothing and needs the key.
 //!
 //! ```text
 //! request ── Request::parse ──┬── refused: an error body
@@ -25,7 +25,7 @@ use axum::{
     extract::{DefaultBodyLimit, State},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
-    routing::post,
+    routing::{get, post},
 };
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -79,6 +79,7 @@ impl Anthropic {
         };
         let router = Router::new()
             .route("/v1/messages", post(messages))
+            .route("/v1/models", get(models))
             .layer(DefaultBodyLimit::max(LARGEST_REQUEST))
             .with_state(state.clone());
         let served = Served::start(router, port).await?;
@@ -211,6 +212,13 @@ async fn messages(State(state): State<Shared>, headers: HeaderMap, body: Bytes) 
         response.headers_mut().insert("request-id", value);
     }
     response
+}
+
+async fn models(headers: HeaderMap) -> Response {
+    match check_headers(&headers) {
+        Ok(()) => axum::Json(json!({"data": [], "has_more": false})).into_response(),
+        Err(error) => error.into_response("req_models"),
+    }
 }
 
 async fn answer(

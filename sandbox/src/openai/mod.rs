@@ -1,4 +1,5 @@
-//! `OpenAI`'s embeddings: `POST /v1/embeddings`, with the real limits and the real errors.
+//! `OpenAI`'s embeddings: `POST /v1/embeddings`, with the real limits and the real errors; and
+//! `GET /v1/models`, which costs nothing and needs the key.
 
 mod hashing;
 
@@ -10,7 +11,7 @@ use axum::{
     extract::State,
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
-    routing::post,
+    routing::{get, post},
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use parking_lot::Mutex;
@@ -91,6 +92,7 @@ impl OpenAi {
         };
         let router = Router::new()
             .route("/v1/embeddings", post(embeddings))
+            .route("/v1/models", get(models))
             .layer(axum::extract::DefaultBodyLimit::max(32 * 1024 * 1024))
             .with_state(state.clone());
         let served = Served::start(router, port).await?;
@@ -234,6 +236,13 @@ async fn embeddings(State(state): State<Shared>, headers: HeaderMap, body: Bytes
     recording.answered_text(&summary);
     recording.end(Outcome::Answered(response.status().as_u16()));
     response
+}
+
+async fn models(headers: HeaderMap) -> Response {
+    match check_key(&headers) {
+        Ok(()) => axum::Json(json!({"object": "list", "data": []})).into_response(),
+        Err(error) => error.into_response(),
+    }
 }
 
 fn answer(headers: &HeaderMap, body: &[u8]) -> Result<Value, ApiError> {

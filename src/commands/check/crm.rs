@@ -12,8 +12,16 @@ pub(super) async fn probe(context: &Context) -> Finding {
         Some(CrmConfig::None) => Finding::pass("none is wanted: CRM_PROVIDER=none"),
         Some(crm) => match ask(crm).await {
             Ok(status) => judge(crm, status),
-            Err(error) => Finding::failed("it can't be reached", error),
+            Err(error) => Finding::failed(&format!("{} can't be reached", address(crm)), error),
         },
+    }
+}
+
+/// The variable that leads to it.
+fn address(crm: &CrmConfig) -> &'static str {
+    match crm {
+        CrmConfig::Webhook { .. } => "the receiver of CRM_WEBHOOK_URL",
+        CrmConfig::HubSpot { .. } | CrmConfig::None => "the address of HUBSPOT_BASE_URL",
     }
 }
 
@@ -45,15 +53,19 @@ fn judge(crm: &CrmConfig, status: u16) -> Finding {
         (CrmConfig::Webhook { .. }, _) => Finding::pass(format!(
             "the receiver of CRM_WEBHOOK_URL answers (HTTP {status} to HEAD)"
         )),
-        // 404: nobody of that address is there, as it should be.
-        (_, 200..=299 | 404) => {
-            Finding::pass("the token of HUBSPOT_ACCESS_TOKEN may read contacts")
-        }
+        // 207: nobody of that address is there, as it should be.
+        (_, 200..=299) => Finding::pass("the token of HUBSPOT_ACCESS_TOKEN may read contacts"),
         (_, 401 | 403) => Finding::fail(format!(
             "HubSpot refuses HUBSPOT_ACCESS_TOKEN (HTTP {status}): take the token of a private app that \
              may read and write contacts and notes"
         )),
-        (_, status) => Finding::warn(format!("HubSpot answers HTTP {status}")),
+        (_, 429) => Finding::warn("HubSpot's limit is reached (HTTP 429)"),
+        (_, 500..) => Finding::fail(format!(
+            "HubSpot does not work at the moment (HTTP {status})"
+        )),
+        (_, status) => Finding::fail(format!(
+            "HUBSPOT_BASE_URL leads to something else than HubSpot's API (HTTP {status} to a look at a contact)"
+        )),
     }
 }
 
@@ -69,10 +81,12 @@ mod tests {
         };
         for (status, judged) in [
             (200, Status::Pass),
-            (404, Status::Pass),
+            (207, Status::Pass),
+            (404, Status::Fail),
             (401, Status::Fail),
             (403, Status::Fail),
-            (503, Status::Warn),
+            (429, Status::Warn),
+            (503, Status::Fail),
         ] {
             assert_eq!(judge(&hubspot, status).status, judged, "{status}");
         }

@@ -1,18 +1,12 @@
 //! Whether `pg_dump` and psql are there, and new enough for the server.
 
-use workers::{
-    backup::{ToolVersion, Tools},
-    config::ToolsConfig,
-};
+use workers::backup::{ToolVersion, Tools};
 
-use super::{Context, Finding, configuration};
+use super::{Context, Finding};
 
 pub(super) async fn probe(context: &Context) -> Finding {
-    let Some(database) = &context.database else {
+    let (Some(database), Some(config)) = (&context.database, &context.tools) else {
         return Finding::not_configured();
-    };
-    let Some(config) = configuration::part(|settings| Some(ToolsConfig::read(settings))) else {
-        return Finding::fail("PG_BIN_DIR is no folder");
     };
     let server = sqlx::query_scalar!(
         r#"select current_setting('server_version_num')::integer as "version!""#
@@ -23,7 +17,7 @@ pub(super) async fn probe(context: &Context) -> Finding {
         Ok(version) => ToolVersion::of_number(version.unsigned_abs()),
         Err(error) => return Finding::failed("the server's version can't be read", error),
     };
-    let tools = Tools::new(config);
+    let tools = Tools::new(config.clone());
     let mut told = Vec::new();
     for program in ["pg_dump", "psql"] {
         match tools.version(program).await {

@@ -25,7 +25,7 @@ pub(super) async fn probe(context: &Context) -> Finding {
     };
     match ask(&handoff.slack).await {
         Ok((answer, scopes)) => judge(&answer, scopes.as_deref()),
-        Err(error) => Finding::failed("it can't be asked", error),
+        Err(error) => Finding::failed("the address of SLACK_API_BASE_URL can't be asked", error),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Entry, Group, WIDGET};
+use super::{COMMANDS, Entry, Group, WIDGET};
 
 const HEAD: &str = "# Configuration
 
@@ -10,7 +10,7 @@ const HEAD: &str = "# Configuration
 
 Environment variables are read once, at the start. Whatever is wrong with them is told at once, each with its name, and ends the process with exit code 2; a value is never shown. An empty value counts as none. `growth-chat check` tries what they lead to.
 
-The last column says which command reads a variable. `serve` is `api` and `worker`; `search` and `eval` read what `index` reads, `replay` what `worker` reads; all others need the database and the log only. **required** variables have no default, and the role does not start without them.
+The last column says which command reads a variable. `serve` reads what `api` and `worker` read, but not `WORKER_WAKE_URL`; `eval` what `search` reads; `backup list` what `restore` reads, but neither the log's variables nor `RESTORE_PASSWORD`; `jobs`, `sessions` and `export` what `migrate` reads; `check` what its `--role` and `backup` read. **required** variables have no default, and the command does not start without them.
 ";
 
 const OTHERS: &str = "## Read by libraries
@@ -18,6 +18,9 @@ const OTHERS: &str = "## Read by libraries
 | variable | what for |
 |---|---|
 | `SSL_CERT_FILE`, `SSL_CERT_DIR` | other trust roots than the system's, for connections to providers |
+| `PATH`, `LD_LIBRARY_PATH`, `HOME` | with those two, all that pg_dump and psql are given of the environment |
+| `PGHOST`, `PGPORT`, `PGUSER`, `PGPASSWORD`, `PGDATABASE`, `PGSSLMODE`, `~/.pgpass` | do not count, for us and for pg_dump: `CHECKPOINT_DB_URL` alone says where the database is |
+| `PGSSLROOTCERT`, `PGSSLCERT`, `PGSSLKEY`, `PGOPTIONS` | are refused: say them in `CHECKPOINT_DB_URL` (`sslrootcert=…`, `sslcert=…`, `sslkey=…`, `options=…`) |
 | `OTEL_BSP_SCHEDULE_DELAY`, `OTEL_BSP_MAX_QUEUE_SIZE`, `OTEL_BSP_MAX_EXPORT_BATCH_SIZE` | how traces are batched: every 5000 ms, or every 512 spans; what is beyond 2048 waiting spans is dropped |
 | `OTEL_EXPORTER_OTLP_COMPRESSION`, `OTEL_RESOURCE_ATTRIBUTES` | `gzip`; further attributes of the process in its traces |
 ";
@@ -28,7 +31,7 @@ pub(super) fn document(groups: &[(&Group, Vec<Entry>)]) -> String {
     for (group, entries) in groups {
         heading(&mut text, group.title);
         text.push_str(
-            "| variable | default | legal values | what for | role |\n|---|---|---|---|---|\n",
+            "| variable | default | legal values | what for | read by |\n|---|---|---|---|---|\n",
         );
         for entry in entries {
             line(
@@ -48,7 +51,7 @@ pub(super) fn document(groups: &[(&Group, Vec<Entry>)]) -> String {
                             )),
                         if entry.secret { ". Secret" } else { "" },
                     ),
-                    &entry.roles.join(", "),
+                    &roles(&entry.roles),
                 ],
             );
         }
@@ -80,8 +83,20 @@ fn line(text: &mut String, cells: &[&str]) {
 fn default(entry: &Entry) -> String {
     match entry.default {
         Some(default) => value(default),
-        None if entry.required => "**required**".to_owned(),
-        None => "–".to_owned(),
+        None if entry.required_by.is_empty() => "–".to_owned(),
+        None if entry.required_by == entry.roles => "**required**".to_owned(),
+        None => format!("**required** by {}", entry.required_by.join(", ")),
+    }
+}
+
+/// The commands, or those that are missing where that is shorter.
+fn roles(roles: &[&str]) -> String {
+    let others = COMMANDS.iter().map(|(name, _)| *name);
+    let others: Vec<&str> = others.filter(|name| !roles.contains(name)).collect();
+    match &others[..] {
+        [] => "all".to_owned(),
+        [_] | [_, _] => format!("all but {}", others.join(", ")),
+        _ => roles.join(", "),
     }
 }
 
@@ -98,7 +113,8 @@ fn cell(text: &str) -> String {
     text.replace('|', "\\|").replace('*', "\\*")
 }
 
-/// .env.example: what is required is to be filled in, everything else stands as it is without.
+/// .env.example: what is required is to be filled in, everything else stands as it is without. A shell can
+/// read it too.
 pub(super) fn example(groups: &[(&Group, Vec<Entry>)]) -> String {
     let mut text = "# Generated: cargo run -- configuration --format env > .env.example\n\
         # What is required is to be filled in; docs/configuration.md explains the rest.\n"
@@ -112,14 +128,28 @@ pub(super) fn example(groups: &[(&Group, Vec<Entry>)]) -> String {
                 .map_or(String::new(), |choice| format!("with {choice}: "));
             let _ = writeln!(text, "# {with}{}", entry.rule);
             let is_value = |text: &&str| value(text).starts_with('`') && !text.contains('`');
+            if let Some(wanted) = &entry.wanted {
+                let _ = writeln!(text, "# it {wanted}");
+            }
             let default = entry.default.filter(is_value).unwrap_or_default();
-            let comment = if entry.required && entry.only_with.is_none() {
+            let is_demanded = !entry.required_by.is_empty() || entry.wanted.is_some();
+            let comment = if is_demanded && entry.only_with.is_none() {
                 ""
             } else {
                 "#"
             };
-            let _ = writeln!(text, "{comment}{}={default}", entry.name);
+            let _ = writeln!(text, "{comment}{}={}", entry.name, quoted(default));
         }
     }
     text
+}
+
+/// A value as a shell takes it as one word.
+fn quoted(value: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:,@%+=".contains(&byte);
+    if value.bytes().all(plain) {
+        value.to_owned()
+    } else {
+        format!("'{value}'")
+    }
 }

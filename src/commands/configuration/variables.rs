@@ -124,7 +124,7 @@ pub(super) const GROUPS: &[Group] = &[
         variables: &[
             secret(
                 "CHECKPOINT_DB_URL",
-                "The database. `postgresql+asyncpg://` is understood",
+                "The database, in one line. `postgresql+asyncpg://` is understood",
             ),
             secret("DATABASE_URL", "Another name of it"),
             with(
@@ -392,7 +392,10 @@ pub(super) const GROUPS: &[Group] = &[
     Group {
         title: "Backup",
         variables: &[
-            plain("TIGRIS_BUCKET_NAME", "The bucket of the backups"),
+            plain(
+                "TIGRIS_BUCKET_NAME",
+                "The bucket of the backups. A worker without it and its keys makes none, and says so",
+            ),
             secret("TIGRIS_ACCESS_KEY_ID", "The id of its access key"),
             secret("TIGRIS_SECRET_ACCESS_KEY", "Its secret access key"),
             with(
@@ -409,6 +412,10 @@ pub(super) const GROUPS: &[Group] = &[
                 "BACKUP_AGE_IDENTITY",
                 "Reads encrypted backups, to verify and restore them",
             ),
+            secret(
+                "RESTORE_PASSWORD",
+                "Goes into the address of `restore --into`, which everybody on the machine can read",
+            ),
             plain("PG_BIN_DIR", "Where pg_dump and psql are, if not on `PATH`"),
         ],
     },
@@ -418,11 +425,11 @@ pub(super) const GROUPS: &[Group] = &[
             with(
                 "RETENTION_DAYS",
                 "90",
-                "How long a closed conversation is kept",
+                "How long a closed conversation is kept. A restore goes by what the newest worker was told, unless it is set",
             ),
             secret(
                 "PRIVACY_SECRET",
-                "The key of the erasure ledger's hashes; it must never change",
+                "The key of the erasure ledger's hashes and of the receipts' signatures; it must never change. Without it nobody is forgotten by their address, in a restored database neither, and receipts are not signed",
             ),
         ],
     },

@@ -100,8 +100,24 @@ pub enum RestoreError {
     #[error("the bucket has no backup {0}")]
     Missing(String),
     /// Its manifest can't be used.
-    #[error("the backup can't be used")]
-    Manifest(#[from] ManifestError),
+    #[error("the backup {name} can't be used")]
+    Manifest {
+        /// Which.
+        name: String,
+        /// Why.
+        source: ManifestError,
+    },
+    /// A newer version of this program made it, and knows what this one does not: where a person is, too.
+    #[error(
+        "the backup's schema {backup} is newer than this program's {program}: restore it with the version \
+         that made it, or a newer one"
+    )]
+    NewerSchema {
+        /// Of the backup.
+        backup: i64,
+        /// The newest migration of this build.
+        program: i64,
+    },
     /// psql does not understand what a newer `pg_dump` wrote.
     #[error(
         "psql {tool} is older than the pg_dump {dump} that made the backup: install newer client \
@@ -134,6 +150,12 @@ pub enum RestoreError {
     /// The backup is encrypted.
     #[error("the backup is encrypted: set BACKUP_AGE_IDENTITY")]
     NoIdentity,
+    /// The backup is whole, as far as that can be told, and for somebody else.
+    #[error(
+        "BACKUP_AGE_IDENTITY does not open the backup: it was encrypted to another recipient; nothing was \
+         restored"
+    )]
+    OtherIdentity,
     /// The bucket has something else in place of what this database made.
     #[error(
         "the object is not the one that run {0} made: somebody has replaced it; nothing was restored"
@@ -143,7 +165,7 @@ pub enum RestoreError {
     #[error("the object is damaged: {0}; nothing was restored")]
     Damaged(&'static str),
     /// The rows are not those of the manifest.
-    #[error("the restored database differs from the manifest: {0}")]
+    #[error("the restored database differs from the manifest")]
     Different(#[from] Different),
     /// The schema could not be brought up to date.
     #[error("the restored database could not be migrated")]

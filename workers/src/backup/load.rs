@@ -13,7 +13,7 @@ use std::{
     sync::Arc,
 };
 
-use age::Decryptor;
+use age::{DecryptError, Decryptor};
 use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
 use secrecy::SecretString;
@@ -23,9 +23,10 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     error::RestoreError,
+    hold::HOLD,
     manifest::{Encryption, Manifest},
     pieces::Pieces,
-    restore::Restorer,
+    restore::{Purpose, Restorer},
     restricted::{self, WithoutPair},
     tools::{ToolVersion, ended, listen, not_run},
 };
@@ -53,12 +54,14 @@ const COMMIT: &[u8] = b"COMMIT;\n";
 pub type Say = Arc<dyn Fn(&str) + Send + Sync>;
 
 impl Restorer {
-    /// Loads a backup into an empty database. Whatever fails, the database is as it was.
+    /// Loads a backup into an empty database, for use with everything held that reaches outside. Whatever
+    /// fails, the database is as it was.
     pub(super) async fn load(
         &self,
         manifest: &Manifest,
         into: &SecretString,
         target: ToolVersion,
+        purpose: Purpose,
         say: &Say,
     ) -> Result<(), RestoreError> {
         let identity = match manifest.encryption {
@@ -90,6 +93,7 @@ impl Restorer {
         match unpacked {
             // Its own word for it comes below.
             Err(Interrupted::Psql) => {}
+            Err(Interrupted::OtherIdentity) => return Err(RestoreError::OtherIdentity),
             Err(Interrupted::Unreadable(what)) => {
                 downloaded?;
                 return Err(RestoreError::Damaged(what));
@@ -98,7 +102,13 @@ impl Restorer {
                 downloaded?;
                 let mut to_psql = check(manifest, unpacked)?;
                 // If psql has ended, it says why below.
-                let _ = spawn_blocking(move || to_psql.write_all(COMMIT)).await;
+                let mut end = Vec::new();
+                if purpose == Purpose::Use {
+                    say("holding what reaches outside, until an operator resumes it");
+                    end.extend_from_slice(HOLD.as_bytes());
+                }
+                end.extend_from_slice(COMMIT);
+                let _ = spawn_blocking(move || to_psql.write_all(&end)).await;
             }
         }
         let status = psql.wait().await.map_err(failed)?;
@@ -119,6 +129,8 @@ struct Unpacked {
 enum Interrupted {
     /// psql has ended.
     Psql,
+    /// The object is encrypted to somebody else.
+    OtherIdentity,
     /// The object can't be read.
     Unreadable(&'static str),
 }
@@ -194,7 +206,11 @@ fn unpack(
             Some(identity) => {
                 let decryptor = Decryptor::new(&mut object).map_err(|_| ENCRYPTED)?;
                 let identities = std::iter::once(identity.key() as &dyn age::Identity);
-                Box::new(decryptor.decrypt(identities).map_err(|_| ENCRYPTED)?)
+                let opened = decryptor.decrypt(identities).map_err(|error| match error {
+                    DecryptError::NoMatchingKeys => Interrupted::OtherIdentity,
+                    _ => ENCRYPTED,
+                })?;
+                Box::new(opened)
             }
         };
         let mut sql = MultiGzDecoder::new(packed);

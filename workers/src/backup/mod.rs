@@ -15,12 +15,14 @@ mod due;
 mod dump;
 mod error;
 mod gzip;
+mod hold;
 mod keep;
 mod list;
 mod load;
 mod manifest;
 mod name;
 mod pieces;
+mod proof;
 mod restore;
 mod restricted;
 mod retention;
@@ -41,11 +43,12 @@ pub(crate) use self::verify::silently;
 pub use self::{
     due::{due_at, is_daily},
     error::{BackupError, RestoreError, told},
+    hold::HELD_QUEUES,
     list::{Found, Which},
     load::Say,
     manifest::{Counts, Different, Encryption, Manifest, ManifestError, compare},
     name::{BackupName, PREFIX},
-    restore::{HELD_QUEUES, Report, Restorer},
+    restore::{Expired, Report, Restorer},
     run::{Ask, Ran},
     tools::{ToolError, ToolVersion, Tools},
     verify::Verified,

@@ -17,7 +17,7 @@ use super::{
     load::Say,
     manifest::Manifest,
     name::BackupName,
-    restore::open,
+    restore::{Purpose, now, open},
     scratch::Scratch,
 };
 
@@ -63,7 +63,10 @@ impl Backups {
             Ok(verified) => {
                 let made = verified.manifest.made();
                 match backups::verified(pool, run.token, &made).await {
-                    Ok(true) => Ok(verified),
+                    Ok(true) => {
+                        self.tell_proof(&verified.manifest).await;
+                        Ok(verified)
+                    }
                     Ok(false) => Err(RestoreError::LeaseLost),
                     Err(error) => Err(error.into()),
                 }
@@ -88,6 +91,22 @@ impl Backups {
         // Whoever shows how old the newest good one is looks again.
         self.bus.jobs_ready(BackupVerify::QUEUE);
         verified
+    }
+
+    /// Writes beside the backup that it is good. Its row says so already.
+    async fn tell_proof(&self, manifest: &Manifest) {
+        let noted = async {
+            let proved_at = now(self.database.pool()).await?;
+            self.restorer.note_proof(manifest, proved_at).await?;
+            Ok::<(), RestoreError>(())
+        };
+        if let Err(error) = noted.await {
+            let error = told(&error);
+            tracing::warn!(
+                error,
+                "the bucket does not say of the backup that it was proved"
+            );
+        }
     }
 
     /// The manifest of what is meant. The newest is the newest that this database made: it is missed if the
@@ -143,7 +162,7 @@ impl Backups {
         }
         let target: Database = open(&scratch.config)?;
         let loaded = restorer
-            .load_and_compare(manifest, &scratch.config, &target, say)
+            .load_and_compare(manifest, &scratch.config, &target, Purpose::Proof, say)
             .await;
         target.pool().close().await;
         loaded

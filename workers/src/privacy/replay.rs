@@ -36,6 +36,11 @@ pub enum ReplayError {
         "PRIVACY_SECRET is needed: addresses were erased, and are recognised by their hash only"
     )]
     NoSecret,
+    /// Addresses were erased, and their hashes are of another secret.
+    #[error(
+        "addresses were erased under another PRIVACY_SECRET, and are recognised by that one only: set it"
+    )]
+    OtherSecret,
     /// The database failed.
     #[error("the restored database failed")]
     Database(#[from] sqlx::Error),
@@ -54,7 +59,12 @@ pub struct Ledger {
 
 impl Ledger {
     /// Reads it all, so that what makes it impossible to forget again is known before anything is restored.
-    pub async fn read(bucket: &Bucket, secret: Option<PrivacySecret>) -> Result<Self, ReplayError> {
+    /// `without_addresses`: the secret is lost, and only the sessions that the ledger names are to go.
+    pub async fn read(
+        bucket: &Bucket,
+        secret: Option<PrivacySecret>,
+        without_addresses: bool,
+    ) -> Result<Self, ReplayError> {
         let keys = bucket
             .list(LEDGER)
             .await?
@@ -66,8 +76,8 @@ impl Ledger {
             .try_collect()
             .await?;
         let entries: Vec<LedgerEntry> = entries.into_iter().flatten().collect();
-        if secret.is_none() && entries.iter().any(|entry| entry.email_hash.is_some()) {
-            return Err(ReplayError::NoSecret);
+        if !without_addresses {
+            recognisable(&entries, secret.as_ref())?;
         }
         Ok(Self { entries, secret })
     }
@@ -113,6 +123,19 @@ impl Ledger {
     }
 }
 
+/// Whether every address of the ledger can be recognised: whoever can't be would come back.
+fn recognisable(
+    entries: &[LedgerEntry],
+    secret: Option<&PrivacySecret>,
+) -> Result<(), ReplayError> {
+    let mut hashes = entries.iter().filter_map(|it| it.email_hash.as_deref());
+    match secret {
+        None if hashes.next().is_some() => Err(ReplayError::NoSecret),
+        Some(secret) if hashes.any(|hash| !secret.has_made(hash)) => Err(ReplayError::OtherSecret),
+        _ => Ok(()),
+    }
+}
+
 /// An entry; `None`: somebody has removed it since it was listed.
 async fn read(bucket: &Bucket, key: String) -> Result<Option<LedgerEntry>, ReplayError> {
     let Some(body) = bucket.get(&key).await? else {
@@ -131,10 +154,10 @@ async fn recognised(
     secret: Option<&PrivacySecret>,
 ) -> Result<BTreeSet<SessionId>, ReplayError> {
     let mut found = BTreeSet::new();
-    if hashes.is_empty() {
+    // Whether the secret is needed was looked at before anything was restored.
+    let Some(secret) = secret.filter(|_| !hashes.is_empty()) else {
         return Ok(found);
-    }
-    let secret = secret.ok_or(ReplayError::NoSecret)?;
+    };
     let mut conn = pool.acquire().await?;
     for address in privacy::addresses(&mut conn).await? {
         if hashes.contains(secret.hash_email(&address).as_str()) {
