@@ -109,8 +109,7 @@ async fn old_frames_go_in_the_end_however_little_of_them_a_run_has_time_for() {
     while runs.iter().sum::<i64>() < 1_992 {
         let told = |deleted| runs.push(deleted);
         let over = Some(tokio::time::Instant::now());
-        let ended =
-            store::retention::forget_old_events(&pool, over, store::retention::REST, told).await;
+        let ended = store::retention::forget_old_events(&pool, over, 0, told).await;
         assert!(!ended.unwrap());
         assert!(runs.len() < 1_000, "{runs:?}");
     }
