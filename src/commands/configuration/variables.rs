@@ -429,7 +429,7 @@ pub(super) const GROUPS: &[Group] = &[
             ),
             secret(
                 "PRIVACY_SECRET",
-                "The key of the erasure ledger's hashes and of the receipts' signatures; it must never change. Without it nobody is forgotten by their address, in a restored database neither, and receipts are not signed",
+                "The key of the erasure ledger's hashes and of the receipts' signatures; it must never change. Without it nobody is forgotten by their address, nor is a backup restored if somebody was, and receipts are not signed",
             ),
         ],
     },
