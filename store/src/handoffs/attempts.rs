@@ -63,8 +63,8 @@ pub async fn hold_lease(conn: &mut PgConnection, lease: JobLease) -> sqlx::Resul
     Ok(held.is_some())
 }
 
-/// Begins an attempt. `address`: what the CRM is asked with. `asks`: what an update of the message in Slack
-/// is going to cover.
+/// Begins an attempt. `address`: what the CRM is asked with; the caller has locked the record then. `asks`:
+/// what an update of the message in Slack is going to cover.
 pub async fn begin_attempt(
     conn: &mut PgConnection,
     lease: JobLease,

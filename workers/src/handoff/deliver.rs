@@ -155,7 +155,9 @@ async fn begin(conn: &mut PgConnection, job: &Job) -> sqlx::Result<Begin> {
     }
     // The e-mail is written once, with all that is known then: nothing is added from here on.
     let seals = job.way == Way::Email;
-    let Some(record) = handoffs::read(conn, &job.key, seals).await? else {
+    // With what the CRM is asked is noted in the record, which comes before its deliveries.
+    let locks = seals || job.way == Way::Crm;
+    let Some(record) = handoffs::read(conn, &job.key, locks).await? else {
         return Ok(Begin::Gone);
     };
     let deliveries = handoffs::deliveries(conn, &job.key).await?;
