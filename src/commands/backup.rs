@@ -2,12 +2,13 @@
 
 mod list;
 
-use std::{process::ExitCode, sync::Arc};
+use std::{process::ExitCode, sync::Arc, time::Duration};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use chrono::{DateTime, Utc};
 use clap::Subcommand;
 use store::{bus::Bus, db::Database, settings::Settings};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use workers::{
     backup::{Ask, Backups, Ran, Say, Which, due_at, told},
@@ -22,6 +23,8 @@ use crate::{
     process::{ProcessConfig, fresh_name},
     reach::reach_migrated,
 };
+
+const STOPPED: &str = "stopped by a signal";
 
 /// How to back up.
 #[derive(Debug, clap::Args)]
@@ -73,7 +76,11 @@ pub(crate) async fn run(args: BackupArgs) -> Result<ExitCode> {
     }
 }
 
-/// Runs with what makes the backups; a signal ends it, as a crash would: the next run clears up.
+/// How long a run that was told to stop may take to clear up. A second signal ends it at once; what is left
+/// then is cleared up by the next one, as after a crash.
+const CLEARING_LIMIT: Duration = Duration::from_secs(15);
+
+/// Runs with what makes the backups, until a signal.
 async fn interruptible(work: impl AsyncFnOnce(Backups) -> Result<()>) -> Result<ExitCode> {
     let mut settings = environment::settings();
     let config = read(&mut settings);
@@ -83,21 +90,27 @@ async fn interruptible(work: impl AsyncFnOnce(Backups) -> Result<()>) -> Result<
     let shutdown = CancellationToken::new();
     tokio::spawn(StopSignals::listen()?.obey(shutdown.clone()));
     let bus = Bus::new(fresh_name());
-    let (carrier, of, until) = (bus.clone(), database.clone(), shutdown.clone());
+    let told = CancellationToken::new();
+    let (carrier, of, until) = (bus.clone(), database.clone(), told.clone());
     let carrying = tokio::spawn(async move { carrier.run(&of, until).await });
     let done = async {
-        reach_migrated(&database).await?;
+        let reached = shutdown.run_until_cancelled(reach_migrated(&database));
+        reached.await.unwrap_or_else(|| bail!(STOPPED))?;
         let backups = Backups::new(backup, database.clone(), bus, Patience::default());
-        work(backups).await
+        work(backups.until(shutdown.clone())).await
     };
-    let done = shutdown.run_until_cancelled(done).await;
+    let late = async {
+        shutdown.cancelled().await;
+        sleep(CLEARING_LIMIT).await;
+    };
+    let done = tokio::select! {
+        done = done => done,
+        () = late => Err(anyhow!(STOPPED)),
+    };
     // Tells the workers what it was given.
-    shutdown.cancel();
+    told.cancel();
     let _ = carrying.await;
-    match done {
-        Some(done) => done.map(|()| ExitCode::SUCCESS),
-        None => bail!("stopped by a signal"),
-    }
+    done.map(|()| ExitCode::SUCCESS)
 }
 
 /// Reads all that making and verifying backups needs.

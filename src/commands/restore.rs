@@ -31,6 +31,11 @@ pub(crate) struct RestoreArgs {
     /// `RESTORE_PASSWORD`.
     #[arg(long, value_name = "URL")]
     into: String,
+    /// Restore although `PRIVACY_SECRET` is lost
+    ///
+    /// Whoever was erased by address is forgotten again in the sessions that the ledger names, and nowhere else.
+    #[arg(long)]
+    without_addresses: bool,
 }
 
 pub(crate) async fn run(args: RestoreArgs) -> Result<ExitCode> {
@@ -42,7 +47,10 @@ pub(crate) async fn run(args: RestoreArgs) -> Result<ExitCode> {
     let into = target(&args.into, password, &mut settings);
     let ((telemetry, config, _), into) = settings.finish(config.zip(into))?;
     telemetry.start()?;
-    let restorer = Restorer::new(&config, Patience::default());
+    let mut restorer = Restorer::new(&config, Patience::default());
+    if args.without_addresses {
+        restorer = restorer.without_addresses();
+    }
     let manifest = restorer.find(&args.which).await.map_err(plainly)?;
     let proved_at = restorer.proved_at(&manifest).await.map_err(plainly)?;
     note(&intent(&manifest, &into));

@@ -18,7 +18,7 @@ use sqlx::{PgPool, postgres::types::PgInterval};
 use uuid::Uuid;
 
 pub use self::{
-    figures::{BackupFigures, Newest, newest},
+    figures::{BackupFigures, Ended, Newest, newest},
     left_over::{LeftOver, adopt, cleared_up, left_over},
 };
 

@@ -39,7 +39,7 @@ async fn a_backup_by_hand_is_refused_while_another_one_runs_and_that_is_recorded
     let first = tokio::spawn(async move { backups.run(&Ask::ByHand).await });
     until(async || !world.s3.uploads().is_empty()).await;
     let refused = world.back_up().await.unwrap_err();
-    assert!(matches!(refused, BackupError::Busy(_)), "{refused}");
+    assert!(matches!(refused, BackupError::Busy { .. }), "{refused}");
     World::assert_failed(
         &world.runs("backup").await,
         "another backup is being made, by run 1",
@@ -47,6 +47,35 @@ async fn a_backup_by_hand_is_refused_while_another_one_runs_and_that_is_recorded
     fakes.go();
     made(first.await.unwrap());
     assert_eq!(world.s3.keys().len(), 2);
+}
+
+#[tokio::test]
+async fn who_waits_uses_up_no_number_of_a_run() {
+    let mut world = World::new().await;
+    let fakes = Fakes::waiting(DUMPS);
+    world.set("PG_BIN_DIR", fakes.path().to_str().unwrap());
+    let ask = Ask::Due(due("2026-11-21T02:00"));
+    let (first, asked) = (world.backups(), ask.clone());
+    let first = tokio::spawn(async move { first.run(&asked).await });
+    until(async || !world.s3.uploads().is_empty()).await;
+    let due = due("2026-11-21T02:00");
+    let wanted = Wanted {
+        kind: RunKind::Backup,
+        due: Some(&due),
+        object_key: None,
+        drill: false,
+    };
+    for _ in 0..10 {
+        let claim = backups::claim(&world.pool, wanted).await.unwrap();
+        assert!(matches!(claim, Claim::Busy { run_id: 1, .. }));
+    }
+    fakes.go();
+    made(first.await.unwrap());
+    let claim = backups::claim(&world.pool, wanted).await.unwrap();
+    assert!(matches!(claim, Claim::Done));
+    made(world.back_up().await);
+    let newest = world.count("select max(run_id) from backup_runs").await;
+    assert_eq!(newest, 2);
 }
 
 #[tokio::test]

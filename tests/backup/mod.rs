@@ -7,6 +7,7 @@ mod fence;
 mod made;
 mod pg_dump;
 mod restored;
+mod restoring;
 mod runbook;
 mod schedule;
 mod store;

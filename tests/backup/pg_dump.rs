@@ -165,6 +165,13 @@ async fn a_pg_dump_that_is_not_there_is_told_with_what_to_do() {
 }
 
 #[tokio::test]
+async fn a_pg_dump_that_does_not_start_is_told_with_its_own_words() {
+    let script = "echo 'pg_dump: error while loading shared libraries: libpq.so.5' >&2; exit 127";
+    let reason = "pg_dump ended with exit code 127: pg_dump: error while loading shared libraries: libpq.so.5";
+    fails_and_heals(script, reason).await;
+}
+
+#[tokio::test]
 async fn pg_dump_is_given_the_password_by_its_environment_and_none_of_our_secrets() {
     let script = "[ \"$1\" = --version ] && exec \"$REAL/pg_dump\" --version\n\
                   here=\"$(dirname \"$0\")\"\nenv > \"$here/environment\"\necho \"$@\" > \"$here/arguments\"\n\

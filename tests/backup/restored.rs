@@ -7,6 +7,7 @@ use sqlx::{AssertSqlSafe, PgPool, Row, query, query_scalar};
 use workers::backup::{Manifest, RestoreError, Which, told};
 
 use super::{
+    runbook::hash_of,
     support::{Fakes, World, made},
     target::Target,
 };
@@ -198,7 +199,7 @@ async fn the_newest_of_a_date_is_meant_by_the_date_and_each_by_its_name() {
 }
 
 /// What the bucket remembers of somebody who was erased by an address.
-fn remember(world: &World, email_hash: &str) {
+pub(super) fn remember(world: &World, email_hash: &str) {
     let path = world.s3.path("erasures/er-1-0.json");
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     let entry = serde_json::json!({
@@ -217,14 +218,15 @@ fn remember(world: &World, email_hash: &str) {
 async fn whether_the_erased_can_be_forgotten_again_is_known_before_anything_is_restored() {
     let mut world = World::new().await;
     made(world.back_up().await);
-    remember(&world, &"ab".repeat(32));
+    let secret = "a".repeat(32);
+    remember(&world, &hash_of("anna@example.com", &secret));
     let target = Target::new(&world).await;
     let error = target.restore(&world).await.unwrap_err();
     assert!(told(&error).contains("PRIVACY_SECRET is needed"), "{error}");
     assert_eq!(target.tables().await, 0);
 
     std::fs::write(world.s3.path("erasures/er-2-0.json"), "no entry").unwrap();
-    world.set("PRIVACY_SECRET", &"a".repeat(32));
+    world.set("PRIVACY_SECRET", &secret);
     let error = target.restore(&world).await.unwrap_err();
     assert!(
         told(&error).contains("the ledger's entry erasures/er-2-0.json can't be read"),

@@ -9,12 +9,18 @@ use sandbox::{
 };
 use serde_json::json;
 use sqlx::{PgPool, query_scalar};
-use store::settings::Settings;
+use store::{
+    clock::{Clock, SystemClock},
+    settings::Settings,
+};
 use workers::privacy::secret::PrivacySecret;
 
 use crate::support::{TestSystem, output::said};
 
 const RUNBOOK: &str = include_str!("../../docs/runbooks/restore.md");
+
+/// The first block after the restore: from here on the page has the address in a variable.
+const LOOK: usize = 2;
 
 /// The blocks of commands, in the order of the page.
 fn commands() -> Vec<&'static str> {
@@ -26,7 +32,7 @@ fn commands() -> Vec<&'static str> {
 }
 
 /// As the ledger keeps an address.
-fn hash_of(address: &str, secret: &str) -> String {
+pub(super) fn hash_of(address: &str, secret: &str) -> String {
     let mut settings = Settings::new([("PRIVACY_SECRET".to_owned(), secret.to_owned())]);
     PrivacySecret::read(&mut settings)
         .unwrap()
@@ -61,7 +67,7 @@ async fn the_runbook_of_the_restore_works_word_by_word() {
         "email_hash": hash_of("anna@example.com", &secret),
         "requested_by": "operator",
         "erased": {},
-        "erased_at": "2026-11-21T12:00:00Z",
+        "erased_at": SystemClock.now(),
     });
     let path = s3.path("erasures/er-1-0.json");
     fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -81,12 +87,22 @@ async fn the_runbook_of_the_restore_works_word_by_word() {
     let path = format!("{}:/usr/bin:/bin", folder.path().display());
     system.unset("CHECKPOINT_DB_URL");
     system.set("PATH", &path);
-    system.set("NEW_DATABASE_URL", &new);
+    // As the page has it: no password in an argument.
+    let mut without_password = url::Url::parse(&new).unwrap();
+    let password = without_password.password().unwrap().to_owned();
+    without_password.set_password(None).unwrap();
+    system.set("NEW_DATABASE_URL", without_password.as_str());
+    system.set("RESTORE_PASSWORD", &password);
 
     let commands = commands();
     assert!(commands.len() >= 5, "{commands:?}");
     let mut told = Vec::new();
     for command in &commands {
+        if told.len() == LOOK {
+            system.unset("NEW_DATABASE_URL");
+            system.unset("RESTORE_PASSWORD");
+            system.set("CHECKPOINT_DB_URL", &new);
+        }
         let output = tokio::process::Command::new("sh")
             .args(["-e", "-u", "-c", command])
             .env_clear()

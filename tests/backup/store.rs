@@ -69,6 +69,24 @@ each_fails_and_heals! {
 }
 
 #[tokio::test]
+async fn no_moment_of_the_database_is_held_while_the_bucket_is_asked() {
+    let world = broken(Faults {
+        begin: Some(Fault::Hang),
+        ..Faults::default()
+    })
+    .await;
+    let backups = world.backups();
+    let running = tokio::spawn(async move { backups.run(&Ask::ByHand).await });
+    let held = "select count(*) from pg_stat_activity where datname = current_database()
+                and state = 'idle in transaction'";
+    while !running.is_finished() {
+        assert_eq!(world.count(held).await, 0);
+    }
+    running.await.unwrap().unwrap_err();
+    World::assert_failed(&world.runs("backup").await, "beginning the upload failed");
+}
+
+#[tokio::test]
 async fn a_completion_whose_answer_is_lost_is_a_backup_all_the_same() {
     let world = broken(Faults {
         complete: Some(Fault::LoseAnswer),

@@ -30,6 +30,10 @@ impl Target {
         }
     }
 
+    pub(super) fn config(&self) -> &DatabaseConfig {
+        &self.config
+    }
+
     pub(super) async fn pool(&self) -> PgPool {
         PgPool::connect(&self.url).await.unwrap()
     }

@@ -107,11 +107,6 @@ async fn what_a_drill_forgets_in_its_scratch_database_is_not_counted_as_forgotte
         .await;
     verified.unwrap();
     assert!(
-        told().contains("growth_chat_backup_verifies_total"),
-        "{}",
-        told()
-    );
-    assert!(
         !told().contains("growth_chat_retention_deleted_total"),
         "{}",
         told()

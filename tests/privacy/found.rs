@@ -153,6 +153,12 @@ async fn an_address_is_found_in_everything_that_a_visitor_left() {
         .execute(&pool)
         .await
         .unwrap();
+    left(&pool, "corrected", json!({"email": "anne@example.com"})).await;
+    query("update handoff_records set crm_asked = $1 where session_id = 'corrected'")
+        .bind(json!({"1": ANN}))
+        .execute(&pool)
+        .await
+        .unwrap();
     wrote(&pool, "comment", "hello").await;
     query(
         "with turn as (insert into turns (session_id, turn, status, message_id, answer_id, finished_at)
@@ -173,7 +179,7 @@ async fn an_address_is_found_in_everything_that_a_visitor_left() {
     let found = find(&pool, ANN).await;
     assert_eq!(
         names(&found.theirs),
-        ["comment", "form", "note", "transcript"]
+        ["comment", "corrected", "form", "note", "transcript"]
     );
 }
 

@@ -21,8 +21,8 @@ pub struct Found {
     pub in_longer: BTreeSet<SessionId>,
 }
 
-/// Finds an address in whatever visitors wrote: messages, comments, contact details, and what a handoff has of
-/// them; written until a moment, or ever. It reads every message: it is a person's wish, not a visitor's
+/// Finds an address in whatever visitors wrote: messages, comments, contact details (those that were corrected
+/// later, too, as far as the CRM was asked with them), and what a handoff has of them; written until a moment, or ever. It reads every message: it is a person's wish, not a visitor's
 /// turn.
 pub async fn sessions_of_email(
     conn: &mut PgConnection,
@@ -47,6 +47,8 @@ pub async fn sessions_of_email(
                cross join lateral (
                    select jsonb_path_query(h.lead, 'strict $.** ? (@.type() == "string")')
                    union all
+                   select jsonb_path_query(h.crm_asked, '$.*')
+                   union all
                    select to_jsonb(h.summary)
                    union all
                    select jsonb_path_query(h.transcript, '$[*] ? (@.role == "user").text')
@@ -69,14 +71,16 @@ pub async fn sessions_of_email(
     let mut has_details = BTreeSet::new();
     let ids: Vec<String> = named.iter().cloned().collect();
     let left = sqlx::query!(
-        r#"select session_id, lead ->> 'email' as "email!" from handoff_records
-           where session_id = any($1) and lead ->> 'email' is not null"#,
+        r#"select r.session_id as "session_id!", a.address as "address!"
+           from handoff_records r
+           cross join lateral (select r.lead ->> 'email' union select value from jsonb_each_text(r.crm_asked)) a (address)
+           where r.session_id = any($1) and a.address is not null"#,
         &ids,
     )
     .fetch_all(conn)
     .await?;
     for row in left {
-        if address.is(&row.email) {
+        if address.is(&row.address) {
             of_others.remove(&row.session_id);
         }
         has_details.insert(row.session_id);
@@ -97,11 +101,13 @@ fn ids_of(ids: BTreeSet<String>) -> sqlx::Result<BTreeSet<SessionId>> {
         .collect()
 }
 
-/// Every address that somebody left for people.
+/// Every address that somebody left for people, those that they corrected as well.
 pub async fn addresses(conn: &mut PgConnection) -> sqlx::Result<Vec<String>> {
     sqlx::query_scalar!(
-        r#"select distinct lead ->> 'email' as "address!" from handoff_records
-           where lead ->> 'email' is not null"#
+        r#"select distinct a.address as "address!"
+           from handoff_records r
+           cross join lateral (select r.lead ->> 'email' union select value from jsonb_each_text(r.crm_asked)) a (address)
+           where a.address is not null"#
     )
     .fetch_all(conn)
     .await

@@ -1,7 +1,7 @@
 //! Why a backup, a verify or a restore failed. Each is told to an operator and kept in a row, so none
 //! has a secret or what stands in a row of the database.
 
-use std::{error::Error, io};
+use std::{error::Error, io, time::Duration};
 
 use jobs::{JobError, database_failure};
 use tokio::task::JoinError;
@@ -74,9 +74,20 @@ pub enum BackupError {
     /// Another process took over.
     #[error("another process took over: this one did not renew its lease in time")]
     LeaseLost,
+    /// It was told to.
+    #[error("stopped by a signal")]
+    Stopped,
     /// Another run is under way.
-    #[error("another backup is being made, by run {0}")]
-    Busy(i64),
+    #[error(
+        "another backup is being made, by run {run_id}; if its process is gone, the next one can begin in \
+         {t} s", t = .left.as_secs() + 1
+    )]
+    Busy {
+        /// Which.
+        run_id: i64,
+        /// Until its lease ends, if nobody renews it.
+        left: Duration,
+    },
 }
 
 /// A backup was not restored, or not verified.
@@ -174,6 +185,9 @@ pub enum RestoreError {
     /// Another process took over.
     #[error("another process took over: this one did not renew its lease in time")]
     LeaseLost,
+    /// It was told to.
+    #[error("stopped by a signal")]
+    Stopped,
     /// Another one is under way.
     #[error("another backup is being verified, by run {0}")]
     Busy(i64),

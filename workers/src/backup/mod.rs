@@ -37,6 +37,7 @@ mod verify;
 use std::sync::Arc;
 
 use store::{bus::Bus, db::Database};
+use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::verify::silently;
 pub use self::{
@@ -64,6 +65,7 @@ pub struct Backups {
     bus: Bus,
     restorer: Restorer,
     config: Arc<BackupConfig>,
+    stop: CancellationToken,
 }
 
 impl Backups {
@@ -74,7 +76,14 @@ impl Backups {
             bus,
             restorer: Restorer::new(&config.restore, patience),
             config: Arc::new(config),
+            stop: CancellationToken::new(),
         }
+    }
+
+    /// The same, which ends what it does as failed when it is told to stop, and clears up after it.
+    #[must_use]
+    pub fn until(self, stop: CancellationToken) -> Self {
+        Self { stop, ..self }
     }
 
     /// The database.

@@ -41,6 +41,7 @@ pub struct Restorer {
     identity: Option<AgeIdentity>,
     secret: Option<PrivacySecret>,
     retention_days: Option<i32>,
+    without_addresses: bool,
 }
 
 /// What a restore did.
@@ -87,6 +88,17 @@ impl Restorer {
             identity: config.identity.clone(),
             secret: config.secret.clone(),
             retention_days: config.retention_days,
+            without_addresses: false,
+        }
+    }
+
+    /// The same for whoever has lost `PRIVACY_SECRET`: forgets again the sessions that the ledger names, and
+    /// nobody by their address.
+    #[must_use]
+    pub fn without_addresses(self) -> Self {
+        Self {
+            without_addresses: true,
+            ..self
         }
     }
 
@@ -120,7 +132,8 @@ impl Restorer {
         }
         // Before hours of loading: without it the database could not be used.
         say("reading who is to be forgotten again");
-        let ledger = Ledger::read(&self.bucket, self.secret.clone()).await?;
+        let ledger =
+            Ledger::read(&self.bucket, self.secret.clone(), self.without_addresses).await?;
         let target = open(into)?;
         let rows = self
             .load_and_compare(manifest, into, &target, Purpose::Use, say)

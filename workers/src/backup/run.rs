@@ -47,21 +47,16 @@ impl Backups {
             return Ok(Ran::WasMade);
         };
         let ran = self.run_claimed(&run, ask).await;
-        match &ran {
-            Ok(Ran::Made(manifest)) => {
-                tracing::info!(
-                    run = run.run_id,
-                    object = manifest.object,
-                    bytes = manifest.bytes,
-                    dump_bytes = manifest.dump_bytes,
-                    seconds = manifest.duration_seconds,
-                    "a backup was made"
-                );
-                count("succeeded");
-                self.after(manifest, run.started_at).await;
-            }
-            Ok(Ran::WasMade) => {}
-            Err(_) => count("failed"),
+        if let Ok(Ran::Made(manifest)) = &ran {
+            tracing::info!(
+                run = run.run_id,
+                object = manifest.object,
+                bytes = manifest.bytes,
+                dump_bytes = manifest.dump_bytes,
+                seconds = manifest.duration_seconds,
+                "a backup was made"
+            );
+            self.after(manifest, run.started_at).await;
         }
         // Whoever shows how old the newest one is looks again.
         self.bus.jobs_ready(BackupVerify::QUEUE);
@@ -90,12 +85,15 @@ impl Backups {
                     if !std::mem::replace(&mut told_so, true) {
                         tracing::info!(run = run_id, "another process makes a backup: waiting");
                     }
-                    sleep(left.clamp(Duration::from_millis(100), LOOK)).await;
+                    let look = sleep(left.clamp(Duration::from_millis(100), LOOK));
+                    if self.stop.run_until_cancelled(look).await.is_none() {
+                        return Err(BackupError::Stopped);
+                    }
                 }
-                Claim::Busy { run_id, .. } => {
-                    let busy = BackupError::Busy(run_id);
+                Claim::Busy { run_id, left } => {
+                    let busy = BackupError::Busy { run_id, left };
                     backups::refuse(pool, RunKind::Backup, due, &told(&busy)).await?;
-                    count("failed");
+                    self.bus.jobs_ready(BackupVerify::QUEUE);
                     return Err(busy);
                 }
             }
@@ -108,6 +106,7 @@ impl Backups {
         let attempted = tokio::select! {
             attempted = self.attempt(run, ask, &uploading) => attempted,
             () = keep::until_lost(self.database.pool(), run) => Err(BackupError::LeaseLost),
+            () = self.stop.cancelled() => Err(BackupError::Stopped),
         };
         match attempted {
             Ok(Ran::Made(manifest)) => self.succeed(run, manifest).await,
@@ -230,8 +229,4 @@ impl Backups {
             tracing::warn!(%error, "a backup will not be verified before the drill");
         }
     }
-}
-
-fn count(outcome: &'static str) {
-    metrics::counter!("growth_chat_backup_runs_total", "outcome" => outcome).increment(1);
 }

@@ -55,13 +55,9 @@ impl Backups {
             Claim::Busy { run_id, .. } => return Err(RestoreError::Busy(run_id)),
             Claim::Done => unreachable!("a verify has no due time that could be done"),
         };
-        let proved = async {
-            let manifest = manifest?;
-            self.prove(&run, manifest, drill, say).await
-        };
-        let proved = tokio::select! {
-            proved = proved => proved,
-            () = keep::until_lost(pool, &run) => Err(RestoreError::LeaseLost),
+        let proved = match manifest {
+            Ok(manifest) => self.prove(&run, manifest, drill, say).await,
+            Err(error) => Err(error),
         };
         let verified = match proved {
             Ok(verified) => {
@@ -92,12 +88,7 @@ impl Backups {
                 }
             }
         }
-        let outcome = if verified.is_ok() {
-            "succeeded"
-        } else {
-            "failed"
-        };
-        metrics::counter!("growth_chat_backup_verifies_total", "outcome" => outcome).increment(1);
+        // Whoever shows how old the newest good one is looks again.
         self.bus.jobs_ready(BackupVerify::QUEUE);
         verified
     }
@@ -140,23 +131,11 @@ impl Backups {
         let pool = self.database.pool();
         let is_own = is_own(pool, &manifest).await?;
         let scratch = Scratch::create(pool, self.database.url(), run).await?;
-        let proved = async {
-            if drill {
-                let report = self
-                    .restorer
-                    .restore(&manifest, &scratch.config, say)
-                    .await?;
-                return Ok(report.rows);
-            }
-            let target: Database = open(&scratch.config)?;
-            let loaded = self
-                .restorer
-                .load_and_compare(&manifest, &scratch.config, &target, Purpose::Proof, say)
-                .await;
-            target.pool().close().await;
-            loaded
-        }
-        .await;
+        let proved = tokio::select! {
+            proved = self.restore_into(&scratch, &manifest, drill, say) => proved,
+            () = keep::until_lost(pool, run) => Err(RestoreError::LeaseLost),
+            () = self.stop.cancelled() => Err(RestoreError::Stopped),
+        };
         // What it cost to find out is not to stay, whatever was found.
         if let Err(error) = scratch.remove(pool).await {
             tracing::warn!(%error, "the scratch database is for the next verify to drop");
@@ -166,6 +145,27 @@ impl Backups {
             manifest,
             is_own,
         })
+    }
+
+    /// Returns the rows of all tables.
+    async fn restore_into(
+        &self,
+        scratch: &Scratch,
+        manifest: &Manifest,
+        drill: bool,
+        say: &Say,
+    ) -> Result<i64, RestoreError> {
+        let restorer = &self.restorer;
+        if drill {
+            let report = restorer.restore(manifest, &scratch.config, say).await?;
+            return Ok(report.rows);
+        }
+        let target: Database = open(&scratch.config)?;
+        let loaded = restorer
+            .load_and_compare(manifest, &scratch.config, &target, Purpose::Proof, say)
+            .await;
+        target.pool().close().await;
+        loaded
     }
 }
 

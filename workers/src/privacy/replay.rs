@@ -60,7 +60,12 @@ pub struct Ledger {
 
 impl Ledger {
     /// Reads it all, so that what makes it impossible to forget again is known before anything is restored.
-    pub async fn read(bucket: &Bucket, secret: Option<PrivacySecret>) -> Result<Self, ReplayError> {
+    /// `without_addresses`: the secret is lost, and only the sessions that the ledger names are to go.
+    pub async fn read(
+        bucket: &Bucket,
+        secret: Option<PrivacySecret>,
+        without_addresses: bool,
+    ) -> Result<Self, ReplayError> {
         let keys = bucket
             .list(LEDGER)
             .await?
@@ -72,7 +77,9 @@ impl Ledger {
             .try_collect()
             .await?;
         let entries: Vec<LedgerEntry> = entries.into_iter().flatten().collect();
-        recognisable(&entries, secret.as_ref())?;
+        if !without_addresses {
+            recognisable(&entries, secret.as_ref())?;
+        }
         Ok(Self { entries, secret })
     }
 
@@ -144,10 +151,10 @@ async fn recognised(
     secret: Option<&PrivacySecret>,
 ) -> Result<BTreeSet<SessionId>, ReplayError> {
     let mut found = BTreeSet::new();
-    if hashes.is_empty() {
+    // Whether the secret is needed was looked at before anything was restored.
+    let Some(secret) = secret.filter(|_| !hashes.is_empty()) else {
         return Ok(found);
-    }
-    let secret = secret.ok_or(ReplayError::NoSecret)?;
+    };
     let mut conn = pool.acquire().await?;
     for address in privacy::addresses(&mut conn).await? {
         let Some(address) = Address::parse(&address) else {
