@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 use sqlx::{PgConnection, query_scalar};
+use tokio::time::timeout;
 
 use super::{
     people::handed_off,
-    support::{App, End, Frames, SECRET, TOKEN, assert_problem},
+    support::{App, End, Frame, Frames, SECRET, TOKEN, assert_problem},
 };
 use crate::support::frames::PATIENCE;
 
@@ -22,9 +23,15 @@ async fn erase(app: &App, session: &str) {
     assert_eq!(erased.await.unwrap().status(), StatusCode::OK);
 }
 
+/// Everything up to the end, for which nobody waits long.
+async fn rest_of(frames: &mut Frames) -> (Vec<Frame>, End) {
+    let ended = timeout(PATIENCE, frames.rest()).await;
+    ended.expect("the stream does not end")
+}
+
 /// The stream stops without a word, and is whole.
 async fn assert_stops(mut frames: Frames) {
-    let (rest, end) = frames.rest().await;
+    let (rest, end) = rest_of(&mut frames).await;
     let [last] = &rest[..] else {
         panic!("{rest:?}");
     };
@@ -75,7 +82,7 @@ async fn whoever_read_an_erased_conversation_keeps_no_database_awake() {
     let mut frames = app.stream(app.post("/chat").json(&body)).await;
     erase(&app, "s1").await;
     // The client stays connected: it has only read to the end.
-    let (_, end) = frames.rest().await;
+    let (_, end) = rest_of(&mut frames).await;
     assert_eq!(end, End::Clean);
     // While somebody waits, the hub reads every second.
     let quiet_for = Duration::from_millis(2_500);
@@ -101,8 +108,7 @@ async fn whoever_follows_an_erased_conversation_is_let_go() {
     let mut frames = app.stream(app.get("/chat/s1/stream?follow=1")).await;
     assert_eq!(frames.frame().await.kind(), "data-agent");
     erase(&app, "s1").await;
-    let (rest, end) = frames.rest().await;
-    assert_eq!((rest, end), (Vec::new(), End::Clean));
+    assert_eq!(rest_of(&mut frames).await, (Vec::new(), End::Clean));
 }
 
 #[tokio::test]

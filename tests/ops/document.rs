@@ -128,6 +128,10 @@ async fn with_only_psql_a_person_finds_why_a_conversation_ended_and_what_it_cost
 async fn every_statement_of_the_overview_is_one_that_an_operator_may_run() {
     let desk = Desk::new().await;
     raw_sql(DEAD).execute(&desk.pool).await.unwrap();
+    raw_sql("insert into sessions (session_id) values ('ID')")
+        .execute(&desk.pool)
+        .await
+        .unwrap();
     let mut operator = operator(&desk).await;
     let overview = DOCUMENT.split_once("\n## ").unwrap().0;
     let statements: Vec<String> = overview
@@ -139,6 +143,7 @@ async fn every_statement_of_the_overview_is_one_that_an_operator_may_run() {
             sql.replace("(ID)", "(42)")
                 .replace("'KIND'", "'turn.process'")
                 .replace("'Q'", "'turns'")
+                .replace("'ADDRESS'", "'somebody@visitor.example'")
         })
         .collect();
     assert!(statements.len() >= 9, "only {statements:?}");
