@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, PgPool, Row, query, query_scalar};
 use workers::backup::{Manifest, RestoreError, Which, told};
 
 use super::{
-    support::{Fakes, World, made},
+    support::{Fakes, World, hash_of, made},
     target::Target,
 };
 
@@ -217,14 +217,15 @@ fn remember(world: &World, email_hash: &str) {
 async fn whether_the_erased_can_be_forgotten_again_is_known_before_anything_is_restored() {
     let mut world = World::new().await;
     made(world.back_up().await);
-    remember(&world, &"ab".repeat(32));
+    let secret = "a".repeat(32);
+    remember(&world, &hash_of("anna@example.com", &secret));
     let target = Target::new(&world).await;
     let error = target.restore(&world).await.unwrap_err();
     assert!(told(&error).contains("PRIVACY_SECRET is needed"), "{error}");
     assert_eq!(target.tables().await, 0);
 
     std::fs::write(world.s3.path("erasures/er-2-0.json"), "no entry").unwrap();
-    world.set("PRIVACY_SECRET", &"a".repeat(32));
+    world.set("PRIVACY_SECRET", &secret);
     let error = target.restore(&world).await.unwrap_err();
     assert!(
         told(&error).contains("the ledger's entry erasures/er-2-0.json can't be read"),
