@@ -51,7 +51,7 @@ pub struct ApiConfig {
     pub limits: RateLimits,
 }
 
-const PORT_RULE: &str = "a port from 1 to 65535";
+const PORT_RULE: &str = "a port from 1 to 65535, or 0 in development, for any free one";
 const TOKENS_RULE: &str = "the site keys, comma-separated, each of 1 to 128 characters of A-Z, a-z, 0-9, '.', '_', '~' and '-'";
 const ORIGIN_RULE: &str = "the sites that carry the widget, comma-separated, each such as \
     https://www.company.com: scheme and host in lower case, a port if needed, no path";

@@ -125,9 +125,23 @@ async fn a_list_tells_moments_ages_and_proofs_and_that_there_is_none() {
         said(&none)
     );
     assert!(system.run(&["backup"]).await.status.success());
+    let bucket = async || {
+        let checked = system.run(&["check", "--json"]).await;
+        let lines: Value = serde_json::from_slice(&checked.stdout).unwrap();
+        let mut lines = lines.as_array().unwrap().iter();
+        lines.find(|line| line["name"] == "bucket").unwrap().clone()
+    };
+    let line = bucket().await;
+    assert_eq!(line["status"], "warn", "{line}");
+    let says = line["says"].as_str().unwrap();
+    assert!(
+        says.contains("none was ever restored for a proof"),
+        "{says}"
+    );
     let never = system.run(&["backup", "list"]).await;
     assert!(said(&never).contains("never"), "{}", said(&never));
     assert!(system.run(&["backup", "verify"]).await.status.success());
+    assert_eq!(bucket().await["status"], "pass");
     let proved = system.run(&["backup", "list"]).await;
     assert!(!said(&proved).contains("never"), "{}", said(&proved));
     let manifest = s3.keys().into_iter().find(|key| {
@@ -153,6 +167,12 @@ async fn a_list_tells_moments_ages_and_proofs_and_that_there_is_none() {
     let broken = system.run(&["backup", "list"]).await;
     assert!(said(&broken).contains("CAN'T BE USED"), "{}", said(&broken));
     assert!(listed().await["problem"].is_string());
+    let line = bucket().await;
+    assert_eq!(line["status"], "warn", "{line}");
+    assert!(
+        line["says"].as_str().unwrap().contains("can't be used"),
+        "{line}"
+    );
 }
 
 #[tokio::test]

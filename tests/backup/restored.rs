@@ -198,7 +198,7 @@ async fn the_newest_of_a_date_is_meant_by_the_date_and_each_by_its_name() {
 }
 
 /// What the bucket remembers of somebody who was erased by an address.
-fn remember(world: &World, email_hash: &str) {
+pub(super) fn remember(world: &World, email_hash: &str) {
     let path = world.s3.path("erasures/er-1-0.json");
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     let entry = serde_json::json!({

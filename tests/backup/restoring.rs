@@ -1,18 +1,16 @@
 //! What a restore asks before it begins, what it keeps, and what it leaves when it dies.
 
 use age::{secrecy::ExposeSecret, x25519::Identity};
-use serde_json::json;
 use sqlx::{query, query_scalar};
-use store::settings::Settings;
-use workers::{
-    backup::{Manifest, RestoreError, Which},
-    privacy::secret::PrivacySecret,
-};
+use workers::backup::{Manifest, RestoreError, Which};
 
 use super::{
-    support::{Fakes, World, made, silently},
+    restored::remember,
+    support::{Fakes, World, hash_of, made, silently},
     target::Target,
 };
+
+const ADDRESS: &str = "anna@example.com";
 
 /// A session that was closed 200 days ago, and its one message.
 async fn with_an_old_session(world: &World) {
@@ -176,29 +174,6 @@ async fn what_differs_is_told_once() {
     target.gone().await;
 }
 
-/// As an erasure by address leaves it in the bucket.
-fn erased(world: &World, email_hash: &str) {
-    let entry = json!({
-        "entry_id": "er-1",
-        "scope": "person",
-        "session_ids": [],
-        "email_hash": email_hash,
-        "requested_by": "operator",
-        "erased": {},
-        "erased_at": "2026-11-21T12:00:00Z",
-    });
-    let path = world.s3.path("erasures/er-1-0.json");
-    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-    std::fs::write(path, entry.to_string()).unwrap();
-}
-
-fn hash_by(secret: &str) -> String {
-    let mut settings = Settings::new([("PRIVACY_SECRET".to_owned(), secret.to_owned())]);
-    PrivacySecret::read(&mut settings)
-        .unwrap()
-        .hash_email("anna@example.com")
-}
-
 #[tokio::test]
 async fn addresses_that_were_erased_under_another_secret_are_noticed_before_anything_is_restored() {
     let mut world = World::new().await;
@@ -207,8 +182,11 @@ async fn addresses_that_were_erased_under_another_secret_are_noticed_before_anyt
     world.set("PRIVACY_SECRET", &mine);
     let target = Target::new(&world).await;
     // One without the id of a key is of nobody.
-    for hash in [hash_by(&other), hash_by(&mine)[8..].to_owned()] {
-        erased(&world, &hash);
+    for hash in [
+        hash_of(ADDRESS, &other),
+        hash_of(ADDRESS, &mine)[8..].to_owned(),
+    ] {
+        remember(&world, &hash);
         let error = target.restore(&world).await.unwrap_err();
         let told = workers::backup::told(&error);
         assert!(told.contains("under another PRIVACY_SECRET"), "{told}");
@@ -222,7 +200,7 @@ async fn addresses_that_were_erased_under_another_secret_are_noticed_before_anyt
         .unwrap();
     target.gone().await;
     // With the right one it goes on.
-    erased(&world, &hash_by(&mine));
+    remember(&world, &hash_of(ADDRESS, &mine));
     let target = Target::new(&world).await;
     target.restore(&world).await.unwrap();
     target.gone().await;

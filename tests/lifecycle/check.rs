@@ -30,14 +30,18 @@ async fn a_system_as_it_should_be_passes_and_says_what_is_not_done_yet() {
         [
             "configuration pass",
             "edge warn",
+            "privacy warn",
             "database pass",
             "pgvector pass",
             "schema pass",
             "notifications pass",
             "knowledge warn",
             "calibration warn",
+            "model pass",
+            "embeddings pass",
             "bucket warn",
             "pg_dump pass",
+            "verify pass",
             "slack pass",
             "crm pass",
             "mail pass",
@@ -62,14 +66,18 @@ async fn every_wrong_variable_is_told_at_once_and_the_rest_is_checked_all_the_sa
         [
             "configuration fail",
             "edge warn",
+            "privacy warn",
             "database pass",
             "pgvector pass",
             "schema pass",
             "notifications pass",
             "knowledge skip",
             "calibration skip",
-            "bucket fail",
+            "model pass",
+            "embeddings pass",
+            "bucket skip",
             "pg_dump fail",
+            "verify skip",
             "slack pass",
             "crm pass",
             "mail pass",
@@ -78,7 +86,9 @@ async fn every_wrong_variable_is_told_at_once_and_the_rest_is_checked_all_the_sa
     );
     let told = String::from_utf8(output.stdout).unwrap();
     assert!(
-        told.contains("WIDGET_TOKENS") && told.contains("CHUNK_SIZE"),
+        ["WIDGET_TOKENS", "CHUNK_SIZE", "TIGRIS_BUCKET_NAME"]
+            .iter()
+            .all(|name| told.contains(name)),
         "{told}"
     );
     assert!(!told.contains("hunter2"), "{told}");
@@ -94,14 +104,16 @@ async fn a_schema_that_is_not_there_is_one_failure() {
     let output = system.run(&["check", "--json"]).await;
     assert_eq!(output.status.code(), Some(1));
     let statuses = statuses(&output);
-    assert_eq!(statuses[4], "schema fail");
-    assert_eq!(statuses[5], "notifications pass");
-    assert_eq!(statuses[6], "knowledge skip");
+    for line in ["schema fail", "notifications pass", "knowledge skip"] {
+        assert!(statuses.contains(&line.to_owned()), "{statuses:?}");
+    }
 }
 
 #[tokio::test]
 async fn a_pooler_that_swallows_notifications_is_told() {
     let mut system = TestSystem::new().await;
+    let s3 = S3::start(None, 0).await.unwrap();
+    system.use_bucket(&s3);
     let direct = reqwest::Url::parse(&system.database_url()).unwrap();
     let (host, port) = (direct.host_str().unwrap(), direct.port().unwrap());
     let mut pooled = direct.clone();
@@ -114,10 +126,11 @@ async fn a_pooler_that_swallows_notifications_is_told() {
     assert_eq!(output.status.code(), Some(1));
     let statuses = statuses(&output);
     assert_eq!(
-        statuses[..6],
+        statuses[..7],
         [
             "configuration pass",
             "edge warn",
+            "privacy warn",
             "database pass",
             "pgvector pass",
             "schema pass",
@@ -137,12 +150,51 @@ async fn a_database_that_is_not_there_is_one_failure() {
     .await;
     assert_eq!(output.status.code(), Some(1));
     let statuses = statuses(&output);
-    assert_eq!(statuses[2], "database fail");
-    // The bucket has nothing to do with it.
-    for line in statuses[3..]
+    let failed: Vec<_> = statuses
         .iter()
-        .filter(|line| !line.starts_with("bucket "))
-    {
-        assert!(line.ends_with(" skip"), "{line}");
+        .filter(|line| line.ends_with(" fail"))
+        .collect();
+    assert_eq!(failed, ["configuration fail", "database fail"]);
+    for line in &statuses[2..] {
+        assert!(line.ends_with(" skip") || line == "database fail", "{line}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_database_refuses_is_told_once() {
+    let mut system = TestSystem::new().await;
+    let mut elsewhere = reqwest::Url::parse(&system.database_url()).unwrap();
+    elsewhere.set_path("nowhere");
+    system.set("CHECKPOINT_DB_URL", elsewhere.as_str());
+    for words in [&["check"][..], &["search", "what"]] {
+        let output = system.run(words).await;
+        assert_eq!(output.status.code(), Some(1), "{words:?}");
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8(said).unwrap();
+        let once = said.matches("\"nowhere\" does not exist").count() == 1;
+        assert!(once && !said.contains("at line"), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn keys_that_no_provider_takes_and_addresses_that_lead_elsewhere_are_told() {
+    let mut system = TestSystem::new().await;
+    let s3 = S3::start(None, 0).await.unwrap();
+    system.use_bucket(&s3);
+    // The bucket answers 403 or 404 to whatever it does not know.
+    let elsewhere = s3.url();
+    for name in [
+        "ANTHROPIC_BASE_URL",
+        "OPENAI_EU_ENDPOINT",
+        "HUBSPOT_BASE_URL",
+    ] {
+        system.set(name, &elsewhere);
+    }
+    system.set("PRIVACY_SECRET", "a-random-text-that-is-long-enough-for-it");
+    let output = system.run(&["check", "--json"]).await;
+    assert_eq!(output.status.code(), Some(1));
+    let statuses = statuses(&output);
+    for line in ["model fail", "embeddings fail", "crm fail", "privacy pass"] {
+        assert!(statuses.contains(&line.to_owned()), "{statuses:?}");
     }
 }

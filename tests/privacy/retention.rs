@@ -188,3 +188,23 @@ async fn retention_days_out_of_range_are_refused_by_name() {
     let text = String::from_utf8(said.stderr).unwrap();
     assert!(text.contains("RETENTION_DAYS"), "{text}");
 }
+
+#[tokio::test]
+async fn a_worker_writes_down_how_long_texts_are_kept_for_whoever_restores_the_database() {
+    let system = TestSystem::new().await;
+    let pool = system.pool().await;
+    assert_eq!(store::retention::load_days(&pool).await.unwrap(), None);
+    for days in [365, 30] {
+        let _worker = system
+            .worker_with(&[("RETENTION_DAYS", &days.to_string())])
+            .await;
+        let told = async {
+            while store::retention::load_days(&pool).await.unwrap() != Some(days) {
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(crate::support::PATIENCE, told)
+            .await
+            .expect("the worker does not write it down");
+    }
+}

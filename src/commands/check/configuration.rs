@@ -79,19 +79,21 @@ fn problems(mut settings: Settings, role: Role) -> Result<(), SettingsError> {
 fn plain(settings: &Settings) -> Vec<&'static str> {
     let is_plain = |name: &&str| {
         let url = settings.get(name).and_then(|url| Url::parse(url).ok());
-        url.is_some_and(|url| url.scheme() == "http" && url.host().is_some_and(is_public))
+        url.is_some_and(|url| {
+            url.scheme() == "http" && url.host().is_some_and(|host| is_public(&host))
+        })
     };
     OUTSIDE.into_iter().filter(is_plain).collect()
 }
 
-fn is_public(host: Host<&str>) -> bool {
+fn is_public(host: &Host<&str>) -> bool {
     let address = match host {
         Host::Domain(name) => {
             let own = [".internal", ".local", ".localhost", ".flycast"];
             return name.contains('.') && !own.iter().any(|end| name.ends_with(end));
         }
-        Host::Ipv4(address) => IpAddr::V4(address),
-        Host::Ipv6(address) => IpAddr::V6(address),
+        Host::Ipv4(address) => IpAddr::V4(*address),
+        Host::Ipv6(address) => IpAddr::V6(*address),
     };
     match address {
         IpAddr::V4(it) => !(it.is_private() || it.is_loopback() || it.is_link_local()),

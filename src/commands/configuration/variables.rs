@@ -398,10 +398,10 @@ pub(super) const GROUPS: &[Group] = &[
             ),
             secret("TIGRIS_ACCESS_KEY_ID", "The id of its access key"),
             secret("TIGRIS_SECRET_ACCESS_KEY", "Its secret access key"),
-            with(
+            derived(
                 "TIGRIS_ENDPOINT_URL",
                 "https://fly.storage.tigris.dev",
-                "Another store that speaks S3",
+                "Another store that speaks S3; where it is set, the bucket stands in the path",
             ),
             with("TIGRIS_REGION", "auto", "The store's region"),
             with("BACKUP_SCHEDULE", "0 2 * * *", "When a backup is due"),
@@ -429,7 +429,7 @@ pub(super) const GROUPS: &[Group] = &[
             ),
             secret(
                 "PRIVACY_SECRET",
-                "The key of the erasure ledger's hashes and of the receipts' signatures; it must never change. Without it nobody is forgotten by their address, in a restored database neither, and receipts are not signed",
+                "The key of the erasure ledger's hashes and of the receipts' signatures; it must never change. Without it nobody is forgotten by their address, nor is a backup restored if somebody was, and receipts are not signed",
             ),
         ],
     },

@@ -139,6 +139,11 @@ mod tests {
             ] {
                 assert_eq!(BackupName::of_key(&key).as_ref(), Some(&parsed));
             }
+            assert_eq!(
+                BackupName::of_key(&parsed.proof_key()).as_ref(),
+                Some(&parsed)
+            );
+            assert!(BackupName::of_manifest_key(&parsed.proof_key()).is_none());
             assert!(BackupName::of_manifest_key(&parsed.object_key(false)).is_none());
             assert!(parsed.is_of("2026-11-21".parse().unwrap()));
         }

@@ -206,9 +206,13 @@ impl SmtpConfig {
     pub fn read(settings: &mut Settings) -> Option<Self> {
         let rule = "the name or the IP address of the mail server, without a scheme and a port";
         let host = settings.required::<String>("SMTP_HOST", rule);
-        if host.as_ref().is_some_and(|host| !is_host(host)) {
-            settings.problem("SMTP_HOST", format!("is not valid: {rule}"));
-        }
+        let host = host.and_then(|text| {
+            let host = mail_host(&text);
+            if host.is_none() {
+                settings.problem("SMTP_HOST", format!("is not valid: {rule}"));
+            }
+            host
+        });
         let port =
             settings.with_default("SMTP_PORT", 587, "a port from 1 to 65535", |port| *port > 0);
         let username = settings.secret("SMTP_USERNAME", "the user name at the mail server");
@@ -266,10 +270,15 @@ impl SmtpConfig {
     }
 }
 
-/// Whether it is a host's name, or an IP address without brackets.
-fn is_host(text: &str) -> bool {
-    text.parse::<IpAddr>().is_ok()
-        || (text.len() <= 253 && matches!(Host::parse(text), Ok(Host::Domain(_))))
+/// A host's name as it is looked up, in ASCII, or an IP address without brackets.
+fn mail_host(text: &str) -> Option<String> {
+    if text.parse::<IpAddr>().is_ok() {
+        return Some(text.to_owned());
+    }
+    match Host::parse(text).ok()? {
+        Host::Domain(name) if name.len() <= 253 => Some(name),
+        _ => None,
+    }
 }
 
 /// An address in ASCII that mail can be sent to: a domain is converted as mail servers know it, and a
@@ -291,5 +300,49 @@ fn secret_url(settings: &mut Settings, variable: &str, rule: &str) -> Option<Sec
     } else {
         settings.problem(variable, format!("is not valid: {rule}"));
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mail_server_is_a_name_or_an_address_and_nothing_more() {
+        for (text, host) in [
+            ("smtp.company.example", Some("smtp.company.example")),
+            ("SMTP.größe.example", Some("smtp.xn--gre-6ka8i.example")),
+            ("localhost", Some("localhost")),
+            ("192.0.2.1", Some("192.0.2.1")),
+            ("2001:db8::1", Some("2001:db8::1")),
+            ("https://smtp.company.example", None),
+            ("smtp.company.example:587", None),
+            ("[::1]", None),
+            ("a b", None),
+            ("a\nb", None),
+            (&*"a".repeat(100_000), None),
+        ] {
+            assert_eq!(mail_host(text).as_deref(), host, "{:.40}", text);
+        }
+    }
+
+    #[test]
+    fn a_channel_is_a_name_behind_its_sign_or_an_id() {
+        for (channel, legal) in [
+            ("#new-leads", true),
+            ("#größe_1", true),
+            ("C0123456789", true),
+            ("G0123456789", true),
+            ("new-leads", false),
+            ("#", false),
+            ("#New", false),
+            ("#a b", false),
+            ("#a.b", false),
+            ("C", false),
+            ("c0123456789", false),
+        ] {
+            assert_eq!(is_channel(channel), legal, "{channel}");
+        }
+        assert!(!is_channel(&format!("#{}", "a".repeat(81))));
     }
 }
