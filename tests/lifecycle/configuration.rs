@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::process::{complaint, run};
+use crate::support::TestSystem;
 
 const DATABASE: (&str, &str) = ("CHECKPOINT_DB_URL", "postgres://nobody@127.0.0.1:1/none");
 
@@ -88,6 +89,14 @@ fn a_variable_that_is_not_utf_8_is_named() {
         "{said}"
     );
     assert!(!said.contains("SOMEBODY_ELSES"), "{said}");
+}
+
+#[tokio::test]
+async fn a_worker_without_the_key_of_erasures_says_what_is_not_done() {
+    let mut system = TestSystem::new().await;
+    system.unset("PRIVACY_SECRET");
+    let worker = system.worker().await;
+    worker.logged("PRIVACY_SECRET is not set").await;
 }
 
 #[tokio::test]

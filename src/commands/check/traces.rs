@@ -11,6 +11,9 @@ pub(super) async fn probe(context: &Context) -> Finding {
     };
     match traces.try_out().await {
         Ok(()) => Finding::pass("the collector of OTEL_EXPORTER_OTLP_ENDPOINT takes traces"),
-        Err(error) => Finding::failed("the collector of traces takes none", error),
+        Err(error) => Finding::failed(
+            "the collector of OTEL_EXPORTER_OTLP_ENDPOINT takes no traces",
+            error,
+        ),
     }
 }

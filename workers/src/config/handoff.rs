@@ -322,7 +322,7 @@ mod tests {
             ("a\nb", None),
             (&*"a".repeat(100_000), None),
         ] {
-            assert_eq!(mail_host(text).as_deref(), host, "{:.40}", text);
+            assert_eq!(mail_host(text).as_deref(), host, "{text:.40}");
         }
     }
 
