@@ -128,7 +128,7 @@ async fn with_only_psql_a_person_finds_why_a_conversation_ended_and_what_it_cost
 async fn every_statement_of_the_overview_is_one_that_an_operator_may_run() {
     let desk = Desk::new().await;
     raw_sql(DEAD).execute(&desk.pool).await.unwrap();
-    raw_sql("insert into sessions (session_id) values ('ID')")
+    raw_sql("insert into sessions (session_id) values ('a-session')")
         .execute(&desk.pool)
         .await
         .unwrap();
@@ -141,9 +141,10 @@ async fn every_statement_of_the_overview_is_one_that_an_operator_may_run() {
         .filter(|code| code.starts_with("select"))
         .map(|sql| {
             sql.replace("(ID)", "(42)")
+                .replace("'ID'", "'a-session'")
+                .replace("'ADDRESS'", "'ada@lead.example'")
                 .replace("'KIND'", "'turn.process'")
                 .replace("'Q'", "'turns'")
-                .replace("'ADDRESS'", "'somebody@visitor.example'")
         })
         .collect();
     assert!(statements.len() >= 9, "only {statements:?}");
