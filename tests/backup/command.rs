@@ -375,7 +375,7 @@ async fn a_tick_does_what_is_due_drains_the_queue_and_ends() {
         .unwrap();
     let second = system.run(&["tick"]).await;
     assert!(second.status.success(), "{}", said(&second));
-    // The object, its manifest, and the proof.
+    // The object, its manifest and its proof.
     assert_eq!(s3.keys().len(), 3, "{}", said(&second));
     let verified: i64 = query_scalar(
         "select count(*) from ops.backups where kind = 'verify' and status = 'succeeded'",

@@ -7,8 +7,7 @@ use sqlx::{AssertSqlSafe, PgPool, Row, query, query_scalar};
 use workers::backup::{Manifest, RestoreError, Which, told};
 
 use super::{
-    runbook::hash_of,
-    support::{Fakes, World, made},
+    support::{Fakes, World, hash_of, made},
     target::Target,
 };
 

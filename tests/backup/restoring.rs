@@ -6,8 +6,7 @@ use workers::backup::{Manifest, RestoreError, Which};
 
 use super::{
     restored::remember,
-    runbook::hash_of,
-    support::{Fakes, World, made, silently},
+    support::{Fakes, World, hash_of, made, silently},
     target::Target,
 };
 

@@ -9,12 +9,9 @@ use sandbox::{
 };
 use serde_json::json;
 use sqlx::{PgPool, query_scalar};
-use store::{
-    clock::{Clock, SystemClock},
-    settings::Settings,
-};
-use workers::privacy::secret::PrivacySecret;
+use store::clock::{Clock, SystemClock};
 
+use super::support::hash_of;
 use crate::support::{TestSystem, output::said};
 
 const RUNBOOK: &str = include_str!("../../docs/runbooks/restore.md");
@@ -29,14 +26,6 @@ fn commands() -> Vec<&'static str> {
         .skip(1)
         .map(|rest| rest.split_once("```").unwrap().0)
         .collect()
-}
-
-/// As the ledger keeps an address.
-pub(super) fn hash_of(address: &str, secret: &str) -> String {
-    let mut settings = Settings::new([("PRIVACY_SECRET".to_owned(), secret.to_owned())]);
-    PrivacySecret::read(&mut settings)
-        .unwrap()
-        .hash_email(address)
 }
 
 #[tokio::test]

@@ -23,6 +23,7 @@ use workers::{
     clients::bucket::Patience,
     config::BackupConfig,
     hex::hex,
+    privacy::secret::PrivacySecret,
 };
 
 /// Short enough for a test that waits for a store that hangs, and longer than a part takes on a machine
@@ -284,6 +285,14 @@ impl Fakes {
     pub(super) fn path(&self) -> &Path {
         self.0.path()
     }
+}
+
+/// As the ledger keeps an address.
+pub(super) fn hash_of(address: &str, secret: &str) -> String {
+    let mut settings = Settings::new([("PRIVACY_SECRET".to_owned(), secret.to_owned())]);
+    PrivacySecret::read(&mut settings)
+        .unwrap()
+        .hash_email(address)
 }
 
 /// Waits for something that comes about by itself.

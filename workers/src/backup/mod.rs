@@ -49,6 +49,7 @@ pub use self::{
     manifest::{Counts, Different, Encryption, Manifest, ManifestError, compare},
     name::{BackupName, PREFIX},
     restore::{Expired, Report, Restorer},
+    restricted::is_restrictable,
     run::{Ask, Ran},
     tools::{ToolError, ToolVersion, Tools},
     verify::Verified,

@@ -16,7 +16,7 @@ use super::{
     hold::PAUSED,
     load::Say,
     manifest::{Manifest, compare},
-    restricted,
+    restricted::is_restrictable,
     snapshot::count_tables,
     tools::{ToolVersion, Tools},
 };
@@ -195,7 +195,7 @@ impl Restorer {
                 dump: manifest.pg_dump_version,
             });
         }
-        if !restricted::is_known_to(tool) {
+        if !is_restrictable(tool) {
             return Err(RestoreError::Unrestricted(tool));
         }
         let server = fits(target.pool(), manifest).await?;

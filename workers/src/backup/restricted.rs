@@ -20,8 +20,8 @@ pub(super) fn begin() -> String {
     format!("\\restrict {}\n", hex(&SystemEntropy.bytes()))
 }
 
-/// Whether psql knows the mode: it came to every major version by a minor one (CVE-2025-8714).
-pub(super) fn is_known_to(psql: ToolVersion) -> bool {
+/// Whether a psql knows the restricted mode: it came to every major version by a minor one (CVE-2025-8714).
+pub fn is_restrictable(psql: ToolVersion) -> bool {
     let since = match psql.major {
         0..=12 => return false,
         13 => 22,
@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn a_psql_from_before_the_mode_is_told_from_a_later_one() {
-        let known = |text: &str| is_known_to(text.parse().unwrap());
+        let known = |text: &str| is_restrictable(text.parse().unwrap());
         for version in [
             "13.22", "14.19", "15.14", "16.10", "17.6", "18.0", "19beta1",
         ] {

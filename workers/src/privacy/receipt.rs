@@ -69,7 +69,7 @@ const fn is_none(number: &i64) -> bool {
 /// What a receipt is, so that nothing can be added to one that is signed.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Signed {
+struct Receipt {
     statement: Statement,
     text: String,
     signed: String,
@@ -106,7 +106,7 @@ pub fn unsigned(statement: &Statement) -> Value {
 
 /// Verifies a receipt: what it says is what was signed, by the configured secret.
 pub fn verify(receipt: &Value, secret: &PrivacySecret) -> Result<Statement, NotGenuine> {
-    let receipt = Signed::deserialize(receipt).map_err(|_| NotGenuine::Form)?;
+    let receipt = Receipt::deserialize(receipt).map_err(|_| NotGenuine::Form)?;
     let bytes = |text: &str| STANDARD.decode(text).map_err(|_| NotGenuine::Signature);
     let public_key = bytes(&receipt.public_key)?;
     UnparsedPublicKey::new(&ED25519, &public_key)
