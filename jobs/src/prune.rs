@@ -104,7 +104,7 @@ impl Pruner {
                     .increment(deleted.unsigned_abs());
             }
         };
-        retention::forget_old_events(&self.pool, Some(self.until), told).await
+        retention::forget_old_events(&self.pool, Some(self.until), retention::REST, told).await
     }
 
     /// Repeats a statement, each time from the row on that the last one came to: an index begins with

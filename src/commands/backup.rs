@@ -1,17 +1,19 @@
 //! `growth-chat backup …`: makes, lists and verifies backups. Exit code 0 means that the backup is there.
 
-use std::{process::ExitCode, sync::Arc};
+mod list;
 
-use anyhow::{Context, Result, bail};
+use std::{process::ExitCode, sync::Arc, time::Duration};
+
+use anyhow::{Context, Result, anyhow, bail};
 use chrono::{DateTime, Utc};
 use clap::Subcommand;
-use serde_json::json;
 use store::{bus::Bus, db::Database, settings::Settings};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use workers::{
-    backup::{Ask, Backups, Ran, Restorer, Say, Which, due_at, told},
+    backup::{Ask, Backups, Ran, Say, Which, due_at, told},
     clients::bucket::Patience,
-    config::{BackupConfig, RestoreConfig},
+    config::BackupConfig,
 };
 
 use super::terminal::{note, write};
@@ -21,6 +23,8 @@ use crate::{
     process::{ProcessConfig, fresh_name},
     reach::reach_migrated,
 };
+
+const STOPPED: &str = "stopped by a signal";
 
 /// How to back up.
 #[derive(Debug, clap::Args)]
@@ -37,7 +41,7 @@ pub(crate) struct BackupArgs {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// List the backups that are in the bucket; needs no database
+    /// List the backups that are in the bucket, and when each was proved; needs no database
     List {
         /// Answer with JSON on standard output
         #[arg(long)]
@@ -56,7 +60,7 @@ enum Action {
 
 pub(crate) async fn run(args: BackupArgs) -> Result<ExitCode> {
     match args.action {
-        Some(Action::List { json }) => list(json).await,
+        Some(Action::List { json }) => list::run(json).await,
         Some(Action::Verify { which, drill }) => {
             Box::pin(interruptible(async |backups| {
                 verify(&backups, &which, drill).await
@@ -72,7 +76,11 @@ pub(crate) async fn run(args: BackupArgs) -> Result<ExitCode> {
     }
 }
 
-/// Runs with what makes the backups; a signal ends it, as a crash would: the next run clears up.
+/// How long a run that was told to stop may take to clear up. A second signal ends it at once; what is left
+/// then is cleared up by the next one, as after a crash.
+const CLEARING_LIMIT: Duration = Duration::from_secs(15);
+
+/// Runs with what makes the backups, until a signal.
 async fn interruptible(work: impl AsyncFnOnce(Backups) -> Result<()>) -> Result<ExitCode> {
     let mut settings = environment::settings();
     let config = read(&mut settings);
@@ -82,21 +90,27 @@ async fn interruptible(work: impl AsyncFnOnce(Backups) -> Result<()>) -> Result<
     let shutdown = CancellationToken::new();
     tokio::spawn(StopSignals::listen()?.obey(shutdown.clone()));
     let bus = Bus::new(fresh_name());
-    let (carrier, of, until) = (bus.clone(), database.clone(), shutdown.clone());
+    let told = CancellationToken::new();
+    let (carrier, of, until) = (bus.clone(), database.clone(), told.clone());
     let carrying = tokio::spawn(async move { carrier.run(&of, until).await });
     let done = async {
-        reach_migrated(&database).await?;
+        let reached = shutdown.run_until_cancelled(reach_migrated(&database));
+        reached.await.unwrap_or_else(|| bail!(STOPPED))?;
         let backups = Backups::new(backup, database.clone(), bus, Patience::default());
-        work(backups).await
+        work(backups.until(shutdown.clone())).await
     };
-    let done = shutdown.run_until_cancelled(done).await;
+    let late = async {
+        shutdown.cancelled().await;
+        sleep(CLEARING_LIMIT).await;
+    };
+    let done = tokio::select! {
+        done = done => done,
+        () = late => Err(anyhow!(STOPPED)),
+    };
     // Tells the workers what it was given.
-    shutdown.cancel();
+    told.cancel();
     let _ = carrying.await;
-    match done {
-        Some(done) => done.map(|()| ExitCode::SUCCESS),
-        None => bail!("stopped by a signal"),
-    }
+    done.map(|()| ExitCode::SUCCESS)
 }
 
 /// Reads all that making and verifying backups needs.
@@ -141,34 +155,16 @@ async fn now(database: &Database) -> Result<DateTime<Utc>> {
 async fn verify(backups: &Backups, which: &Which, drill: bool) -> Result<()> {
     let verified = backups.verify(which, drill, &steps()).await;
     let verified = verified.map_err(plainly)?;
-    let text = format!(
+    let mut text = format!(
         "{} is good: {} rows of {} tables are what the manifest says",
         verified.manifest.object,
         verified.rows,
         verified.manifest.tables.len()
     );
+    if !verified.is_own {
+        text.push_str("; this database knows of no run that made it, so that it counts for none of its backups");
+    }
     say(&text).await
-}
-
-async fn list(as_json: bool) -> Result<ExitCode> {
-    let mut settings = environment::settings();
-    let config = RestoreConfig::read(&mut settings);
-    let restorer = Restorer::new(&settings.finish(config)?, Patience::default());
-    let found = restorer.list().await.map_err(plainly)?;
-    let text = if as_json {
-        let rows = found
-            .iter()
-            .map(|found| json!({ "name": found.name.to_string(), "bytes": found.bytes }));
-        let rows: Vec<_> = rows.collect();
-        format!("{:#}\n", serde_json::Value::from(rows))
-    } else {
-        let rows = found
-            .iter()
-            .map(|found| format!("{:<20}{:>16} bytes\n", found.name.to_string(), found.bytes));
-        rows.collect()
-    };
-    write(text).await?;
-    Ok(ExitCode::SUCCESS)
 }
 
 /// Tells each step to the person who waits.

@@ -4,17 +4,18 @@
 use std::{fmt::Write as _, process::ExitCode, time::Duration};
 
 use anyhow::Result;
+use chrono::{DateTime, Utc};
 use secrecy::{ExposeSecret, SecretString};
 use store::{db::DatabaseConfig, settings::Settings};
 use workers::{
-    backup::{HELD_QUEUES, Report, Restorer, Which},
+    backup::{Expired, HELD_QUEUES, Manifest, Report, Restorer, Which},
     clients::bucket::Patience,
     config::RestoreConfig,
 };
 
 use super::{
     backup::{plainly, steps},
-    terminal::write,
+    terminal::{note, write},
 };
 use crate::{environment, telemetry::TelemetryConfig};
 
@@ -30,6 +31,11 @@ pub(crate) struct RestoreArgs {
     /// `RESTORE_PASSWORD`.
     #[arg(long, value_name = "URL")]
     into: String,
+    /// Restore although `PRIVACY_SECRET` is lost
+    ///
+    /// Whoever was erased by address is forgotten again in the sessions that the ledger names, and nowhere else.
+    #[arg(long)]
+    without_addresses: bool,
 }
 
 pub(crate) async fn run(args: RestoreArgs) -> Result<ExitCode> {
@@ -41,8 +47,14 @@ pub(crate) async fn run(args: RestoreArgs) -> Result<ExitCode> {
     let into = target(&args.into, password, &mut settings);
     let ((telemetry, config, _), into) = settings.finish(config.zip(into))?;
     telemetry.start()?;
-    let restorer = Restorer::new(&config, Patience::default());
+    let mut restorer = Restorer::new(&config, Patience::default());
+    if args.without_addresses {
+        restorer = restorer.without_addresses();
+    }
     let manifest = restorer.find(&args.which).await.map_err(plainly)?;
+    let proved_at = restorer.proved_at(&manifest).await.map_err(plainly)?;
+    note(&intent(&manifest, &into));
+    note(&worth(proved_at));
     let report = restorer
         .restore(&manifest, &into, &steps())
         .await
@@ -75,7 +87,46 @@ fn target(
     {
         address = parsed.into();
     }
-    DatabaseConfig::at(address, "--into", settings)
+    let config = DatabaseConfig::at(address, "--into", settings)?;
+    // Elsewhere the name may be left out, and is the user's. Here it would be somebody else's database.
+    let names_database = url::Url::parse(url).is_ok_and(|url| {
+        !url.path().trim_matches('/').is_empty() || url.query_pairs().any(|it| it.0 == "dbname")
+    });
+    if !names_database {
+        settings.problem(
+            "--into",
+            "names no database: postgres://user@host/database, an empty one",
+        );
+        return None;
+    }
+    Some(config)
+}
+
+/// What is about to be done, before it is.
+fn intent(manifest: &Manifest, into: &DatabaseConfig) -> String {
+    let from = manifest.database.as_deref();
+    let from = from.map_or(String::new(), |name| format!(" of the database {name}"));
+    let place = into.address().map_or_else(
+        |error| format!("an address that {error}"),
+        |it| it.to_string(),
+    );
+    format!(
+        "restoring {}, the data{from} of {}, into {place}",
+        manifest.object,
+        moment(manifest.snapshot_at),
+    )
+}
+
+/// Whether the backup can be relied upon.
+fn worth(proved_at: Option<DateTime<Utc>>) -> String {
+    match proved_at {
+        Some(at) => format!("it was restored for a proof on {}", moment(at)),
+        None => "it was never restored for a proof: nobody knows whether it is good".to_owned(),
+    }
+}
+
+fn moment(at: DateTime<Utc>) -> String {
+    at.format("%Y-%m-%d %H:%M:%S UTC").to_string()
 }
 
 /// What an operator has to know now.
@@ -88,14 +139,27 @@ fn tell(report: &Report) -> String {
         manifest.object,
         report.rows,
         manifest.tables.len(),
-        manifest.snapshot_at.format("%Y-%m-%d %H:%M:%S UTC"),
+        moment(manifest.snapshot_at),
         span(report.lost),
         span(report.took),
     );
-    for step in &report.after {
-        // Writing to a string can't fail.
-        let _ = writeln!(text, "replayed: {step}");
-    }
+    // Writing to a string can't fail.
+    let _ = writeln!(
+        text,
+        "replayed: {} erasures of the ledger were replayed: {} sessions were forgotten again",
+        report.replayed.entries, report.replayed.sessions
+    );
+    let _ = match report.expired {
+        Some(Expired { days, sessions }) => writeln!(
+            text,
+            "replayed: {sessions} sessions that were closed more than {days} days ago were forgotten"
+        ),
+        None => writeln!(
+            text,
+            "replayed: nothing was forgotten by age: neither the backup nor RETENTION_DAYS says how long texts are \
+             kept. The weekly sweep of the worker does it"
+        ),
+    };
     let _ = writeln!(
         text,
         "held: the queues {}. Their jobs may have been done since the backup was made; look at them, \
@@ -106,7 +170,7 @@ fn tell(report: &Report) -> String {
 }
 
 /// `26 h 3 min`, `4 min 5 s`, `1.5 s`.
-fn span(duration: Duration) -> String {
+pub(super) fn span(duration: Duration) -> String {
     let seconds = duration.as_secs();
     match (seconds / 3_600, seconds / 60 % 60) {
         (0, 0) => format!("{:.1} s", duration.as_secs_f64()),
@@ -149,6 +213,25 @@ mod tests {
             given.unwrap().url().expose_secret(),
             "postgres://u:p%40ss@localhost/x"
         );
+    }
+
+    #[test]
+    fn a_target_names_its_database() {
+        for (url, is_named) in [
+            ("postgres://me@localhost", false),
+            ("postgres://me@localhost/", false),
+            ("postgres://me@localhost?sslmode=disable", false),
+            ("postgres://me@localhost/new", true),
+            ("postgres://me@localhost?dbname=new", true),
+        ] {
+            let mut settings = Settings::default();
+            let config = target(url, None, &mut settings);
+            let named = settings.finish(config).map_err(|error| error.to_string());
+            assert_eq!(named.is_ok(), is_named, "{url}");
+            if let Err(error) = named {
+                assert!(error.contains("--into: names no database"), "{error}");
+            }
+        }
     }
 
     #[test]

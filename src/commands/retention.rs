@@ -8,7 +8,7 @@ use store::{
     retention::{self, Gone},
     settings::Settings,
 };
-use workers::handlers::retention_sweep::RetentionDeps;
+use workers::retention::{Pace, RetentionDeps};
 
 use super::terminal::write;
 use crate::{
@@ -34,8 +34,7 @@ pub(crate) async fn run(args: RetentionArgs) -> anyhow::Result<ExitCode> {
     let database = database.open()?;
     reach_migrated(&database).await?;
     let (gone, oldest) = if args.dry_run {
-        let mut conn = database.pool().acquire().await?;
-        retention::due(&mut conn, days)
+        retention::due(database.pool(), days)
             .await
             .context("looking at what is old")?
     } else {
@@ -43,7 +42,8 @@ pub(crate) async fn run(args: RetentionArgs) -> anyhow::Result<ExitCode> {
             pool: database.pool().clone(),
             days,
         };
-        let (gone, _) = deps.sweep(None).await.context("forgetting what is old")?;
+        let swept = deps.sweep(None, Pace::BesideTurns).await;
+        let (gone, _) = swept.context("forgetting what is old")?;
         (gone, None)
     };
     write(if args.json {

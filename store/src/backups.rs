@@ -18,7 +18,7 @@ use sqlx::{PgPool, postgres::types::PgInterval};
 use uuid::Uuid;
 
 pub use self::{
-    figures::{BackupFigures, Newest, newest},
+    figures::{BackupFigures, Ended, Newest, newest},
     left_over::{LeftOver, adopt, cleared_up, left_over},
 };
 
@@ -107,6 +107,10 @@ pub struct Wanted<'a> {
 pub async fn claim(pool: &PgPool, wanted: Wanted<'_>) -> sqlx::Result<Claim> {
     loop {
         fail_ended(pool, wanted.kind).await?;
+        // Whoever waits looks every other second: an insert that fails would use up a number each time.
+        if let Some(taken) = taken(pool, wanted).await? {
+            return Ok(taken);
+        }
         let run = sqlx::query_as!(
             Run,
             r#"insert into backup_runs (kind, due_local, time_zone, object_key, drill, lease_until)
@@ -122,31 +126,32 @@ pub async fn claim(pool: &PgPool, wanted: Wanted<'_>) -> sqlx::Result<Claim> {
         )
         .fetch_optional(pool)
         .await?;
+        // None: somebody was quicker, and the next look says who.
         if let Some(run) = run {
             return Ok(Claim::Ours(run));
         }
-        if let Some(due) = wanted.due
-            && is_done(pool, due).await?
-        {
-            return Ok(Claim::Done);
-        }
-        let other = sqlx::query!(
-            r#"select run_id,
-                      greatest(extract(epoch from lease_until - now()), 0)::float8 as "left!"
-               from backup_runs where kind = $1 and status = 'running'"#,
-            wanted.kind.as_str(),
-        )
-        .fetch_optional(pool)
-        .await?;
-        // None: it has just ended, and the next try says what that means.
-        if let Some(other) = other {
-            let left = Duration::try_from_secs_f64(other.left).unwrap_or_default();
-            return Ok(Claim::Busy {
-                run_id: other.run_id,
-                left,
-            });
-        }
     }
+}
+
+/// Why there is nothing to claim, if so.
+async fn taken(pool: &PgPool, wanted: Wanted<'_>) -> sqlx::Result<Option<Claim>> {
+    if let Some(due) = wanted.due
+        && is_done(pool, due).await?
+    {
+        return Ok(Some(Claim::Done));
+    }
+    let other = sqlx::query!(
+        r#"select run_id,
+                  greatest(extract(epoch from lease_until - now()), 0)::float8 as "left!"
+           from backup_runs where kind = $1 and status = 'running'"#,
+        wanted.kind.as_str(),
+    )
+    .fetch_optional(pool)
+    .await?;
+    Ok(other.map(|other| Claim::Busy {
+        run_id: other.run_id,
+        left: Duration::try_from_secs_f64(other.left).unwrap_or_default(),
+    }))
 }
 
 /// Whether the backup of a due time was made.
@@ -278,13 +283,45 @@ pub async fn fail(pool: &PgPool, token: Uuid, reason: &str, left_over: bool) -> 
     Ok(ended.rows_affected() == 1)
 }
 
-/// Ends a verify that went well, and marks the backup that it restored. False: the lease was lost.
-pub async fn verified(
-    pool: &PgPool,
-    verify: Uuid,
-    backup: Uuid,
-    made: &Made,
-) -> sqlx::Result<bool> {
+/// The newest backup that this database made.
+pub async fn newest_made(pool: &PgPool) -> sqlx::Result<Option<String>> {
+    sqlx::query_scalar!(
+        r#"select object_key as "object_key!" from backup_runs
+           where kind = 'backup' and status = 'succeeded' and object_key is not null
+           order by snapshot_at desc limit 1"#
+    )
+    .fetch_optional(pool)
+    .await
+}
+
+/// The backup that this database made at a key, as its own row says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Own {
+    /// The run.
+    pub token: Uuid,
+    /// The object's length, in bytes.
+    pub bytes: i64,
+    /// Hex SHA-256 of the object.
+    pub sha256: String,
+}
+
+/// What this database has made at a key. None: what is there is another database's, or was made after
+/// the moment that this one was restored to.
+pub async fn own(pool: &PgPool, object_key: &str) -> sqlx::Result<Option<Own>> {
+    sqlx::query_as!(
+        Own,
+        r#"select token, bytes as "bytes!", sha256 as "sha256!" from backup_runs
+           where kind = 'backup' and status = 'succeeded' and object_key = $1
+           order by run_id desc limit 1"#,
+        object_key
+    )
+    .fetch_optional(pool)
+    .await
+}
+
+/// Ends a verify that went well, and marks our own backup that it restored, if it is one. False: the
+/// lease was lost.
+pub async fn verified(pool: &PgPool, verify: Uuid, made: &Made) -> sqlx::Result<bool> {
     let mut tx = pool.begin().await?;
     let ended = sqlx::query!(
         "update backup_runs
@@ -303,10 +340,12 @@ pub async fn verified(
     if ended.rows_affected() != 1 {
         return Ok(false);
     }
-    // There is none in a database that was restored from it.
+    // There is none in a database that was restored from it. The hash is of what was restored.
     sqlx::query!(
-        "update backup_runs set verified_at = now() where token = $1 and status = 'succeeded'",
-        backup
+        "update backup_runs set verified_at = now()
+         where kind = 'backup' and status = 'succeeded' and object_key = $1 and sha256 = $2",
+        made.object_key,
+        made.sha256,
     )
     .execute(&mut *tx)
     .await?;
@@ -314,29 +353,16 @@ pub async fn verified(
     Ok(true)
 }
 
-/// The keys of the newest verified backups, which no retention may touch.
+/// The keys of the newest verified backups of ours, which no retention may touch.
 pub async fn newest_verified(pool: &PgPool, count: i64) -> sqlx::Result<Vec<String>> {
     sqlx::query_scalar!(
         r#"select object_key as "object_key!" from backup_runs
-           where verified_at is not null and object_key is not null
+           where kind = 'backup' and verified_at is not null and object_key is not null
            group by object_key order by max(snapshot_at) desc limit $1"#,
         count
     )
     .fetch_all(pool)
     .await
-}
-
-/// Ends what a restored database says to be running: it ran in another life.
-pub async fn fail_restored(pool: &PgPool) -> sqlx::Result<u64> {
-    let ended = sqlx::query!(
-        "update backup_runs
-         set status = 'failed', reason = 'it ran when the backup was made that this database was restored from',
-             lease_until = null, finished_at = now(), upload_id = null
-         where status = 'running'"
-    )
-    .execute(pool)
-    .await?;
-    Ok(ended.rows_affected())
 }
 
 fn interval(duration: Duration) -> PgInterval {

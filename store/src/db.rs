@@ -116,7 +116,8 @@ impl DatabaseConfig {
         self.url.clone()
     }
 
-    fn address(&self) -> Result<DatabaseAddress, AddressError> {
+    /// The address, taken apart.
+    pub fn address(&self) -> Result<DatabaseAddress, AddressError> {
         DatabaseAddress::parse(self.url.expose_secret())
     }
 

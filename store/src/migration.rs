@@ -204,6 +204,12 @@ async fn drop_unfinished(conn: &mut PgConnection, migration: &Migration) -> sqlx
     Ok(was_unfinished)
 }
 
+/// The newest migration of this build.
+pub fn newest() -> i64 {
+    let versions = MIGRATOR.iter().map(|migration| migration.version);
+    versions.max().unwrap_or_default()
+}
+
 /// Whether every migration of this build was applied. A newer schema is fine: the previous version
 /// runs on while the next one is rolled out.
 pub async fn is_migrated(pool: &PgPool) -> sqlx::Result<bool> {

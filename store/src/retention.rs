@@ -5,7 +5,7 @@
 //! that somebody has locked: it comes again. Nor does it wait for the disk (`synchronous_commit`): what a
 //! crash of the server brings back is forgotten by the next sweep.
 
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgPool;
 use tokio::time::{Instant, sleep};
 
 use crate::settings::Settings;
@@ -33,6 +33,26 @@ pub fn read_days(settings: &mut Settings) -> i32 {
         "a number of days from 1 to 36500",
         |days| (1..=36_500).contains(days),
     )
+}
+
+/// Keeps the days that a worker was started with, if they are others than those that are kept.
+pub async fn save_days(pool: &PgPool, days: i32) -> sqlx::Result<()> {
+    sqlx::query!(
+        "insert into retention_rule as kept (days) values ($1)
+         on conflict (only_row) do update set days = excluded.days, updated_at = now()
+         where kept.days <> excluded.days",
+        days,
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// The days that the newest worker was started with. `None`: none was since they are kept.
+pub async fn load_days(pool: &PgPool) -> sqlx::Result<Option<i32>> {
+    sqlx::query_scalar!("select days from retention_rule")
+        .fetch_optional(pool)
+        .await
 }
 
 /// Rows by table.
@@ -134,8 +154,13 @@ pub async fn forget_batch(
     })
 }
 
-/// What would go now, and what it was that went first: nothing is changed.
-pub async fn due(conn: &mut PgConnection, days: i32) -> sqlx::Result<(Gone, Option<String>)> {
+/// What would go now, and what it was that went first: nothing is changed. It counts rows of the largest
+/// tables for as long as that takes, in a transaction of its own, for a person who wants to know.
+pub async fn due(pool: &PgPool, days: i32) -> sqlx::Result<(Gone, Option<String>)> {
+    let mut transaction = pool.begin().await?;
+    sqlx::query!("set local statement_timeout = 0")
+        .execute(&mut *transaction)
+        .await?;
     let row = sqlx::query!(
         r#"with due as (
                select session_id, closed_at from sessions
@@ -159,7 +184,7 @@ pub async fn due(conn: &mut PgConnection, days: i32) -> sqlx::Result<(Gone, Opti
         days,
         EVENT_HOURS,
     )
-    .fetch_one(conn)
+    .fetch_one(&mut *transaction)
     .await?;
     let gone = Gone {
         sessions: row.sessions,
@@ -172,12 +197,13 @@ pub async fn due(conn: &mut PgConnection, days: i32) -> sqlx::Result<(Gone, Opti
     Ok((gone, row.oldest))
 }
 
-/// Deletes the frames that are older than [`EVENT_HOURS`], piece by piece with rests, and tells how many each
-/// piece was. False: the time was over first. Begins at any piece, so that of a table that is too large for one
-/// run no end is never reached.
+/// Deletes the frames that are older than [`EVENT_HOURS`], piece by piece, and tells how many each piece was.
+/// It rests `rest` times as long as a piece took. False: the time was over first. Begins at any piece, so that of
+/// a table that is too large for one run no end is never reached.
 pub async fn forget_old_events(
     pool: &PgPool,
     until: Option<Instant>,
+    rest: u32,
     mut told: impl FnMut(i64),
 ) -> sqlx::Result<bool> {
     let (pieces, first) = event_pieces(pool).await?;
@@ -187,7 +213,7 @@ pub async fn forget_old_events(
         if until.is_some_and(|until| Instant::now() >= until) {
             return Ok(false);
         }
-        sleep(began.elapsed() * REST).await;
+        sleep(began.elapsed() * rest).await;
     }
     Ok(true)
 }

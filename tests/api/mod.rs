@@ -10,6 +10,7 @@ mod contact;
 mod cors;
 mod docs;
 mod edge;
+mod erase;
 mod expiry;
 mod feedback;
 mod follow;

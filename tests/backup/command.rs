@@ -1,25 +1,19 @@
 //! The sub-commands: what they print, and with which code they end.
 
-use std::process::Output;
+use std::process::{Output, Stdio};
 
 use sandbox::s3::{Faults, S3};
 use serde_json::Value;
 use sqlx::{query, query_scalar};
 
-use crate::support::TestSystem;
+use super::support::{DUMPS, Fakes, until};
+use crate::support::{PATIENCE, TestSystem, output::said};
 
 async fn system() -> (TestSystem, S3) {
     let mut system = TestSystem::new().await;
     let s3 = S3::start(None, 0).await.unwrap();
     system.use_bucket(&s3);
     (system, s3)
-}
-
-fn said(output: &Output) -> String {
-    let texts = [&output.stdout, &output.stderr];
-    texts
-        .map(|text| String::from_utf8_lossy(text).into_owned())
-        .concat()
 }
 
 #[tokio::test]
@@ -121,6 +115,105 @@ async fn backups_are_listed_and_verified() {
 }
 
 #[tokio::test]
+async fn a_list_tells_moments_ages_and_proofs_and_that_there_is_none() {
+    let (system, s3) = system().await;
+    let none = system.run(&["backup", "list"]).await;
+    assert!(none.status.success());
+    assert!(
+        said(&none).contains("there is no backup yet"),
+        "{}",
+        said(&none)
+    );
+    assert!(system.run(&["backup"]).await.status.success());
+    let bucket = async || {
+        let checked = system.run(&["check", "--json"]).await;
+        let lines: Value = serde_json::from_slice(&checked.stdout).unwrap();
+        let mut lines = lines.as_array().unwrap().iter();
+        lines.find(|line| line["name"] == "bucket").unwrap().clone()
+    };
+    let line = bucket().await;
+    assert_eq!(line["status"], "warn", "{line}");
+    let says = line["says"].as_str().unwrap();
+    assert!(
+        says.contains("none was ever restored for a proof"),
+        "{says}"
+    );
+    let never = system.run(&["backup", "list"]).await;
+    assert!(said(&never).contains("never"), "{}", said(&never));
+    assert!(system.run(&["backup", "verify"]).await.status.success());
+    assert_eq!(bucket().await["status"], "pass");
+    let proved = system.run(&["backup", "list"]).await;
+    assert!(!said(&proved).contains("never"), "{}", said(&proved));
+    let manifest = s3.keys().into_iter().find(|key| {
+        !key.ends_with(".proof.json")
+            && std::path::Path::new(key).extension() == Some("json".as_ref())
+    });
+    let listed = async || {
+        let output = system.run(&["backup", "list", "--json"]).await;
+        let mut rows: Value = serde_json::from_slice(&output.stdout).unwrap();
+        rows[0].take()
+    };
+    let row = listed().await;
+    assert!(
+        (0..120).contains(&row["age_seconds"].as_i64().unwrap()),
+        "{row}"
+    );
+    assert!(
+        row["proved_at"].is_string() && row["problem"].is_null(),
+        "{row}"
+    );
+    assert_eq!(row["encryption"], "none");
+    std::fs::write(s3.path(&manifest.unwrap()), "{").unwrap();
+    let broken = system.run(&["backup", "list"]).await;
+    assert!(said(&broken).contains("CAN'T BE USED"), "{}", said(&broken));
+    assert!(listed().await["problem"].is_string());
+    let line = bucket().await;
+    assert_eq!(line["status"], "warn", "{line}");
+    assert!(
+        line["says"].as_str().unwrap().contains("can't be used"),
+        "{line}"
+    );
+}
+
+#[tokio::test]
+async fn a_restore_says_where_to_and_how_good_the_backup_is_before_it_does_anything() {
+    let (system, _s3) = system().await;
+    assert!(system.run(&["backup"]).await.status.success());
+    let lost = system.database_url();
+    // It is not empty: nothing is done.
+    for worth in [
+        "it was never restored for a proof",
+        "it was restored for a proof on",
+    ] {
+        let output = system.run(&["restore", "latest", "--into", &lost]).await;
+        assert_eq!(output.status.code(), Some(1));
+        let said = said(&output);
+        let url = url::Url::parse(&lost).unwrap();
+        let place = format!(
+            "into the database {} on 127.0.0.1, port {}, as postgres",
+            url.path().trim_start_matches('/'),
+            url.port().unwrap()
+        );
+        let intent = said.find(&place).expect(&said);
+        assert!(intent < said.find("is not empty").unwrap(), "{said}");
+        assert!(said.contains(worth), "{said}");
+        assert!(!said.contains(url.password().unwrap()), "{said}");
+        assert!(system.run(&["backup", "verify"]).await.status.success());
+    }
+    let mut nameless = url::Url::parse(&lost).unwrap();
+    nameless.set_path("");
+    let output = system
+        .run(&["restore", "latest", "--into", nameless.as_str()])
+        .await;
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        said(&output).contains("--into: names no database"),
+        "{}",
+        said(&output)
+    );
+}
+
+#[tokio::test]
 async fn a_restore_without_tls_to_a_foreign_host_is_refused_without_showing_the_password() {
     let (system, _s3) = system().await;
     let into = "postgres://u:hunter2@db.example.com/x";
@@ -178,6 +271,8 @@ async fn a_worker_verifies_a_backup_that_another_process_made_and_its_metrics_sa
                 assert!(value("growth_chat_backup_last_success_timestamp_seconds") > 1e9);
                 assert!(value("growth_chat_backup_last_bytes") > 1_000.0);
                 assert!(value("growth_chat_backup_last_duration_seconds") > 0.0);
+                let made = "growth_chat_backup_runs_total{outcome=\"succeeded\"}";
+                assert!(value(made) > 0.0, "{metrics}");
                 break;
             }
             tokio::time::sleep(std::time::Duration::from_millis(100)).await;
@@ -191,6 +286,78 @@ async fn a_worker_verifies_a_backup_that_another_process_made_and_its_metrics_sa
     let ready: Value = ready.json().await.unwrap();
     let age = ready["backup"]["age_seconds"].as_i64().unwrap();
     assert!((0..120).contains(&age), "{ready}");
+}
+
+/// Has a command work until `noted` finds a row, tells it to stop, and says what it said.
+async fn stopped(system: &TestSystem, words: &[&str], noted: &'static str) -> Output {
+    let child = tokio::process::Command::new(env!("CARGO_BIN_EXE_growth-chat"))
+        .args(words)
+        .env_clear()
+        .envs(system.environment())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let pool = system.pool().await;
+    until(async || query(noted).fetch_optional(&pool).await.unwrap().is_some()).await;
+    let kill = format!("kill -TERM {}", child.id().unwrap());
+    let told = tokio::process::Command::new("sh")
+        .args(["-c", &kill])
+        .status();
+    assert!(told.await.unwrap().success());
+    tokio::time::timeout(PATIENCE, child.wait_with_output())
+        .await
+        .unwrap()
+        .unwrap()
+}
+
+#[tokio::test]
+async fn a_backup_that_is_told_to_stop_clears_up_and_says_so() {
+    let (mut system, s3) = system().await;
+    let fakes = Fakes::waiting(DUMPS);
+    system.set("PG_BIN_DIR", fakes.path().to_str().unwrap());
+    let noted = "select from backup_runs where upload_id is not null";
+    let output = stopped(&system, &["backup"], noted).await;
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        said(&output).contains("stopped by a signal"),
+        "{}",
+        said(&output)
+    );
+    assert!(s3.uploads().is_empty());
+    let reason: String = query_scalar("select reason from ops.backups where status = 'failed'")
+        .fetch_one(&system.pool().await)
+        .await
+        .unwrap();
+    assert_eq!(reason, "stopped by a signal");
+    // Nobody has to wait for the end of its lease.
+    system.use_bucket(&s3);
+    let next = system.run(&["backup"]).await;
+    assert!(next.status.success(), "{}", said(&next));
+}
+
+#[tokio::test]
+async fn a_verify_that_is_told_to_stop_leaves_no_copy_of_the_data() {
+    let (mut system, _s3) = system().await;
+    assert!(system.run(&["backup"]).await.status.success());
+    let psql = "[ \"$1\" = --version ] && exec \"$REAL/psql\" --version\nexec sleep 600";
+    let fakes = Fakes::new(&[("psql", psql)]);
+    system.set("PG_BIN_DIR", fakes.path().to_str().unwrap());
+    let scratch = "select from pg_database where starts_with(datname, 'growth_chat_verify_'
+                   || (select oid from pg_database where datname = current_database()) || '_')";
+    let output = stopped(&system, &["backup", "verify"], scratch).await;
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        said(&output).contains("stopped by a signal"),
+        "{}",
+        said(&output)
+    );
+    let left = query(scratch)
+        .fetch_all(&system.pool().await)
+        .await
+        .unwrap();
+    assert!(left.is_empty());
 }
 
 #[tokio::test]
@@ -208,7 +375,8 @@ async fn a_tick_does_what_is_due_drains_the_queue_and_ends() {
         .unwrap();
     let second = system.run(&["tick"]).await;
     assert!(second.status.success(), "{}", said(&second));
-    assert_eq!(s3.keys().len(), 2, "{}", said(&second));
+    // The object, its manifest and its proof.
+    assert_eq!(s3.keys().len(), 3, "{}", said(&second));
     let verified: i64 = query_scalar(
         "select count(*) from ops.backups where kind = 'verify' and status = 'succeeded'",
     )

@@ -1,33 +1,16 @@
 //! Exactly one backup of a due time, whoever makes it and whoever dies.
 
-use std::time::Duration;
-
 use sqlx::query;
 use store::backups::{self, Claim, Due, RunKind, Wanted};
 use workers::backup::{Ask, BackupError, Ran};
 
-use super::support::{Fakes, World, made};
+use super::support::{DUMPS, Fakes, World, made, until};
 
 fn due(text: &str) -> Due {
     Due {
         local: format!("{text}:00").parse().unwrap(),
         zone: "Europe/Berlin".to_owned(),
     }
-}
-
-/// A `pg_dump` that waits to be let go on.
-const WAITING: &str = "[ \"$1\" = --version ] || while [ ! -e \"$(dirname \"$0\")/go\" ]; do sleep 0.01; done\n\
-                       exec \"$REAL/pg_dump\" \"$@\"";
-
-async fn until(condition: impl AsyncFn() -> bool) {
-    let waited = async {
-        while !condition().await {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), waited)
-        .await
-        .expect("it does not come about");
 }
 
 #[tokio::test]
@@ -50,30 +33,55 @@ async fn of_processes_that_start_in_the_same_instant_one_makes_the_backup_of_the
 #[tokio::test]
 async fn a_backup_by_hand_is_refused_while_another_one_runs_and_that_is_recorded() {
     let mut world = World::new().await;
-    let fakes = Fakes::new(&[("pg_dump", WAITING)]);
+    let fakes = Fakes::waiting(DUMPS);
     world.set("PG_BIN_DIR", fakes.path().to_str().unwrap());
     let backups = world.backups();
     let first = tokio::spawn(async move { backups.run(&Ask::ByHand).await });
     until(async || !world.s3.uploads().is_empty()).await;
     let refused = world.back_up().await.unwrap_err();
-    assert!(matches!(refused, BackupError::Busy(_)), "{refused}");
+    assert!(matches!(refused, BackupError::Busy { .. }), "{refused}");
     World::assert_failed(
         &world.runs("backup").await,
         "another backup is being made, by run 1",
     );
-    std::fs::write(fakes.path().join("go"), "").unwrap();
+    fakes.go();
     made(first.await.unwrap());
     assert_eq!(world.s3.keys().len(), 2);
 }
 
 #[tokio::test]
+async fn who_waits_uses_up_no_number_of_a_run() {
+    let mut world = World::new().await;
+    let fakes = Fakes::waiting(DUMPS);
+    world.set("PG_BIN_DIR", fakes.path().to_str().unwrap());
+    let ask = Ask::Due(due("2026-11-21T02:00"));
+    let (first, asked) = (world.backups(), ask.clone());
+    let first = tokio::spawn(async move { first.run(&asked).await });
+    until(async || !world.s3.uploads().is_empty()).await;
+    let due = due("2026-11-21T02:00");
+    let wanted = Wanted {
+        kind: RunKind::Backup,
+        due: Some(&due),
+        object_key: None,
+        drill: false,
+    };
+    for _ in 0..10 {
+        let claim = backups::claim(&world.pool, wanted).await.unwrap();
+        assert!(matches!(claim, Claim::Busy { run_id: 1, .. }));
+    }
+    fakes.go();
+    made(first.await.unwrap());
+    let claim = backups::claim(&world.pool, wanted).await.unwrap();
+    assert!(matches!(claim, Claim::Done));
+    made(world.back_up().await);
+    let newest = world.count("select max(run_id) from backup_runs").await;
+    assert_eq!(newest, 2);
+}
+
+#[tokio::test]
 async fn who_waits_for_a_run_that_fails_takes_over() {
     let mut world = World::new().await;
-    let fakes = Fakes::new(&[(
-        "pg_dump",
-        "[ \"$1\" = --version ] || { while [ ! -e \"$(dirname \"$0\")/go\" ]; do sleep 0.01; done; exit 1; }\n\
-         exec \"$REAL/pg_dump\" \"$@\"",
-    )]);
+    let fakes = Fakes::waiting("exit 1");
     let second = world.backups();
     world.set("PG_BIN_DIR", fakes.path().to_str().unwrap());
     let first = world.backups();
@@ -82,7 +90,7 @@ async fn who_waits_for_a_run_that_fails_takes_over() {
     let first = tokio::spawn(async move { first.run(&asked).await });
     until(async || !world.s3.uploads().is_empty()).await;
     let second = tokio::spawn(async move { second.run(&ask).await });
-    std::fs::write(fakes.path().join("go"), "").unwrap();
+    fakes.go();
     first.await.unwrap().unwrap_err();
     made(second.await.unwrap());
     let rows = world.runs("backup").await;
@@ -100,7 +108,7 @@ async fn until_noted(world: &World) {
 #[tokio::test]
 async fn what_a_killed_run_left_is_cleared_up_and_the_due_time_gets_its_backup() {
     let mut world = World::new().await;
-    let fakes = Fakes::new(&[("pg_dump", WAITING)]);
+    let fakes = Fakes::waiting(DUMPS);
     let next = world.backups();
     world.set("PG_BIN_DIR", fakes.path().to_str().unwrap());
     let ask = Ask::Due(due("2026-11-21T02:00"));
@@ -125,7 +133,7 @@ async fn what_a_killed_run_left_is_cleared_up_and_the_due_time_gets_its_backup()
 #[tokio::test]
 async fn a_run_that_was_frozen_and_comes_back_after_its_lease_writes_nothing() {
     let mut world = World::new().await;
-    let fakes = Fakes::new(&[("pg_dump", WAITING)]);
+    let fakes = Fakes::waiting(DUMPS);
     let next = world.backups();
     world.set("PG_BIN_DIR", fakes.path().to_str().unwrap());
     let ask = Ask::Due(due("2026-11-21T02:00"));
@@ -137,7 +145,7 @@ async fn a_run_that_was_frozen_and_comes_back_after_its_lease_writes_nothing() {
         .await;
     let manifest = made(next.run(&ask).await);
     let bytes = std::fs::read(world.s3.path(&manifest.object)).unwrap();
-    std::fs::write(fakes.path().join("go"), "").unwrap();
+    fakes.go();
     frozen.await.unwrap().unwrap_err();
     assert_eq!(world.s3.keys().len(), 2);
     assert_eq!(
@@ -190,6 +198,38 @@ async fn a_run_that_died_after_its_object_and_before_its_manifest_has_made_nothi
     assert_eq!(second.name, first.name, "its key was free again");
     assert_ne!(second.run, first.run);
     assert_eq!(world.s3.keys().len(), 2);
+}
+
+#[tokio::test]
+async fn a_run_that_made_the_backup_and_died_counts_though_an_earlier_one_left_something() {
+    let world = World::new().await;
+    let ask = Ask::Due(due("2026-11-21T02:00"));
+    // It failed, and could not clear up after itself.
+    query(
+        "insert into backup_runs (kind, status, reason, object_key, upload_id, finished_at)
+         values ('backup', 'failed', 'the bucket was away', 'backups/backup-2026-11-20.sql.gz', 'gone', now())",
+    )
+    .execute(&world.pool)
+    .await
+    .unwrap();
+    made(world.backups().run(&ask).await);
+    // So that the one before is still there to be cleared up after.
+    world
+        .execute(
+            "update backup_runs
+             set status = 'running', finished_at = null, upload_id = 'gone', lease_until = now() - interval '1 s'
+             where status = 'succeeded'",
+        )
+        .await;
+    world
+        .execute("update backup_runs set upload_id = 'gone' where status = 'failed'")
+        .await;
+    assert_eq!(world.backups().run(&ask).await.unwrap(), Ran::WasMade);
+    let rows = world.runs("backup").await;
+    let statuses: Vec<&str> = rows.iter().map(|row| row.status.as_str()).collect();
+    assert_eq!(statuses, ["failed", "succeeded"]);
+    let left = "select count(*) from backup_runs where upload_id is not null";
+    assert_eq!(world.count(left).await, 0, "both were seen to");
 }
 
 #[tokio::test]

@@ -1,23 +1,12 @@
 //! A backup that goes well.
 
-use std::{io::Read, process::Command};
+use std::io::Read;
 
 use sandbox::s3::{Faults, Rule};
 use sqlx::query_scalar;
 use workers::backup::{Ask, Encryption, Manifest, due_at};
 
-use super::support::{World, made};
-
-/// What gzip itself makes of an object.
-fn unpacked(world: &World, key: &str) -> String {
-    let output = Command::new("gzip")
-        .args(["--decompress", "--stdout"])
-        .stdin(std::fs::File::open(world.s3.path(key)).unwrap())
-        .output()
-        .unwrap();
-    assert!(output.status.success());
-    String::from_utf8(output.stdout).unwrap()
-}
+use super::support::{DUMPS, Fakes, World, made, unpacked, until};
 
 #[tokio::test]
 async fn a_backup_is_a_gzip_file_with_a_manifest_beside_it() {
@@ -93,29 +82,16 @@ async fn a_large_backup_is_sent_in_parts_and_nothing_of_it_is_left_unfinished() 
 async fn rows_that_come_while_the_dump_runs_are_in_neither_the_dump_nor_the_counts() {
     let world = World::new().await;
     // Between the export of the snapshot and pg_dump's first look.
-    let slow = super::support::Fakes::new(&[(
-        "pg_dump",
-        "[ \"$1\" = --version ] || while [ ! -e \"$(dirname \"$0\")/go\" ]; do sleep 0.01; done\n\
-         exec \"$REAL/pg_dump\" \"$@\"",
-    )]);
+    let slow = Fakes::waiting(DUMPS);
     let mut world = world;
     world.set("PG_BIN_DIR", slow.path().to_str().unwrap());
     let backups = world.backups();
     let running = tokio::spawn(async move { backups.run(&Ask::ByHand).await });
-    let exported = async {
-        while world
-            .count("select count(*) from pg_stat_activity where datname = current_database() and backend_xmin is not null and state = 'idle in transaction'")
-            .await
-            == 0
-        {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(std::time::Duration::from_secs(20), exported)
-        .await
-        .unwrap();
+    let exported = "select count(*) from pg_stat_activity where datname = current_database()
+                    and backend_xmin is not null and state = 'idle in transaction'";
+    until(async || world.count(exported).await > 0).await;
     world.say_something(5).await;
-    std::fs::write(slow.path().join("go"), "").unwrap();
+    slow.go();
     let manifest = made(running.await.unwrap());
     assert_eq!(manifest.tables["public.sessions"], 3);
     let sql = unpacked(&world, &manifest.object);

@@ -2,57 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sandbox::postgres::{create_database, database_url, drop_database};
+use sandbox::s3::Faults;
 use sqlx::{AssertSqlSafe, PgPool, Row, query, query_scalar};
-use store::db::DatabaseConfig;
-use workers::backup::{Manifest, Report, RestoreError, Which};
+use workers::backup::{Manifest, RestoreError, Which, told};
 
-use super::support::{Fakes, World, made, silently};
-
-/// An empty database on the server of the tests.
-struct Target {
-    admin: String,
-    name: String,
-    config: DatabaseConfig,
-    url: String,
-}
-
-impl Target {
-    async fn new(world: &World) -> Self {
-        let admin = world.database.url().to_owned();
-        let url = url::Url::parse(&admin).unwrap();
-        let name = format!("{}_restored", url.path().trim_start_matches('/'));
-        create_database(&admin, &name).await.unwrap();
-        let url = database_url(&admin, &name).unwrap();
-        Self {
-            config: DatabaseConfig::new(url.clone(), 3),
-            admin,
-            name,
-            url,
-        }
-    }
-
-    async fn pool(&self) -> PgPool {
-        PgPool::connect(&self.url).await.unwrap()
-    }
-
-    async fn restore(&self, world: &World) -> Result<Report, RestoreError> {
-        let restorer = world.backups().restorer().clone();
-        let manifest = restorer.find(&Which::Latest).await?;
-        restorer.restore(&manifest, &self.config, &silently()).await
-    }
-
-    async fn tables(&self) -> i64 {
-        query_scalar("select count(*) from pg_class where relnamespace = 'public'::regnamespace")
-            .fetch_one(&self.pool().await)
-            .await
-            .unwrap()
-    }
-
-    async fn gone(self) {
-        drop_database(&self.admin, &self.name).await.unwrap();
-    }
-}
+use super::{
+    support::{Fakes, World, hash_of, made},
+    target::Target,
+};
 
 /// Every row of every table, hashed by table. What a restore changes is left out.
 async fn contents(pool: &PgPool, manifest: &Manifest) -> BTreeMap<String, Option<String>> {
@@ -238,4 +195,65 @@ async fn the_newest_of_a_date_is_meant_by_the_date_and_each_by_its_name() {
     // An object without a manifest, and a manifest without its object, are no backups.
     std::fs::remove_file(world.s3.path(&second.object)).unwrap();
     assert_eq!(find("latest").await.unwrap(), first);
+}
+
+/// What the bucket remembers of somebody who was erased by an address.
+pub(super) fn remember(world: &World, email_hash: &str) {
+    let path = world.s3.path("erasures/er-1-0.json");
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let entry = serde_json::json!({
+        "entry_id": "er-1",
+        "scope": "person",
+        "session_ids": [],
+        "email_hash": email_hash,
+        "requested_by": "operator",
+        "erased": {},
+        "erased_at": "2026-11-21T12:00:00Z",
+    });
+    std::fs::write(path, entry.to_string()).unwrap();
+}
+
+#[tokio::test]
+async fn whether_the_erased_can_be_forgotten_again_is_known_before_anything_is_restored() {
+    let mut world = World::new().await;
+    made(world.back_up().await);
+    let secret = "a".repeat(32);
+    remember(&world, &hash_of("anna@example.com", &secret));
+    let target = Target::new(&world).await;
+    let error = target.restore(&world).await.unwrap_err();
+    assert!(told(&error).contains("PRIVACY_SECRET is needed"), "{error}");
+    assert_eq!(target.tables().await, 0);
+
+    std::fs::write(world.s3.path("erasures/er-2-0.json"), "no entry").unwrap();
+    world.set("PRIVACY_SECRET", &secret);
+    let error = target.restore(&world).await.unwrap_err();
+    assert!(
+        told(&error).contains("the ledger's entry erasures/er-2-0.json can't be read"),
+        "{error}"
+    );
+    assert_eq!(target.tables().await, 0);
+
+    // So it can be repeated into the same database, as soon as what is missing is there.
+    std::fs::remove_file(world.s3.path("erasures/er-2-0.json")).unwrap();
+    let report = target.restore(&world).await.unwrap();
+    assert_eq!(report.replayed.entries, 1);
+    target.gone().await;
+}
+
+#[tokio::test]
+async fn a_ledger_that_the_bucket_does_not_give_is_told_with_the_stores_own_word() {
+    let world = World::new().await;
+    let manifest = made(world.back_up().await);
+    world.s3.set_faults(Faults {
+        gone: true,
+        ..Faults::default()
+    });
+    let target = Target::new(&world).await;
+    let error = target.restore_this(&world, &manifest).await.unwrap_err();
+    let told = told(&error);
+    assert!(
+        told.contains("the ledger of erasures could not be read") && told.contains("answered 404"),
+        "{told}"
+    );
+    target.gone().await;
 }

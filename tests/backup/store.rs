@@ -5,7 +5,7 @@ use std::time::Duration;
 use sandbox::s3::{Fault, Faults};
 use workers::{backup::Ask, clients::bucket::Patience};
 
-use super::support::{World, made};
+use super::support::{DUMPS, Fakes, World, made, until};
 
 /// A world with a good backup, and a store that is broken since.
 async fn broken(faults: Faults) -> World {
@@ -66,6 +66,24 @@ each_fails_and_heals! {
     the_manifest_is_not_answered: Faults { put: Some(Fault::Hang), ..Faults::default() },
         "writing an object failed: the store did not answer in time";
     the_bucket_is_gone: Faults { gone: true, ..Faults::default() }, "the store answered 404";
+}
+
+#[tokio::test]
+async fn no_moment_of_the_database_is_held_while_the_bucket_is_asked() {
+    let world = broken(Faults {
+        begin: Some(Fault::Hang),
+        ..Faults::default()
+    })
+    .await;
+    let backups = world.backups();
+    let running = tokio::spawn(async move { backups.run(&Ask::ByHand).await });
+    let held = "select count(*) from pg_stat_activity where datname = current_database()
+                and state = 'idle in transaction'";
+    while !running.is_finished() {
+        assert_eq!(world.count(held).await, 0);
+    }
+    running.await.unwrap().unwrap_err();
+    World::assert_failed(&world.runs("backup").await, "beginning the upload failed");
 }
 
 #[tokio::test]
@@ -130,32 +148,21 @@ async fn a_store_that_knows_no_conditions_is_not_overwritten_either() {
     assert_eq!(std::fs::read(world.s3.path(&first.object)).unwrap(), bytes);
 
     // Somebody puts an object at the key while the run is on its way there.
-    let fakes = super::support::Fakes::new(&[(
-        "pg_dump",
-        "[ \"$1\" = --version ] || while [ ! -e \"$(dirname \"$0\")/go\" ]; do sleep 0.01; done\n\
-         exec \"$REAL/pg_dump\" \"$@\"",
-    )]);
+    let fakes = Fakes::waiting(DUMPS);
     for conditions in [false, true] {
         world.s3.set_faults(Faults {
             no_conditions: !conditions,
             ..Faults::default()
         });
-        let _ = std::fs::remove_file(fakes.path().join("go"));
         world.set("PG_BIN_DIR", fakes.path().to_str().unwrap());
         let backups = world.backups();
         let running = tokio::spawn(async move { backups.run(&Ask::ByHand).await });
-        let uploading = async {
-            while world.s3.uploads().is_empty() {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(20), uploading)
-            .await
-            .unwrap();
+        until(async || !world.s3.uploads().is_empty()).await;
         let key = world.s3.uploads().remove(0);
         std::fs::write(world.s3.path(&key), "somebody else's").unwrap();
-        std::fs::write(fakes.path().join("go"), "").unwrap();
+        fakes.go();
         running.await.unwrap().unwrap_err();
+        fakes.wait();
         World::assert_failed(
             &world.runs("backup").await,
             "somebody else has put an object",

@@ -2,8 +2,10 @@
 
 use std::{
     fs,
+    io::{Seek, Write},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    process::Command,
     sync::Arc,
     time::Duration,
 };
@@ -12,13 +14,16 @@ use sandbox::{
     postgres::{Installation, Places, Progress, TestDatabase},
     s3::S3,
 };
+use sha2::{Digest, Sha256};
 use sqlx::{AssertSqlSafe, PgPool, query, query_as, query_scalar, raw_sql};
 use store::{bus::Bus, db::DatabaseConfig, settings::Settings};
 use tempfile::TempDir;
 use workers::{
-    backup::{Ask, BackupError, Backups, Ran, Say},
+    backup::{Ask, BackupError, Backups, Manifest, Ran, Say},
     clients::bucket::Patience,
     config::BackupConfig,
+    hex::hex,
+    privacy::secret::PrivacySecret,
 };
 
 /// Short enough for a test that waits for a store that hangs, and longer than a part takes on a machine
@@ -120,6 +125,21 @@ impl World {
         self.backups().run(&Ask::ByHand).await
     }
 
+    /// Exchanges the object of a backup for one of other SQL, with a manifest that agrees with it.
+    pub(super) fn replace(&self, manifest: &Manifest, sql: &str) -> Manifest {
+        let object = packed(sql);
+        let told = Manifest {
+            bytes: object.len() as u64,
+            sha256: hex(&Sha256::digest(&object)),
+            dump_bytes: sql.len() as u64,
+            ..manifest.clone()
+        };
+        fs::write(self.s3.path(&manifest.object), object).unwrap();
+        let path = format!("backups/backup-{}.json", manifest.name);
+        fs::write(self.s3.path(&path), told.to_json()).unwrap();
+        told
+    }
+
     /// More conversations.
     pub(super) async fn say_something(&self, sessions: i32) {
         query(
@@ -191,18 +211,65 @@ impl World {
 
 /// The manifest of a backup that was made.
 #[track_caller]
-pub(super) fn made(ran: Result<Ran, BackupError>) -> workers::backup::Manifest {
+pub(super) fn made(ran: Result<Ran, BackupError>) -> Manifest {
     match ran {
         Ok(Ran::Made(manifest)) => *manifest,
         other => panic!("it was not made: {other:?}"),
     }
 }
 
+/// What gzip itself makes of an object.
+pub(super) fn unpacked(world: &World, key: &str) -> String {
+    let object = fs::File::open(world.s3.path(key)).unwrap();
+    String::from_utf8(gzip("--decompress", object)).unwrap()
+}
+
+fn packed(sql: &str) -> Vec<u8> {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(sql.as_bytes()).unwrap();
+    file.rewind().unwrap();
+    gzip("--fast", file)
+}
+
+fn gzip(how: &str, input: fs::File) -> Vec<u8> {
+    let output = Command::new("gzip")
+        .args([how, "--stdout"])
+        .stdin(input)
+        .output()
+        .unwrap();
+    assert!(output.status.success());
+    output.stdout
+}
+
+/// The first line of a `pg_dump` that is a fake.
+pub(super) const SAYS_ITS_VERSION: &str =
+    "[ \"$1\" = --version ] && exec \"$REAL/pg_dump\" --version";
+/// The last one of a `pg_dump` that does it after all.
+pub(super) const DUMPS: &str = "exec \"$REAL/pg_dump\" \"$@\"";
+
 /// A folder of programs that do what a script says; `$REAL` stands for the folder of the real ones.
 #[derive(Debug)]
 pub(super) struct Fakes(TempDir);
 
 impl Fakes {
+    /// A `pg_dump` that waits to be let go on, and then does what the script says; asked for its version it
+    /// answers at once.
+    pub(super) fn waiting(then: &str) -> Self {
+        let wait = "while [ ! -e \"$(dirname \"$0\")/go\" ]; do sleep 0.01; done";
+        let script = format!("{SAYS_ITS_VERSION}\n{wait}\n{then}");
+        Self::new(&[("pg_dump", &script)])
+    }
+
+    /// Lets it go on.
+    pub(super) fn go(&self) {
+        fs::write(self.path().join("go"), "").unwrap();
+    }
+
+    /// Has the next one wait again.
+    pub(super) fn wait(&self) {
+        fs::remove_file(self.path().join("go")).unwrap();
+    }
+
     pub(super) fn new(scripts: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let real = real_folder();
@@ -218,6 +285,26 @@ impl Fakes {
     pub(super) fn path(&self) -> &Path {
         self.0.path()
     }
+}
+
+/// As the ledger keeps an address.
+pub(super) fn hash_of(address: &str, secret: &str) -> String {
+    let mut settings = Settings::new([("PRIVACY_SECRET".to_owned(), secret.to_owned())]);
+    PrivacySecret::read(&mut settings)
+        .unwrap()
+        .hash_email(address)
+}
+
+/// Waits for something that comes about by itself.
+pub(super) async fn until(condition: impl AsyncFn() -> bool) {
+    let waited = async {
+        while !condition().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), waited)
+        .await
+        .expect("it does not come about");
 }
 
 /// Tells nobody.

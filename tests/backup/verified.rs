@@ -3,10 +3,14 @@
 use std::io::Write;
 
 use age::{secrecy::ExposeSecret, x25519::Identity};
+use metrics_exporter_prometheus::PrometheusBuilder;
 use sqlx::query_scalar;
-use workers::backup::{RestoreError, Which};
+use workers::{
+    backup::{RestoreError, Which},
+    retention::{Pace, RetentionDeps},
+};
 
-use super::support::{Fakes, World, made, silently};
+use super::support::{Fakes, World, made, silently, until};
 
 /// The scratch databases of a world's database.
 async fn scratch(world: &World) -> Vec<String> {
@@ -81,6 +85,43 @@ async fn a_drill_goes_through_all_of_restore() {
             .count("select count(*) from ops.backups where kind = 'verify' and drill")
             .await,
         1
+    );
+}
+
+#[tokio::test]
+async fn what_a_drill_forgets_in_its_scratch_database_is_not_counted_as_forgotten_here() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let _counted = metrics::set_default_local_recorder(&recorder);
+    let told = || recorder.handle().render();
+    let world = World::new().await;
+    world
+        .execute(
+            "update sessions set status = 'closed', termination_type = 'visitor_closed',
+                                 closed_at = now() - interval '91 days'",
+        )
+        .await;
+    made(world.back_up().await);
+    let verified = world
+        .backups()
+        .verify(&Which::Latest, true, &silently())
+        .await;
+    verified.unwrap();
+    assert!(
+        !told().contains("growth_chat_retention_deleted_total"),
+        "{}",
+        told()
+    );
+
+    let here = RetentionDeps {
+        pool: world.pool.clone(),
+        days: 90,
+    };
+    let (gone, _) = here.sweep(None, Pace::BesideTurns).await.unwrap();
+    assert_eq!(gone.sessions, 3);
+    assert!(
+        told().contains("growth_chat_retention_deleted_total"),
+        "{}",
+        told()
     );
 }
 
@@ -197,14 +238,7 @@ async fn a_scratch_database_that_a_crash_left_is_dropped_by_the_next_verify() {
     let crashing = world.backups();
     let crashing =
         tokio::spawn(async move { crashing.verify(&Which::Latest, false, &silently()).await });
-    let made_one = async {
-        while scratch(&world).await.is_empty() {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(std::time::Duration::from_secs(20), made_one)
-        .await
-        .unwrap();
+    until(async || !scratch(&world).await.is_empty()).await;
     crashing.abort();
     assert!(crashing.await.unwrap_err().is_cancelled());
     let left = scratch(&world).await;
@@ -263,6 +297,6 @@ async fn there_is_nothing_to_verify_in_an_empty_bucket_and_that_is_recorded() {
     assert!(matches!(error, RestoreError::Missing(_)), "{error}");
     World::assert_failed(
         &world.runs("verify").await,
-        "the bucket has no backup at all",
+        "the bucket has no backup of this database",
     );
 }

@@ -17,6 +17,8 @@ use futures::{StreamExt, stream};
 use serde::Deserialize;
 use tokio::{process::Command, time::timeout};
 
+use crate::support::output::said;
+
 /// A machine under load is slow; a process that takes longer has started.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Processes at once.
@@ -95,12 +97,6 @@ async fn run(arguments: &[&str], environment: &Environment) -> Option<Output> {
 }
 
 /// All that a process said.
-fn said(output: &Output) -> String {
-    let out = String::from_utf8_lossy(&output.stdout);
-    let err = String::from_utf8_lossy(&output.stderr);
-    format!("{out}{err}")
-}
-
 /// The variables that a refused start names, in a process that told no secret.
 #[track_caller]
 fn named(output: &Output, case: &str) -> BTreeSet<String> {

@@ -3,7 +3,8 @@
 use sandbox::postgres::TestDatabase;
 use serde_json::{Value, json};
 use sqlx::{PgPool, query, query_scalar, raw_sql};
-use workers::handlers::retention_sweep::RetentionDeps;
+use store::retention::{BATCH_SESSIONS, BATCH_TURNS, forget_batch};
+use workers::retention::{Pace, RetentionDeps};
 
 use super::marker::tables_with;
 use crate::support::TestSystem;
@@ -47,7 +48,7 @@ async fn sweep(pool: &PgPool, days: i32) -> store::retention::Gone {
         pool: pool.clone(),
         days,
     };
-    let (gone, finished) = deps.sweep(None).await.unwrap();
+    let (gone, finished) = deps.sweep(None, Pace::Alone).await.unwrap();
     assert!(finished);
     gone
 }
@@ -109,7 +110,7 @@ async fn old_frames_go_in_the_end_however_little_of_them_a_run_has_time_for() {
     while runs.iter().sum::<i64>() < 1_992 {
         let told = |deleted| runs.push(deleted);
         let over = Some(tokio::time::Instant::now());
-        let ended = store::retention::forget_old_events(&pool, over, told).await;
+        let ended = store::retention::forget_old_events(&pool, over, 0, told).await;
         assert!(!ended.unwrap());
         assert!(runs.len() < 1_000, "{runs:?}");
     }
@@ -145,7 +146,10 @@ async fn a_session_with_more_turns_than_a_batch_has_room_for_goes_alone() {
         .execute(&pool)
         .await
         .unwrap();
-    assert_eq!(sweep(&pool, 90).await.sessions, 3);
+    for together in [1, 2, 0] {
+        let gone = forget_batch(&pool, 90, BATCH_SESSIONS, BATCH_TURNS).await;
+        assert_eq!(gone.unwrap().sessions, together);
+    }
 }
 
 #[tokio::test]
@@ -187,4 +191,24 @@ async fn retention_days_out_of_range_are_refused_by_name() {
     assert_eq!(said.status.code(), Some(2));
     let text = String::from_utf8(said.stderr).unwrap();
     assert!(text.contains("RETENTION_DAYS"), "{text}");
+}
+
+#[tokio::test]
+async fn a_worker_writes_down_how_long_texts_are_kept_for_whoever_restores_the_database() {
+    let system = TestSystem::new().await;
+    let pool = system.pool().await;
+    assert_eq!(store::retention::load_days(&pool).await.unwrap(), None);
+    for days in [365, 30] {
+        let _worker = system
+            .worker_with(&[("RETENTION_DAYS", &days.to_string())])
+            .await;
+        let told = async {
+            while store::retention::load_days(&pool).await.unwrap() != Some(days) {
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(crate::support::PATIENCE, told)
+            .await
+            .expect("the worker does not write it down");
+    }
 }

@@ -4,6 +4,7 @@
 //! Each `read` notes every problem by the variable's name and never its value; it gives `None` when
 //! a value that must be there is missing. Secrets are [`SecretString`]s, which `Debug` hides.
 
+mod age_keys;
 mod backup;
 mod business_hours;
 mod conversation;
@@ -22,7 +23,8 @@ use url::Url;
 
 pub(crate) use self::handoff::mail_address;
 pub use self::{
-    backup::{AgeIdentity, AgeRecipient, BackupConfig, BucketConfig, RestoreConfig, ToolsConfig},
+    age_keys::{AgeIdentity, AgeRecipient},
+    backup::{BackupConfig, BucketConfig, RestoreConfig, ToolsConfig},
     conversation::ConversationConfig,
     handoff::{CrmConfig, HandoffConfig, SlackConfig, SmtpConfig, SmtpTls},
     links::LinkHosts,

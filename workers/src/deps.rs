@@ -16,13 +16,14 @@ use crate::{
     handlers::{
         backup_run, backup_verify, index_document,
         privacy_erase::{self, EraseDeps},
-        retention_sweep::{self, RetentionDeps},
+        retention_sweep,
         session_sweep::{self, SweepDeps},
         turn_process::turn_process,
     },
     handoff::{HandoffDeps, crm::Crm, slack::SlackClient},
     knowledge::KnowledgeDeps,
     privacy::secret::PrivacySecret,
+    retention::RetentionDeps,
     turn::{EventWriter, TurnDeps},
 };
 
@@ -191,11 +192,6 @@ pub fn register_erasure(runtime: Runtime, deps: &Deps, people: &HandoffDeps) -> 
 fn with_backups(runtime: Runtime, backups: Option<&Backups>) -> Runtime {
     let configured = f64::from(u8::from(backups.is_some()));
     metrics::gauge!("growth_chat_backup_configured").set(configured);
-    // A counter that is not there can't be seen to rise.
-    for outcome in ["succeeded", "failed"] {
-        metrics::counter!("growth_chat_backup_runs_total", "outcome" => outcome).absolute(0);
-        metrics::counter!("growth_chat_backup_verifies_total", "outcome" => outcome).absolute(0);
-    }
     let Some(backups) = backups else {
         tracing::warn!(
             "NO BACKUPS ARE MADE: set TIGRIS_BUCKET_NAME, TIGRIS_ACCESS_KEY_ID and \

@@ -1,7 +1,7 @@
 //! Whether the bucket of the backups can be used: looked at and listed, nothing is written.
 
 use workers::{
-    backup::{Restorer, told},
+    backup::{Found, Restorer, told},
     clients::bucket::{BucketError, BucketFailure, Patience},
 };
 
@@ -16,17 +16,37 @@ pub(super) async fn probe(context: &Context) -> Finding {
         return Finding::fail(format!("it can't be used: {error}: {}", advice(&error)));
     }
     match restorer.list().await {
-        Ok(found) => match found.last() {
-            Some(newest) => Finding::pass(format!(
-                "it has {} backups, the newest is {}",
-                found.len(),
-                newest.name
-            )),
-            None => Finding::warn("it has no backup yet: run `growth-chat backup`"),
-        },
+        Ok(found) => judge(&found),
         Err(error) => Finding::fail(format!(
             "it can't be listed: {}: the key of TIGRIS_ACCESS_KEY_ID needs to list, read, write and delete",
             told(&error)
+        )),
+    }
+}
+
+/// How good what it has is. How old the newest good one may be is for the alerts to say.
+fn judge(found: &[Found]) -> Finding {
+    let Some(newest) = found.last() else {
+        return Finding::warn("it has no backup yet: run `growth-chat backup`");
+    };
+    let says = format!(
+        "it has {} backups, the newest is {}",
+        found.len(),
+        newest.name
+    );
+    let unreadable = found.iter().rev().find_map(|found| {
+        let error = found.manifest.as_ref().err()?;
+        Some((&found.name, told(error)))
+    });
+    let proved = found.iter().rev().find(|found| found.proved_at.is_some());
+    match (unreadable, proved) {
+        (Some((name, error)), _) => Finding::warn(format!("{says}; {name} can't be used: {error}")),
+        (None, None) => Finding::warn(format!(
+            "{says}; none was ever restored for a proof: run `growth-chat backup verify`"
+        )),
+        (None, Some(proved)) => Finding::pass(format!(
+            "{says}; the newest that was restored for a proof is {}",
+            proved.name
         )),
     }
 }

@@ -1,6 +1,6 @@
 //! Whether `pg_dump` and psql are there, and new enough for the server.
 
-use workers::backup::{ToolVersion, Tools};
+use workers::backup::{RestoreError, ToolVersion, Tools, is_restrictable};
 
 use super::{Context, Finding};
 
@@ -43,6 +43,9 @@ fn judge(
             server.major
         ));
     }
+    if program == "psql" && !is_restrictable(version) {
+        return Err(RestoreError::Unrestricted(version).to_string());
+    }
     Ok(format!("{program} {version}"))
 }
 
@@ -53,10 +56,15 @@ mod tests {
     #[test]
     fn a_program_may_be_newer_than_the_server_and_not_older() {
         let judge = |version: &str, server: &str| {
-            judge("pg_dump", version.parse().unwrap(), server.parse().unwrap())
+            judge("psql", version.parse().unwrap(), server.parse().unwrap())
         };
         assert!(judge("18.0", "17.6").is_ok());
-        assert!(judge("17.2", "17.6").is_ok());
+        assert!(judge("17.6", "17.7").is_ok());
+        assert!(
+            judge("17.5", "17.6")
+                .unwrap_err()
+                .contains("restricted mode")
+        );
         assert!(judge("16.9", "17.0").unwrap_err().contains("PostgreSQL 17"));
     }
 }

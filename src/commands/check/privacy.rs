@@ -9,8 +9,8 @@ pub(super) fn probe(context: &Context) -> Finding {
             Finding::pass("PRIVACY_SECRET is set: erasures by address, and signed receipts")
         }
         Some(_) => Finding::warn(
-            "PRIVACY_SECRET is not set: nobody can be forgotten by their address, no restore repeats such an \
-             erasure, and receipts are not signed; set it to a random text (openssl rand -hex 32) and keep it",
+            "PRIVACY_SECRET is not set: nobody can be forgotten by their address, no backup is restored if \
+             somebody was, and receipts are not signed; set it to a random text (openssl rand -hex 32) and keep it",
         ),
     }
 }

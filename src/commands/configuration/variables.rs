@@ -425,11 +425,11 @@ pub(super) const GROUPS: &[Group] = &[
             with(
                 "RETENTION_DAYS",
                 "90",
-                "How long a closed conversation is kept; in a restored database as well",
+                "How long a closed conversation is kept. A restore goes by what the newest worker was told, unless it is set",
             ),
             secret(
                 "PRIVACY_SECRET",
-                "The key of the erasure ledger's hashes and of the receipts' signatures; it must never change. Without it nobody is forgotten by their address, in a restored database neither, and receipts are not signed",
+                "The key of the erasure ledger's hashes and of the receipts' signatures; it must never change. Without it nobody is forgotten by their address, nor is a backup restored if somebody was, and receipts are not signed",
             ),
         ],
     },

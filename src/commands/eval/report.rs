@@ -1,12 +1,13 @@
 //! What a measurement says, as JSON. `docs/evaluation.md` is made of it as well.
 
-use std::fmt::Write as _;
-
 use serde::Serialize;
-use workers::evaluation::{
-    Candidate, Evaluation, Figures, Judged, Outcome, Point, Proposal, QuestionSet,
-    metrics::{at, curve, figures, propose},
-    run::MODES,
+use workers::{
+    evaluation::{
+        Candidate, Evaluation, Figures, Judged, Outcome, Point, Proposal, QuestionSet,
+        metrics::{at, curve, figures, propose},
+        run::MODES,
+    },
+    hex::hex,
 };
 
 /// Thousandths between two thresholds of the printed curve.
@@ -145,12 +146,4 @@ fn failure(outcome: &Outcome, threshold: f64, k: usize) -> Option<Failure> {
 fn cosine_at(judged: &Judged, place: usize) -> Option<f64> {
     let candidate = judged.ranking.get(place.checked_sub(1)?)?;
     Some(candidate.cosine)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    let mut hex = String::with_capacity(2 * bytes.len());
-    for byte in bytes {
-        let _ = write!(hex, "{byte:02x}");
-    }
-    hex
 }

@@ -37,27 +37,62 @@ pub struct Newest {
     pub bytes: Option<i64>,
     /// How long its run took, in seconds.
     pub seconds: Option<f64>,
-    /// The moment that is in the newest one that was restored and compared.
+    /// The moment that is in the newest one of ours that was restored and compared.
     pub verified: Option<DateTime<Utc>>,
+    /// Attempts to make one, since ever.
+    pub backups: Ended,
+    /// Attempts to restore one for a proof, since ever.
+    pub verifies: Ended,
+}
+
+/// How attempts ended, whichever process made them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Ended {
+    /// So many went well.
+    pub succeeded: i64,
+    /// So many did not, those whose process vanished among them.
+    pub failed: i64,
 }
 
 /// Reads them.
 pub async fn newest(pool: &PgPool) -> sqlx::Result<Newest> {
-    sqlx::query_as!(
-        Newest,
-        r#"select clock_timestamp() as "now!", made.snapshot_at as "made?", made.bytes as "bytes?",
+    let row = sqlx::query!(
+        r#"with ended as (
+               select kind, status = 'succeeded' as well from backup_runs
+               where status <> 'running' or lease_until < now())
+           select clock_timestamp() as "now!", made.snapshot_at as "made?", made.bytes as "bytes?",
                   extract(epoch from made.finished_at - made.started_at)::float8 as seconds,
-                  (select max(snapshot_at) from backup_runs where verified_at is not null) as verified
+                  (select max(snapshot_at) from backup_runs
+                   where kind = 'backup' and verified_at is not null) as verified,
+                  (select count(*) from ended where kind = 'backup' and well) as "backups_succeeded!",
+                  (select count(*) from ended where kind = 'backup' and not well) as "backups_failed!",
+                  (select count(*) from ended where kind = 'verify' and well) as "verifies_succeeded!",
+                  (select count(*) from ended where kind = 'verify' and not well) as "verifies_failed!"
            from (values (1)) one (row)
            left join lateral (select snapshot_at, bytes, started_at, finished_at from backup_runs
                               where kind = 'backup' and status = 'succeeded'
                               order by snapshot_at desc limit 1) made on true"#
     )
     .fetch_one(pool)
-    .await
+    .await?;
+    Ok(Newest {
+        now: row.now,
+        made: row.made,
+        bytes: row.bytes,
+        seconds: row.seconds,
+        verified: row.verified,
+        backups: Ended {
+            succeeded: row.backups_succeeded,
+            failed: row.backups_failed,
+        },
+        verifies: Ended {
+            succeeded: row.verifies_succeeded,
+            failed: row.verifies_failed,
+        },
+    })
 }
 
-/// Exports `growth_chat_backup_last_…`. Clones share what was read.
+/// Exports `growth_chat_backup_last_…` and the numbers of attempts. Clones share what was read.
 #[derive(Debug, Clone)]
 pub struct BackupFigures {
     inner: Arc<Inner>,
@@ -197,4 +232,12 @@ fn export(newest: &Newest) {
     metrics::gauge!("growth_chat_backup_last_bytes").set(bytes);
     metrics::gauge!("growth_chat_backup_last_duration_seconds")
         .set(newest.seconds.unwrap_or_default());
+    for (name, ended) in [
+        ("growth_chat_backup_runs_total", newest.backups),
+        ("growth_chat_backup_verifies_total", newest.verifies),
+    ] {
+        for (outcome, runs) in [("succeeded", ended.succeeded), ("failed", ended.failed)] {
+            metrics::counter!(name, "outcome" => outcome).absolute(runs.unsigned_abs());
+        }
+    }
 }

@@ -4,7 +4,7 @@
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use super::{Due, Made, Run};
+use super::{Made, Run};
 
 /// A run that failed, and of which something may be in the bucket.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,32 +15,21 @@ pub struct LeftOver {
     pub object_key: String,
     /// Its upload.
     pub upload_id: String,
-    /// Whether it is of this due time's, which can be settled by it.
-    pub due: Option<Due>,
 }
 
 /// The newest twenty failed backups that may have left something. More than one or two is a bucket
 /// that is gone.
 pub async fn left_over(pool: &PgPool) -> sqlx::Result<Vec<LeftOver>> {
-    let rows = sqlx::query!(
-        r#"select token, object_key as "object_key!", upload_id as "upload_id!", due_local, time_zone
+    sqlx::query_as!(
+        LeftOver,
+        r#"select token, object_key as "object_key!", upload_id as "upload_id!"
            from backup_runs
            where kind = 'backup' and status = 'failed' and upload_id is not null
              and object_key is not null
            order by run_id desc limit 20"#,
     )
     .fetch_all(pool)
-    .await?;
-    let left = rows.into_iter().map(|row| LeftOver {
-        token: row.token,
-        object_key: row.object_key,
-        upload_id: row.upload_id,
-        due: row
-            .due_local
-            .zip(row.time_zone)
-            .map(|(local, zone)| Due { local, zone }),
-    });
-    Ok(left.collect())
+    .await
 }
 
 /// Nothing of a failed run is in the bucket any more.

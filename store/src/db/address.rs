@@ -63,6 +63,23 @@ pub struct DatabaseAddress {
     statement_cache: Option<usize>,
 }
 
+/// Where it is, for people. Without the password.
+impl fmt::Display for DatabaseAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            host,
+            port,
+            user,
+            database,
+            ..
+        } = self;
+        write!(
+            f,
+            "the database {database} on {host}, port {port}, as {user}"
+        )
+    }
+}
+
 /// Without the password.
 impl fmt::Debug for DatabaseAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -331,6 +348,7 @@ mod tests {
             assert!(!format!("{error} {error:?}").contains("hunter"), "{error}");
         }
         let secret = DatabaseAddress::parse("postgres://u:hunter2@h/x").unwrap();
-        assert!(!format!("{secret:?}").contains("hunter2"));
+        assert!(!format!("{secret:?}{secret}").contains("hunter2"));
+        assert_eq!(secret.to_string(), "the database x on h, port 5432, as u");
     }
 }

@@ -63,7 +63,7 @@ impl Backups {
     /// Clears up after runs that failed or died. True: one of them had made what `ours` was to make.
     pub(super) async fn recover(&self, ours: &Run) -> Result<bool, BackupError> {
         let pool = self.database.pool();
-        let mut settled = false;
+        let mut committed = Vec::new();
         for left in backups::left_over(pool).await? {
             let upload = Upload {
                 key: left.object_key,
@@ -75,15 +75,18 @@ impl Backups {
             }
             match self.clear(left.token, &upload).await? {
                 Cleared::Away => backups::cleared_up(pool, left.token).await?,
-                Cleared::Committed(manifest) => {
-                    tracing::info!(
-                        object = manifest.object,
-                        "a backup is whole whose process ended before it said so"
-                    );
-                    settled |= backups::adopt(pool, left.token, &manifest.made(), ours).await?;
-                    self.to_verify(&manifest).await;
-                }
+                Cleared::Committed(manifest) => committed.push((left.token, manifest)),
             }
+        }
+        // The one that settles our due time ends our own row: so they come last.
+        let mut settled = false;
+        for (token, manifest) in committed {
+            tracing::info!(
+                object = manifest.object,
+                "a backup is whole whose process ended before it said so"
+            );
+            settled |= backups::adopt(pool, token, &manifest.made(), ours).await?;
+            self.to_verify(&manifest).await;
         }
         if !settled {
             self.abort_stale(ours.started_at).await;

@@ -1,53 +1,62 @@
 //! `pg_dump` at work, and its output on the way to the bucket.
 //!
 //! ```text
-//! pg_dump ──pipe──► reader ► compressors ► [age] ► SHA-256 ► parts ──channel──► upload
+//! pg_dump ──pipe──► feed ──pieces──► compressors ► [age] ► SHA-256 ──parts──► upload
 //! ```
-//! All of it but the ends runs on threads that may block. Dropping the receiver of the parts, or killing
-//! `pg_dump`, ends it.
+//! All of it but the ends runs on threads that may block. Dropping one of the ends ends it.
 
 use std::{
-    io::{self, PipeReader, Read, Write},
+    io::{self, Read, Write},
     process::{ExitStatus, Stdio},
+    time::Duration,
 };
 
 use age::Encryptor;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use secrecy::SecretString;
 use sha2::{Digest, Sha256};
 use tokio::{
+    io::AsyncReadExt,
     process::Child,
     sync::{mpsc, oneshot},
-    task::JoinHandle,
+    time::timeout,
 };
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     gzip,
     tools::{ToolError, Tools, ended, listen, not_run},
     trailer::Tail,
 };
-use crate::{config::AgeRecipient, handlers::index_document::hex};
+use crate::{config::AgeRecipient, hex::hex};
 
 const PG_DUMP: &str = "pg_dump";
 /// Bytes of a part: the least that S3 takes, because so many parts are held in memory.
 pub(super) const PART: usize = 5 * 1024 * 1024;
 
+/// How long `pg_dump` may write nothing, or take to end after its last byte. It waits a minute for a lock at
+/// most, but may read for long through pages in which no row is left. A connection that was forgotten on
+/// its way says nothing for hours.
+pub(super) const SILENCE: Duration = Duration::from_mins(10);
+/// How long its last words are waited for when it has ended: a child of it may hold the pipe open.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+/// Bytes that are read from it at once: all that its pipe holds.
+const PIECE: usize = 64 * 1024;
+
 /// A `pg_dump` that runs. Dropped, it is killed.
 pub(super) struct Dump {
     child: Child,
-    complaint: JoinHandle<String>,
+    complaint: AbortOnDropHandle<String>,
     url: SecretString,
 }
 
 impl Dump {
-    /// Has it dump the moment of a snapshot; the reader gets its output.
+    /// Has it dump the moment of a snapshot.
     pub(super) fn start(
         tools: &Tools,
         url: &SecretString,
         snapshot: &str,
-    ) -> Result<(Self, PipeReader), ToolError> {
-        let failed = |source| not_run(PG_DUMP, source);
-        let (reader, writer) = io::pipe().map_err(failed)?;
+    ) -> Result<Self, ToolError> {
         let mut command = tools.command(PG_DUMP, url)?;
         command
             .arg("--format=plain")
@@ -61,25 +70,60 @@ impl Dump {
             // Somebody who locks a table for long makes it fail, and not wait for ever.
             .arg("--lock-wait-timeout=60s")
             .arg(format!("--snapshot={snapshot}"))
-            .stdout(Stdio::from(writer));
+            .stdout(Stdio::piped());
         let spawned = command.spawn();
-        // It holds the writing end as well, which would keep the pipe open.
-        drop(command);
-        let mut child = spawned.map_err(failed)?;
-        let complaint = tokio::spawn(listen(child.stderr.take()));
-        let dump = Self {
+        let mut child = spawned.map_err(|source| not_run(PG_DUMP, source))?;
+        let complaint = AbortOnDropHandle::new(tokio::spawn(listen(child.stderr.take())));
+        Ok(Self {
             child,
             complaint,
             url: url.clone(),
+        })
+    }
+
+    /// Hands on what it writes, until there is no more or nobody takes it. `begun` is told of the first
+    /// byte: by then it has taken the snapshot.
+    pub(super) async fn feed(
+        &mut self,
+        pieces: mpsc::Sender<Bytes>,
+        begun: oneshot::Sender<()>,
+        patience: Duration,
+    ) -> Result<(), ToolError> {
+        // Closed at the end, so that it does not wait for somebody who has gone.
+        let Some(mut output) = self.child.stdout.take() else {
+            return Ok(());
         };
-        Ok((dump, reader))
+        let mut begun = Some(begun);
+        let mut buffer = BytesMut::new();
+        loop {
+            buffer.reserve(PIECE);
+            let read = timeout(patience, output.read_buf(&mut buffer)).await;
+            let count = read
+                .map_err(|_| ToolError::Silent(PG_DUMP, patience))?
+                .map_err(|source| not_run(PG_DUMP, source))?;
+            if count == 0 {
+                return Ok(());
+            }
+            if let Some(begun) = begun.take() {
+                // Nobody waits if the counting failed.
+                let _ = begun.send(());
+            }
+            if pieces.send(buffer.split().freeze()).await.is_err() {
+                return Ok(());
+            }
+        }
     }
 
     /// Waits for its end; an error unless it ended well.
-    pub(super) async fn ended(mut self) -> Result<(), ToolError> {
-        let failed = |source| not_run(PG_DUMP, source);
-        let status: ExitStatus = self.child.wait().await.map_err(failed)?;
-        let said = self.complaint.await.unwrap_or_default();
+    pub(super) async fn ended(mut self, patience: Duration) -> Result<(), ToolError> {
+        let status: ExitStatus = timeout(patience, self.child.wait())
+            .await
+            .map_err(|_| ToolError::Silent(PG_DUMP, patience))?
+            .map_err(|source| not_run(PG_DUMP, source))?;
+        let said = match timeout(LAST_WORDS, self.complaint).await {
+            Ok(said) => said.unwrap_or_default(),
+            Err(_) => String::new(),
+        };
         ended(PG_DUMP, status, &said, &self.url)
     }
 }
@@ -97,26 +141,14 @@ pub(super) struct Pumped {
     pub(super) sha256: String,
 }
 
-/// Takes a dump to the end. `taken` is told of the first byte: by then `pg_dump` has taken the snapshot.
-/// Blocks.
+/// Takes a dump to the end. Blocks.
 pub(super) fn pump(
     source: impl Read,
     recipient: Option<&AgeRecipient>,
     parts: mpsc::Sender<Bytes>,
-    taken: oneshot::Sender<()>,
 ) -> io::Result<Pumped> {
     let mut sink = PartWriter::new(parts);
     let mut tail = Tail::default();
-    let mut taken = Some(taken);
-    let source = FirstByte {
-        source,
-        then: move || {
-            if let Some(taken) = taken.take() {
-                // Nobody waits if the counting failed.
-                let _ = taken.send(());
-            }
-        },
-    };
     let seen = |block: &[u8]| tail.push(block);
     let dump_bytes = match recipient {
         None => gzip::compress(source, &mut sink, seen)?,
@@ -136,22 +168,6 @@ pub(super) fn pump(
         bytes,
         sha256,
     })
-}
-
-/// A stream that tells when it begins.
-struct FirstByte<R, F> {
-    source: R,
-    then: F,
-}
-
-impl<R: Read, F: FnMut()> Read for FirstByte<R, F> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.source.read(buffer)?;
-        if count > 0 {
-            (self.then)();
-        }
-        Ok(count)
-    }
 }
 
 /// Cuts what is written into parts, and hashes it.
@@ -210,6 +226,7 @@ impl Write for PartWriter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::ToolsConfig;
 
     #[test]
     fn all_parts_but_the_last_are_of_one_size_and_their_hash_is_the_objects() {
@@ -233,10 +250,60 @@ mod tests {
     fn an_upload_that_has_ended_ends_the_pump() {
         let (parts, sent) = mpsc::channel(1);
         drop(sent);
-        let (taken, _) = oneshot::channel();
         // Noise, so that a part becomes full.
         let endless = std::fs::File::open("/dev/urandom").unwrap();
-        let error = pump(endless, None, parts, taken).unwrap_err();
+        let error = pump(endless, None, parts).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+    }
+
+    /// A dump by a program that does what a script says.
+    fn dump_by(script: &str) -> (Dump, tempfile::TempDir) {
+        use std::os::unix::fs::PermissionsExt;
+
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join(PG_DUMP);
+        std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let tools = Tools::new(ToolsConfig {
+            folder: Some(folder.path().to_owned()),
+            environment: vec![("PATH".to_owned(), "/usr/bin:/bin".to_owned())],
+        });
+        let url = "postgres://u@h/x".to_owned().into();
+        (Dump::start(&tools, &url, "snapshot").unwrap(), folder)
+    }
+
+    #[tokio::test]
+    async fn a_program_that_falls_silent_is_given_up() {
+        const PATIENCE: Duration = Duration::from_millis(200);
+        // At once, after a while, because its child holds the pipe, and after its last byte.
+        for script in [
+            "exec sleep 600",
+            "echo a row; exec sleep 600",
+            "sleep 600 & echo a row",
+            "echo a row; exec >&-; exec sleep 600",
+        ] {
+            let (mut dump, _folder) = dump_by(script);
+            let (pieces, mut arrived) = mpsc::channel(10);
+            let (begun, _) = oneshot::channel();
+            let dumped = async {
+                dump.feed(pieces, begun, PATIENCE).await?;
+                dump.ended(PATIENCE).await
+            };
+            let error = dumped.await.unwrap_err();
+            assert!(matches!(error, ToolError::Silent(..)), "{script}: {error}");
+            let said = arrived.recv().await.unwrap_or_default();
+            assert_eq!(said.is_empty(), !script.contains("a row"), "{script}");
+        }
+    }
+
+    #[tokio::test]
+    async fn nobody_who_takes_it_ends_the_program() {
+        let (mut dump, _folder) = dump_by("exec yes");
+        let (pieces, arrived) = mpsc::channel(1);
+        drop(arrived);
+        let (begun, _) = oneshot::channel();
+        dump.feed(pieces, begun, SILENCE).await.unwrap();
+        let error = dump.ended(SILENCE).await.unwrap_err();
+        assert!(matches!(error, ToolError::Failed { .. }), "{error}");
     }
 }

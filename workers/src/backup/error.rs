@@ -1,15 +1,20 @@
 //! Why a backup, a verify or a restore failed. Each is told to an operator and kept in a row, so none
 //! has a secret or what stands in a row of the database.
 
-use std::{error::Error, io};
+use std::{error::Error, io, time::Duration};
 
 use jobs::{JobError, database_failure};
+use tokio::task::JoinError;
+use uuid::Uuid;
 
 use super::{
     manifest::{Different, ManifestError},
     tools::{ToolError, ToolVersion},
 };
-use crate::clients::bucket::BucketError;
+use crate::{
+    clients::bucket::BucketError,
+    privacy::{ledger::KeepError, replay::ReplayError},
+};
 
 /// A backup was not made.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +25,9 @@ pub enum BackupError {
     /// The bucket could not be used.
     #[error("the bucket could not be used")]
     Bucket(#[from] BucketError),
+    /// Whoever was erased would come back with an older backup.
+    #[error("the erasures could not be recorded in the bucket")]
+    Erasures(#[from] KeepError),
     /// `pg_dump` could not be used, or failed.
     #[error("the dump failed")]
     Tool(#[from] ToolError),
@@ -40,6 +48,9 @@ pub enum BackupError {
     /// What `pg_dump` writes could not be read or compressed.
     #[error("the dump could not be read")]
     Pump(#[source] io::Error),
+    /// The rows of the tables were not counted to the end.
+    #[error("counting the tables was ended")]
+    Counting(#[source] JoinError),
     /// The store has other parts than were sent.
     #[error("the bucket has other parts than were sent")]
     OtherParts,
@@ -63,9 +74,20 @@ pub enum BackupError {
     /// Another process took over.
     #[error("another process took over: this one did not renew its lease in time")]
     LeaseLost,
+    /// It was told to.
+    #[error("stopped by a signal")]
+    Stopped,
     /// Another run is under way.
-    #[error("another backup is being made, by run {0}")]
-    Busy(i64),
+    #[error(
+        "another backup is being made, by run {run_id}; if its process is gone, the next one can begin in \
+         {t} s", t = .left.as_secs() + 1
+    )]
+    Busy {
+        /// Which.
+        run_id: i64,
+        /// Until its lease ends, if nobody renews it.
+        left: Duration,
+    },
 }
 
 /// A backup was not restored, or not verified.
@@ -84,8 +106,24 @@ pub enum RestoreError {
     #[error("the bucket has no backup {0}")]
     Missing(String),
     /// Its manifest can't be used.
-    #[error("the backup can't be used")]
-    Manifest(#[from] ManifestError),
+    #[error("the backup {name} can't be used")]
+    Manifest {
+        /// Which.
+        name: String,
+        /// Why.
+        source: ManifestError,
+    },
+    /// A newer version of this program made it, and knows what this one does not: where a person is, too.
+    #[error(
+        "the backup's schema {backup} is newer than this program's {program}: restore it with the version \
+         that made it, or a newer one"
+    )]
+    NewerSchema {
+        /// Of the backup.
+        backup: i64,
+        /// The newest migration of this build.
+        program: i64,
+    },
     /// psql does not understand what a newer `pg_dump` wrote.
     #[error(
         "psql {tool} is older than the pg_dump {dump} that made the backup: install newer client \
@@ -97,6 +135,13 @@ pub enum RestoreError {
         /// Of the dump.
         dump: ToolVersion,
     },
+    /// psql would run what a backup says.
+    #[error(
+        "psql {0} has no restricted mode, and would run commands of the shell that somebody has put into \
+         a backup: install the client programs of PostgreSQL 15.14, 16.10, 17.6, 18 or newer, or set \
+         PG_BIN_DIR"
+    )]
+    Unrestricted(ToolVersion),
     /// The target can't have what a newer server had.
     #[error("the target's server {target} is older than the server {source_version} of the backup")]
     OlderServer {
@@ -111,21 +156,38 @@ pub enum RestoreError {
     /// The backup is encrypted.
     #[error("the backup is encrypted: set BACKUP_AGE_IDENTITY")]
     NoIdentity,
+    /// The backup is whole, as far as that can be told, and for somebody else.
+    #[error(
+        "BACKUP_AGE_IDENTITY does not open the backup: it was encrypted to another recipient; nothing was \
+         restored"
+    )]
+    OtherIdentity,
+    /// The bucket has something else in place of what this database made.
+    #[error(
+        "the object is not the one that run {0} made: somebody has replaced it; nothing was restored"
+    )]
+    Replaced(Uuid),
     /// The object is not what was written.
     #[error("the object is damaged: {0}; nothing was restored")]
     Damaged(&'static str),
     /// The rows are not those of the manifest.
-    #[error("the restored database differs from the manifest: {0}")]
+    #[error("the restored database differs from the manifest")]
     Different(#[from] Different),
     /// The schema could not be brought up to date.
     #[error("the restored database could not be migrated")]
     Migrate(#[from] store::migration::MigrationError),
-    /// What follows a restore failed.
-    #[error("what follows a restore failed: {0}")]
-    After(String),
+    /// Whoever was erased since can't be forgotten again.
+    #[error("the erasures since the backup can't be repeated")]
+    Replay(#[from] ReplayError),
+    /// What has become too old since was not forgotten.
+    #[error("what is too old could not be forgotten")]
+    Retention(#[source] sqlx::Error),
     /// Another process took over.
     #[error("another process took over: this one did not renew its lease in time")]
     LeaseLost,
+    /// It was told to.
+    #[error("stopped by a signal")]
+    Stopped,
     /// Another one is under way.
     #[error("another backup is being verified, by run {0}")]
     Busy(i64),

@@ -2,17 +2,19 @@
 
 use std::{collections::HashMap, fmt, str::FromStr};
 
-use chrono::NaiveDate;
+use chrono::{DateTime, NaiveDate, Utc};
+use futures::{StreamExt, TryStreamExt, stream};
 
 use super::{
-    error::RestoreError,
-    manifest::Manifest,
+    error::{RestoreError, told},
+    manifest::{Manifest, ManifestError},
     name::{BackupName, BadName, PREFIX},
     restore::Restorer,
 };
+use crate::clients::bucket::Listed;
 
-/// So many of the newest by name are looked at for the newest by moment: names tell local times.
-const LOOKED_AT: usize = 4;
+/// Manifests that are read at the same time.
+const AT_ONCE: usize = 16;
 
 /// Which backup is meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +25,16 @@ pub enum Which {
     Of(NaiveDate),
     /// The one of this name.
     Named(BackupName),
+}
+
+impl Which {
+    fn means(&self, name: &BackupName) -> bool {
+        match self {
+            Self::Latest => true,
+            Self::Of(date) => name.is_of(*date),
+            Self::Named(wanted) => name == wanted,
+        }
+    }
 }
 
 impl FromStr for Which {
@@ -51,70 +63,117 @@ impl fmt::Display for Which {
 }
 
 /// A backup in the bucket.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug)]
 pub struct Found {
     /// Its name.
     pub name: BackupName,
     /// The length of its object.
     pub bytes: u64,
+    /// What it says of itself.
+    pub manifest: Result<Manifest, ManifestError>,
+    /// When it was first restored for a proof; none: never.
+    pub proved_at: Option<DateTime<Utc>>,
+    /// When its manifest was written, by the store's clock.
+    written: Option<DateTime<Utc>>,
+}
+
+impl Found {
+    /// The moment that is in it. Of one that can't be read, about when it was made.
+    fn moment(&self) -> Option<DateTime<Utc>> {
+        match &self.manifest {
+            Ok(manifest) => Some(manifest.snapshot_at),
+            Err(_) => self.written,
+        }
+    }
+}
+
+/// A manifest whose object is there, not read yet.
+struct Candidate {
+    name: BackupName,
+    bytes: u64,
+    written: Option<DateTime<Utc>>,
+    has_proof: bool,
 }
 
 impl Restorer {
-    /// All backups, the oldest first: the manifests whose object is there.
+    /// All backups, by the moments that are in them, the oldest first: the manifests whose object is there.
     pub async fn list(&self) -> Result<Vec<Found>, RestoreError> {
+        self.look_at(self.candidates().await?).await
+    }
+
+    /// The newest by its moment of those that are meant. One that can't be read does not stand in the way of
+    /// others: it is passed over, and the log names it.
+    pub async fn find(&self, which: &Which) -> Result<Manifest, RestoreError> {
+        let mut meant = self.candidates().await?;
+        meant.retain(|it| which.means(&it.name));
+        let mut unreadable = None;
+        for found in self.look_at(meant).await?.into_iter().rev() {
+            match found.manifest {
+                Ok(manifest) => return Ok(manifest),
+                Err(source) => {
+                    let name = found.name.to_string();
+                    tracing::warn!(
+                        name,
+                        error = told(&source),
+                        "a backup can't be used, and is passed over"
+                    );
+                    unreadable.get_or_insert(RestoreError::Manifest { name, source });
+                }
+            }
+        }
+        Err(unreadable.unwrap_or_else(|| RestoreError::Missing(which.to_string())))
+    }
+
+    async fn candidates(&self) -> Result<Vec<Candidate>, RestoreError> {
         let listed = self.bucket().list(PREFIX).await?;
         let lengths: HashMap<&str, u64> = listed
             .iter()
             .map(|object| (object.key.as_str(), object.bytes))
             .collect();
-        let mut found: Vec<Found> = listed
-            .iter()
-            .filter_map(|object| {
-                let name = BackupName::of_manifest_key(&object.key)?;
-                let bytes = [false, true]
-                    .iter()
-                    .find_map(|encrypted| lengths.get(name.object_key(*encrypted).as_str()))?;
-                Some(Found {
-                    bytes: *bytes,
-                    name,
-                })
+        let candidate = |object: &Listed| {
+            let name = BackupName::of_manifest_key(&object.key)?;
+            let bytes = [false, true]
+                .iter()
+                .find_map(|encrypted| lengths.get(name.object_key(*encrypted).as_str()))?;
+            Some(Candidate {
+                bytes: *bytes,
+                written: object.modified,
+                has_proof: lengths.contains_key(name.proof_key().as_str()),
+                name,
             })
-            .collect();
-        found.sort();
+        };
+        Ok(listed.iter().filter_map(candidate).collect())
+    }
+
+    /// Reads their manifests.
+    async fn look_at(&self, candidates: Vec<Candidate>) -> Result<Vec<Found>, RestoreError> {
+        let found: Vec<Option<Found>> = stream::iter(candidates)
+            .map(|candidate| self.read(candidate))
+            .buffered(AT_ONCE)
+            .try_collect()
+            .await?;
+        let mut found: Vec<Found> = found.into_iter().flatten().collect();
+        found.sort_by(|one, other| (one.moment(), &one.name).cmp(&(other.moment(), &other.name)));
         Ok(found)
     }
 
-    /// The manifest of the one that is meant.
-    pub async fn find(&self, which: &Which) -> Result<Manifest, RestoreError> {
-        let names = self.list().await?.into_iter().map(|found| found.name);
-        let meant: Vec<BackupName> = match which {
-            Which::Latest => names.collect(),
-            Which::Of(date) => names.filter(|name| name.is_of(*date)).collect(),
-            Which::Named(wanted) => names.filter(|name| name == wanted).collect(),
+    /// `None`: it is gone since it was listed.
+    async fn read(&self, candidate: Candidate) -> Result<Option<Found>, RestoreError> {
+        let Some(body) = self.bucket().get(&candidate.name.manifest_key()).await? else {
+            return Ok(None);
         };
-        let mut newest: Option<Manifest> = None;
-        let looked_at = if *which == Which::Latest {
-            LOOKED_AT
-        } else {
-            meant.len()
+        let manifest = Manifest::read(&candidate.name, &body);
+        let proved_at = match &manifest {
+            Ok(manifest) if candidate.has_proof => self.proved_at(manifest).await?,
+            _ => None,
         };
-        for name in meant.iter().rev().take(looked_at) {
-            let manifest = self.manifest(name).await?;
-            if newest
-                .as_ref()
-                .is_none_or(|newest| manifest.snapshot_at > newest.snapshot_at)
-            {
-                newest = Some(manifest);
-            }
-        }
-        newest.ok_or_else(|| RestoreError::Missing(which.to_string()))
-    }
-
-    /// A backup's manifest.
-    pub async fn manifest(&self, name: &BackupName) -> Result<Manifest, RestoreError> {
-        let body = self.bucket().get(&name.manifest_key()).await?;
-        let body = body.ok_or_else(|| RestoreError::Missing(name.to_string()))?;
-        Ok(Manifest::read(name, &body)?)
+        Ok(Some(Found {
+            name: candidate.name,
+            bytes: candidate.bytes,
+            manifest,
+            proved_at,
+            written: candidate.written,
+        }))
     }
 }
 

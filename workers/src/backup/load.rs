@@ -13,27 +13,31 @@ use std::{
     sync::Arc,
 };
 
-use age::Decryptor;
-use bytes::{Buf, Bytes};
+use age::{DecryptError, Decryptor};
+use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
 use secrecy::SecretString;
 use sha2::{Digest, Sha256};
 use tokio::{sync::mpsc, task::spawn_blocking};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     error::RestoreError,
+    hold::HOLD,
     manifest::{Encryption, Manifest},
-    restore::Restorer,
+    pieces::Pieces,
+    restore::{Purpose, Restorer},
+    restricted::{self, WithoutPair},
     tools::{ToolVersion, ended, listen, not_run},
 };
 use crate::{
     clients::bucket::{Bucket, BucketError},
     config::AgeIdentity,
-    handlers::index_document::hex,
+    hex::hex,
 };
 
 const PSQL: &str = "psql";
-/// How often a download that broke off is taken up again.
+/// How often in a row a download that broke off is taken up again.
 const RESUMES: u32 = 5;
 /// Pieces of a download that wait to be unpacked.
 const AHEAD: usize = 16;
@@ -50,12 +54,14 @@ const COMMIT: &[u8] = b"COMMIT;\n";
 pub type Say = Arc<dyn Fn(&str) + Send + Sync>;
 
 impl Restorer {
-    /// Loads a backup into an empty database. Whatever fails, the database is as it was.
+    /// Loads a backup into an empty database, for use with everything held that reaches outside. Whatever
+    /// fails, the database is as it was.
     pub(super) async fn load(
         &self,
         manifest: &Manifest,
         into: &SecretString,
         target: ToolVersion,
+        purpose: Purpose,
         say: &Say,
     ) -> Result<(), RestoreError> {
         let identity = match manifest.encryption {
@@ -76,7 +82,7 @@ impl Restorer {
         // It holds the reading end as well: psql's death would not be noticed.
         drop(command);
         let mut psql = spawned.map_err(failed)?;
-        let complaint = tokio::spawn(listen(psql.stderr.take()));
+        let complaint = AbortOnDropHandle::new(tokio::spawn(listen(psql.stderr.take())));
 
         let (pieces, arrived) = mpsc::channel(AHEAD);
         let download = download(self.bucket(), manifest, pieces, say);
@@ -87,6 +93,7 @@ impl Restorer {
         match unpacked {
             // Its own word for it comes below.
             Err(Interrupted::Psql) => {}
+            Err(Interrupted::OtherIdentity) => return Err(RestoreError::OtherIdentity),
             Err(Interrupted::Unreadable(what)) => {
                 downloaded?;
                 return Err(RestoreError::Damaged(what));
@@ -95,7 +102,13 @@ impl Restorer {
                 downloaded?;
                 let mut to_psql = check(manifest, unpacked)?;
                 // If psql has ended, it says why below.
-                let _ = spawn_blocking(move || to_psql.write_all(COMMIT)).await;
+                let mut end = Vec::new();
+                if purpose == Purpose::Use {
+                    say("holding what reaches outside, until an operator resumes it");
+                    end.extend_from_slice(HOLD.as_bytes());
+                }
+                end.extend_from_slice(COMMIT);
+                let _ = spawn_blocking(move || to_psql.write_all(&end)).await;
             }
         }
         let status = psql.wait().await.map_err(failed)?;
@@ -116,6 +129,8 @@ struct Unpacked {
 enum Interrupted {
     /// psql has ended.
     Psql,
+    /// The object is encrypted to somebody else.
+    OtherIdentity,
     /// The object can't be read.
     Unreadable(&'static str),
 }
@@ -148,6 +163,7 @@ async fn download(
         loop {
             match body.try_next().await {
                 Ok(Some(piece)) => {
+                    resumes = 0;
                     offset += piece.len() as u64;
                     if pieces.send(piece).await.is_err() {
                         // Whoever unpacks has ended, and says why.
@@ -180,8 +196,7 @@ fn unpack(
     const ENCRYPTED: Interrupted = Interrupted::Unreadable("it can't be decrypted");
     const PACKED: Interrupted = Interrupted::Unreadable("it can't be unpacked");
     let mut object = Arrived {
-        pieces: arrived,
-        piece: Bytes::new(),
+        pieces: Pieces::new(arrived),
         hash: Sha256::new(),
         bytes: 0,
     };
@@ -191,13 +206,21 @@ fn unpack(
             Some(identity) => {
                 let decryptor = Decryptor::new(&mut object).map_err(|_| ENCRYPTED)?;
                 let identities = std::iter::once(identity.key() as &dyn age::Identity);
-                Box::new(decryptor.decrypt(identities).map_err(|_| ENCRYPTED)?)
+                let opened = decryptor.decrypt(identities).map_err(|error| match error {
+                    DecryptError::NoMatchingKeys => Interrupted::OtherIdentity,
+                    _ => ENCRYPTED,
+                })?;
+                Box::new(opened)
             }
         };
         let mut sql = MultiGzDecoder::new(packed);
         let mut piece = Vec::with_capacity(PIECE);
         let mut total = 0;
-        to_psql.write_all(BEGIN).map_err(|_| Interrupted::Psql)?;
+        let mut dump = WithoutPair::default();
+        let restrict = restricted::begin();
+        for line in [restrict.as_bytes(), BEGIN] {
+            to_psql.write_all(line).map_err(|_| Interrupted::Psql)?;
+        }
         loop {
             piece.clear();
             let read = sql.by_ref().take(PIECE as u64).read_to_end(&mut piece);
@@ -210,8 +233,11 @@ fn unpack(
             if is_first && older {
                 leave_out(&mut piece, NEWER_SETTING);
             }
+            dump.pass(&mut piece);
             to_psql.write_all(&piece).map_err(|_| Interrupted::Psql)?;
         }
+        let rest = dump.finish();
+        to_psql.write_all(&rest).map_err(|_| Interrupted::Psql)?;
         total
     };
     io::copy(&mut object, &mut io::sink()).map_err(|_| PACKED)?;
@@ -232,22 +258,14 @@ fn leave_out(text: &mut Vec<u8>, line: &[u8]) {
 
 /// What has arrived of an object, hashed.
 struct Arrived {
-    pieces: mpsc::Receiver<Bytes>,
-    piece: Bytes,
+    pieces: Pieces,
     hash: Sha256,
     bytes: u64,
 }
 
 impl Read for Arrived {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.piece.is_empty() {
-            match self.pieces.blocking_recv() {
-                Some(piece) => self.piece = piece,
-                None => return Ok(0),
-            }
-        }
-        let count = buffer.len().min(self.piece.len());
-        self.piece.copy_to_slice(&mut buffer[..count]);
+        let count = self.pieces.read(buffer)?;
         self.hash.update(&buffer[..count]);
         self.bytes += count as u64;
         Ok(count)

@@ -11,9 +11,6 @@ use uuid::Uuid;
 
 use super::{name::BackupName, tools::ToolVersion};
 
-/// The form of this version. A reader refuses others.
-const FORM: u32 = 1;
-
 /// How the object is encrypted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -38,6 +35,8 @@ pub struct Manifest {
     pub name: String,
     /// The object's key.
     pub object: String,
+    /// The name of the database that is in it, for people.
+    pub database: Option<String>,
     /// The due time that it is of, on the clock of `time_zone`.
     pub due: Option<NaiveDateTime>,
     /// `BACKUP_TIMEZONE`.
@@ -81,13 +80,13 @@ pub enum ManifestError {
 }
 
 impl Manifest {
-    /// The form that this version writes.
-    pub const FORM: u32 = FORM;
+    /// The form of this version. A reader refuses others.
+    pub const FORM: u32 = 1;
 
     /// Reads what stands at `name`'s key.
     pub fn read(name: &BackupName, body: &[u8]) -> Result<Self, ManifestError> {
         let manifest: Self = serde_json::from_slice(body).map_err(ManifestError::Unreadable)?;
-        if manifest.form != FORM {
+        if manifest.form != Self::FORM {
             return Err(ManifestError::Form(manifest.form));
         }
         let encrypted = manifest.encryption == Encryption::Age;

@@ -9,18 +9,22 @@
 //!  growth-chat restore ───────────────────────┘
 //! ```
 
-mod after_restore;
+mod attempt;
 mod clear;
 mod due;
 mod dump;
 mod error;
 mod gzip;
+mod hold;
 mod keep;
 mod list;
 mod load;
 mod manifest;
 mod name;
+mod pieces;
+mod proof;
 mod restore;
+mod restricted;
 mod retention;
 mod run;
 mod scratch;
@@ -33,17 +37,19 @@ mod verify;
 use std::sync::Arc;
 
 use store::{bus::Bus, db::Database};
+use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::verify::silently;
 pub use self::{
-    after_restore::{AfterRestore, Restored, after_restore},
     due::{due_at, is_daily},
     error::{BackupError, RestoreError, told},
+    hold::HELD_QUEUES,
     list::{Found, Which},
     load::Say,
     manifest::{Counts, Different, Encryption, Manifest, ManifestError, compare},
     name::{BackupName, PREFIX},
-    restore::{HELD_QUEUES, Report, Restorer},
+    restore::{Expired, Report, Restorer},
+    restricted::is_restrictable,
     run::{Ask, Ran},
     tools::{ToolError, ToolVersion, Tools},
     verify::Verified,
@@ -60,6 +66,7 @@ pub struct Backups {
     bus: Bus,
     restorer: Restorer,
     config: Arc<BackupConfig>,
+    stop: CancellationToken,
 }
 
 impl Backups {
@@ -70,7 +77,14 @@ impl Backups {
             bus,
             restorer: Restorer::new(&config.restore, patience),
             config: Arc::new(config),
+            stop: CancellationToken::new(),
         }
+    }
+
+    /// The same, which ends what it does as failed when it is told to stop, and clears up after it.
+    #[must_use]
+    pub fn until(self, stop: CancellationToken) -> Self {
+        Self { stop, ..self }
     }
 
     /// The database.

@@ -10,6 +10,7 @@ const OBJECT: &str = "backups/backup-";
 const PLAIN: &str = ".sql.gz";
 const ENCRYPTED: &str = ".sql.gz.age";
 const MANIFEST: &str = ".json";
+const PROOF: &str = ".proof.json";
 const DATE: &str = "%Y-%m-%d";
 const MINUTE: &str = "%Y-%m-%dT%H%M";
 const SECOND: &str = "%Y-%m-%dT%H%M%S";
@@ -44,10 +45,15 @@ impl BackupName {
         format!("{OBJECT}{}{MANIFEST}", self.0)
     }
 
+    /// The key of its proof.
+    pub fn proof_key(&self) -> String {
+        format!("{OBJECT}{}{PROOF}", self.0)
+    }
+
     /// Of whichever of its keys.
     pub fn of_key(key: &str) -> Option<Self> {
         let rest = key.strip_prefix(OBJECT)?;
-        let name = [ENCRYPTED, PLAIN, MANIFEST]
+        let name = [ENCRYPTED, PLAIN, PROOF, MANIFEST]
             .iter()
             .find_map(|kind| rest.strip_suffix(kind))?;
         name.parse().ok()
@@ -55,7 +61,7 @@ impl BackupName {
 
     /// Of the key of a manifest.
     pub fn of_manifest_key(key: &str) -> Option<Self> {
-        key.ends_with(MANIFEST).then(|| Self::of_key(key))?
+        Self::of_key(key).filter(|name| key == name.manifest_key())
     }
 
     /// Whether it is of this date.
@@ -133,6 +139,11 @@ mod tests {
             ] {
                 assert_eq!(BackupName::of_key(&key).as_ref(), Some(&parsed));
             }
+            assert_eq!(
+                BackupName::of_key(&parsed.proof_key()).as_ref(),
+                Some(&parsed)
+            );
+            assert!(BackupName::of_manifest_key(&parsed.proof_key()).is_none());
             assert!(BackupName::of_manifest_key(&parsed.object_key(false)).is_none());
             assert!(parsed.is_of("2026-11-21".parse().unwrap()));
         }

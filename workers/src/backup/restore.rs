@@ -6,27 +6,30 @@ use chrono::{DateTime, Utc};
 use secrecy::SecretString;
 use sqlx::PgPool;
 use store::{
-    backups,
     db::{Database, DatabaseConfig},
+    migration, retention,
 };
 use tokio::time::Instant;
 
 use super::{
-    after_restore::{AfterRestore, Restored, after_restore},
     error::RestoreError,
+    hold::PAUSED,
     load::Say,
     manifest::{Manifest, compare},
+    restricted::is_restrictable,
     snapshot::count_tables,
     tools::{ToolVersion, Tools},
 };
 use crate::{
     clients::bucket::{Bucket, Patience},
-    config::{AgeIdentity, PrivacyConfig, RestoreConfig},
+    config::{AgeIdentity, RestoreConfig},
+    privacy::{
+        replay::{Ledger, Replayed},
+        secret::PrivacySecret,
+    },
+    retention::{Pace, RetentionDeps},
 };
 
-/// Queues whose jobs reach people and other systems. What is in them may have been delivered since the
-/// backup was made: an operator decides.
-pub const HELD_QUEUES: [&str; 3] = ["handoff", "people", "webhooks"];
 /// Connections to the target: one works at a time, and a migration takes two.
 const CONNECTIONS: u32 = 3;
 
@@ -36,7 +39,9 @@ pub struct Restorer {
     bucket: Bucket,
     tools: Tools,
     identity: Option<AgeIdentity>,
-    privacy: PrivacyConfig,
+    secret: Option<PrivacySecret>,
+    retention_days: Option<i32>,
+    without_addresses: bool,
 }
 
 /// What a restore did.
@@ -50,8 +55,28 @@ pub struct Report {
     pub lost: Duration,
     /// How long the restore took. The recovery time.
     pub took: Duration,
-    /// What was replayed.
-    pub after: AfterRestore,
+    /// Who was forgotten again.
+    pub replayed: Replayed,
+    /// Who was forgotten by age; none: neither `RETENTION_DAYS` nor the backup says how long texts are kept.
+    pub expired: Option<Expired>,
+}
+
+/// Who was forgotten by age.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expired {
+    /// So long ago they were closed at least.
+    pub days: i32,
+    /// How many it were.
+    pub sessions: i64,
+}
+
+/// What a database is loaded for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To be compared.
+    Proof,
+    /// To be used: nothing of it may reach outside before somebody has looked.
+    Use,
 }
 
 impl Restorer {
@@ -61,7 +86,19 @@ impl Restorer {
             bucket: Bucket::new(&config.bucket, patience),
             tools: Tools::new(config.tools.clone()),
             identity: config.identity.clone(),
-            privacy: config.privacy.clone(),
+            secret: config.secret.clone(),
+            retention_days: config.retention_days,
+            without_addresses: false,
+        }
+    }
+
+    /// The same for whoever has lost `PRIVACY_SECRET`: forgets again the sessions that the ledger names, and
+    /// nobody by their address.
+    #[must_use]
+    pub fn without_addresses(self) -> Self {
+        Self {
+            without_addresses: true,
+            ..self
         }
     }
 
@@ -79,8 +116,9 @@ impl Restorer {
         self.identity.as_ref()
     }
 
-    /// Restores a backup, compares every count, brings the schema up to date, puts the privileges back,
-    /// holds what reaches outside, and replays what was to be forgotten.
+    /// Restores a backup with everything held that reaches outside, compares every count, brings the schema
+    /// up to date, puts the privileges back, and forgets again what was forgotten since. After an error the
+    /// database must not be used.
     pub async fn restore(
         &self,
         manifest: &Manifest,
@@ -88,29 +126,27 @@ impl Restorer {
         say: &Say,
     ) -> Result<Report, RestoreError> {
         let begun = Instant::now();
+        let program = migration::newest();
+        if let Some(backup) = manifest.schema_version.filter(|backup| *backup > program) {
+            return Err(RestoreError::NewerSchema { backup, program });
+        }
+        // Before hours of loading: without it the database could not be used.
+        say("reading who is to be forgotten again");
+        let ledger =
+            Ledger::read(&self.bucket, self.secret.clone(), self.without_addresses).await?;
         let target = open(into)?;
-        let rows = self.load_and_compare(manifest, into, &target, say).await?;
+        let rows = self
+            .load_and_compare(manifest, into, &target, Purpose::Use, say)
+            .await?;
         say("bringing the schema up to date");
         target.migrate().await?;
         let pool = target.pool();
         sqlx::query_scalar!("select queue.restore_privileges() is null")
             .fetch_one(pool)
             .await?;
-        say("holding what reaches outside, until an operator resumes it");
-        for queue in HELD_QUEUES {
-            sqlx::query_scalar!("select ops.pause_queue($1)", queue)
-                .fetch_one(pool)
-                .await?;
-        }
-        backups::fail_restored(pool).await?;
         say("replaying what was to be forgotten");
-        let restored = Restored {
-            pool,
-            bucket: &self.bucket,
-            manifest,
-            privacy: &self.privacy,
-        };
-        let after = after_restore(restored).await.map_err(RestoreError::After)?;
+        let replayed = ledger.replay(pool).await?;
+        let expired = self.expire(pool).await.map_err(RestoreError::Retention)?;
         say("collecting the statistics of the tables");
         analyze(&target).await?;
         let now = now(pool).await?;
@@ -120,8 +156,27 @@ impl Restorer {
             rows,
             lost: (now - manifest.snapshot_at).to_std().unwrap_or_default(),
             took: begun.elapsed(),
-            after,
+            replayed,
+            expired,
         })
+    }
+
+    /// Forgets what has become too old, by `RETENTION_DAYS` if it is set here, or else by the rule that came
+    /// with the backup. By a default it would forget what the lost database was to keep.
+    async fn expire(&self, pool: &PgPool) -> sqlx::Result<Option<Expired>> {
+        let days = match self.retention_days {
+            Some(days) => Some(days),
+            None => retention::load_days(pool).await?,
+        };
+        let Some(days) = days else {
+            return Ok(None);
+        };
+        let pool = pool.clone();
+        let (gone, _) = RetentionDeps { pool, days }
+            .sweep(None, Pace::Alone)
+            .await?;
+        let sessions = gone.sessions;
+        Ok(Some(Expired { days, sessions }))
     }
 
     /// Loads a backup and compares every count with the manifest. Returns the rows of all tables.
@@ -130,6 +185,7 @@ impl Restorer {
         manifest: &Manifest,
         into: &DatabaseConfig,
         target: &Database,
+        purpose: Purpose,
         say: &Say,
     ) -> Result<i64, RestoreError> {
         let tool = self.tools.version("psql").await?;
@@ -139,14 +195,13 @@ impl Restorer {
                 dump: manifest.pg_dump_version,
             });
         }
+        if !is_restrictable(tool) {
+            return Err(RestoreError::Unrestricted(tool));
+        }
         let server = fits(target.pool(), manifest).await?;
-        say(&format!(
-            "restoring {}, the data of {}",
-            manifest.object,
-            manifest.snapshot_at.format("%Y-%m-%d %H:%M:%S UTC")
-        ));
+        say(&format!("loading {}", manifest.object));
         let url: SecretString = into.url();
-        self.load(manifest, &url, server, say).await?;
+        self.load(manifest, &url, server, purpose, say).await?;
         say("comparing every table with the manifest");
         let found = {
             let mut conn = target.own_connection().acquire().await?;
@@ -155,8 +210,15 @@ impl Restorer {
                 .await?;
             count_tables(&mut conn).await?
         };
-        compare(&manifest.tables, &found)?;
-        Ok(found.values().sum())
+        let mut expected = manifest.tables.clone();
+        if purpose == Purpose::Use
+            && let Some((paused, held)) = expected.get_mut(PAUSED).zip(found.get(PAUSED))
+        {
+            // What is held has been added. The proof of every backup compares this one too.
+            *paused = *held;
+        }
+        compare(&expected, &found)?;
+        Ok(manifest.tables.values().sum())
     }
 }
 
@@ -206,7 +268,7 @@ async fn analyze(target: &Database) -> sqlx::Result<()> {
     Ok(())
 }
 
-async fn now(pool: &PgPool) -> sqlx::Result<DateTime<Utc>> {
+pub(super) async fn now(pool: &PgPool) -> sqlx::Result<DateTime<Utc>> {
     sqlx::query_scalar!(r#"select clock_timestamp() as "now!""#)
         .fetch_one(pool)
         .await

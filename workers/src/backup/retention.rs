@@ -71,7 +71,11 @@ mod tests {
         let name = |day: u32| -> BackupName { format!("2026-01-{day:02}").parse().unwrap() };
         let mut listed = Vec::new();
         for day in 1..=10 {
-            for key in [name(day).object_key(false), name(day).manifest_key()] {
+            for key in [
+                name(day).object_key(false),
+                name(day).manifest_key(),
+                name(day).proof_key(),
+            ] {
                 listed.push(Listed {
                     key,
                     bytes: 1,
@@ -93,7 +97,7 @@ mod tests {
                 .collect()
         };
         let gone = expired(&listed, &good, at(4));
-        assert_eq!(gone.len(), 4);
+        assert_eq!(gone.len(), 6);
         assert_eq!(days(gone), ["2026-01-01", "2026-01-03"]);
         // Nothing was made for long: everything is old.
         let gone = expired(&listed, &good, at(31));

@@ -1,28 +1,40 @@
 //! One moment of the database, for `pg_dump` and the manifest alike.
 
 use chrono::{DateTime, Utc};
-use sqlx::{AssertSqlSafe, PgConnection, Postgres, pool::PoolConnection};
+use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 use store::db::Database;
 use tokio::sync::oneshot;
 
 use super::{manifest::Counts, tools::ToolVersion};
 
-/// A transaction that sees one moment, and lends it to others for as long as it lives.
-pub(super) struct Snapshot {
-    /// Its own, not the pool's: it lasts longer than a query.
-    connection: PoolConnection<Postgres>,
+/// What is seen.
+#[derive(Debug, Clone)]
+pub(super) struct Moment {
     /// For `pg_dump --snapshot`.
-    pub(super) name: String,
+    pub(super) exported: String,
     /// The moment, by the database's clock.
     pub(super) at: DateTime<Utc>,
-    pub(super) server: ToolVersion,
+    /// The database's name.
+    pub(super) database: String,
     pub(super) schema_version: Option<i64>,
+}
+
+/// A transaction that sees one moment, and lends it to others for as long as it lives.
+pub(super) struct Snapshot {
+    /// Its own, and no pool's: dropped, it is closed, whatever it was asked last.
+    connection: PgConnection,
+    pub(super) moment: Moment,
 }
 
 impl Snapshot {
     pub(super) async fn export(database: &Database) -> sqlx::Result<Self> {
-        let mut connection = database.own_connection().acquire().await?;
-        let conn = &mut *connection;
+        let mut connection = database.own_connection().acquire().await?.detach();
+        let conn = &mut connection;
+        // A server that counts for somebody who has gone would keep the moment, and vacuum waiting. Servers
+        // on some systems can't look whether anybody is there: those count to the end.
+        let _ = sqlx::query!("set client_connection_check_interval = '1s'")
+            .execute(&mut *conn)
+            .await;
         // It waits for pg_dump, which may take long to begin. A count may take long, too.
         sqlx::query!("set idle_in_transaction_session_timeout = 0")
             .execute(&mut *conn)
@@ -34,18 +46,20 @@ impl Snapshot {
             .execute(&mut *conn)
             .await?;
         let moment = sqlx::query!(
-            r#"select pg_export_snapshot() as "name!", clock_timestamp() as "at!",
-                      current_setting('server_version_num')::integer as "version!""#
+            r#"select pg_export_snapshot() as "exported!", clock_timestamp() as "at!",
+                      current_database()::text as "database!""#
         )
         .fetch_one(&mut *conn)
         .await?;
         let schema_version = schema_version(conn).await?;
         Ok(Self {
-            name: moment.name,
-            at: moment.at,
-            server: ToolVersion::of_number(moment.version.unsigned_abs()),
-            schema_version,
             connection,
+            moment: Moment {
+                exported: moment.exported,
+                at: moment.at,
+                database: moment.database,
+                schema_version,
+            },
         })
     }
 
@@ -56,6 +70,16 @@ impl Snapshot {
         let _ = taken.await;
         Ok(counts)
     }
+}
+
+/// How new the server is.
+pub(super) async fn server_version(pool: &PgPool) -> sqlx::Result<ToolVersion> {
+    let number = sqlx::query_scalar!(
+        r#"select current_setting('server_version_num')::integer as "version!""#
+    )
+    .fetch_one(pool)
+    .await?;
+    Ok(ToolVersion::of_number(number.unsigned_abs()))
 }
 
 /// The newest migration that was applied.

@@ -117,6 +117,9 @@ pub enum ToolError {
     /// It did not say its version.
     #[error("{0} does not say its version")]
     Unknown(&'static str),
+    /// It hangs.
+    #[error("{0} has written nothing for {t} s and was ended: it hangs, or its connection is lost", t = .1.as_secs())]
+    Silent(&'static str, Duration),
     /// It failed.
     #[error("{program} {how}")]
     Failed {
@@ -176,12 +179,20 @@ impl Tools {
     pub async fn version(&self, program: &'static str) -> Result<ToolVersion, ToolError> {
         let mut command = self.bare(program);
         command.arg("--version").stdout(Stdio::piped());
-        let output = timeout(VERSION_PATIENCE, command.output())
+        let failed = |source| not_run(program, source);
+        let mut child = command.spawn().map_err(failed)?;
+        let (output, complaint) = (child.stdout.take(), child.stderr.take());
+        let asked = async { tokio::join!(listen(output), listen(complaint), child.wait()) };
+        let (said, complaint, status) = timeout(VERSION_PATIENCE, asked)
             .await
-            .map_err(|_| ToolError::Unknown(program))?
-            .map_err(|source| not_run(program, source))?;
+            .map_err(|_| ToolError::Unknown(program))?;
+        let status = status.map_err(failed)?;
+        if !status.success() {
+            let line = complaint.lines().find(|line| !line.trim().is_empty());
+            let line = line.map(|line| printable(&without_values(line)));
+            return Err(fallen(program, status, line));
+        }
         // "pg_dump (PostgreSQL) 17.6 (Debian 17.6-1)"
-        let said = String::from_utf8_lossy(&output.stdout);
         said.split_whitespace()
             .nth(2)
             .and_then(|version| version.parse().ok())
@@ -206,18 +217,30 @@ pub(super) fn ended(
     said: &str,
     url: &SecretString,
 ) -> Result<(), ToolError> {
+    if status.success() {
+        Ok(())
+    } else {
+        Err(fallen(program, status, complaint(said, url)))
+    }
+}
+
+/// How a program ended, and the line that says why.
+fn fallen(
+    program: &'static str,
+    status: std::process::ExitStatus,
+    line: Option<String>,
+) -> ToolError {
     use std::os::unix::process::ExitStatusExt;
 
     let mut how = match (status.code(), status.signal()) {
-        (Some(0), _) => return Ok(()),
         (Some(code), _) => format!("ended with exit code {code}"),
         (None, Some(signal)) => format!("was ended by signal {signal}"),
         (None, None) => "ended in an unknown way".to_owned(),
     };
-    if let Some(line) = complaint(said, url) {
+    if let Some(line) = line {
         how = format!("{how}: {line}");
     }
-    Err(ToolError::Failed { program, how })
+    ToolError::Failed { program, how }
 }
 
 /// The line that says what is wrong, without what is quoted in it unless it is a name, and without the
@@ -232,8 +255,13 @@ fn complaint(said: &str, url: &SecretString) -> Option<String> {
     if let Some(password) = address.password().filter(|password| !password.is_empty()) {
         line = line.replace(password, HIDDEN);
     }
-    let printable = line.chars().filter(|letter| !letter.is_control());
-    Some(printable.take(TOLD).collect())
+    Some(printable(&line))
+}
+
+/// As much of a line as is told.
+fn printable(line: &str) -> String {
+    let letters = line.chars().filter(|letter| !letter.is_control());
+    letters.take(TOLD).collect()
 }
 
 /// A line in which only what is known to be a name is still quoted: a server's message quotes values of

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use jobs::{JobKind, catalog::BackupVerify};
+use sqlx::PgPool;
 use store::{
-    backups::{self, Claim, Run, RunKind, Wanted},
+    backups::{self, Claim, Own, Run, RunKind, Wanted},
     db::Database,
 };
 
@@ -15,7 +16,8 @@ use super::{
     list::Which,
     load::Say,
     manifest::Manifest,
-    restore::open,
+    name::BackupName,
+    restore::{Purpose, now, open},
     scratch::Scratch,
 };
 
@@ -26,11 +28,13 @@ pub struct Verified {
     pub manifest: Manifest,
     /// Rows of all tables.
     pub rows: i64,
+    /// Whether this database made it. Another one that restores well says nothing of ours.
+    pub is_own: bool,
 }
 
 impl Backups {
     /// Restores a backup into a scratch database, and compares every count. A `drill` goes through all of
-    /// `restore`. What comes of it is in its row, and in the log.
+    /// `restore`. What comes of it is in its row.
     pub async fn verify(
         &self,
         which: &Which,
@@ -38,7 +42,7 @@ impl Backups {
         say: &Say,
     ) -> Result<Verified, RestoreError> {
         let pool = self.database.pool();
-        let manifest = self.restorer.find(which).await;
+        let manifest = self.meant(which).await;
         let key = manifest.as_ref().ok().map(|it| it.object.clone());
         let wanted = Wanted {
             kind: RunKind::Verify,
@@ -48,24 +52,21 @@ impl Backups {
         };
         let run = match backups::claim(pool, wanted).await? {
             Claim::Ours(run) => run,
-            // A verify has no due time that could be done.
             Claim::Busy { run_id, .. } => return Err(RestoreError::Busy(run_id)),
-            Claim::Done => return Err(RestoreError::LeaseLost),
+            Claim::Done => unreachable!("a verify has no due time that could be done"),
         };
-        let proved = async {
-            let manifest = manifest?;
-            self.prove(&run, manifest, drill, say).await
-        };
-        let proved = tokio::select! {
-            proved = proved => proved,
-            () = keep::until_lost(pool, &run) => Err(RestoreError::LeaseLost),
+        let proved = match manifest {
+            Ok(manifest) => self.prove(&run, manifest, drill, say).await,
+            Err(error) => Err(error),
         };
         let verified = match proved {
             Ok(verified) => {
                 let made = verified.manifest.made();
-                let backup = verified.manifest.run;
-                match backups::verified(pool, run.token, backup, &made).await {
-                    Ok(true) => Ok(verified),
+                match backups::verified(pool, run.token, &made).await {
+                    Ok(true) => {
+                        self.tell_proof(&verified.manifest).await;
+                        Ok(verified)
+                    }
                     Ok(false) => Err(RestoreError::LeaseLost),
                     Err(error) => Err(error.into()),
                 }
@@ -77,25 +78,47 @@ impl Backups {
                 run = run.run_id,
                 object = verified.manifest.object,
                 rows = verified.rows,
+                is_own = verified.is_own,
                 drill,
                 "a backup was restored and is what it should be"
             ),
             Err(error) => {
-                let reason = told(error);
-                tracing::error!(run = run.run_id, error = reason, "a backup is not verified");
-                if let Err(error) = backups::fail(pool, run.token, &reason, false).await {
+                if let Err(error) = backups::fail(pool, run.token, &told(error), false).await {
                     tracing::warn!(%error, "the failed verify could not be recorded");
                 }
             }
         }
-        let outcome = if verified.is_ok() {
-            "succeeded"
-        } else {
-            "failed"
-        };
-        metrics::counter!("growth_chat_backup_verifies_total", "outcome" => outcome).increment(1);
+        // Whoever shows how old the newest good one is looks again.
         self.bus.jobs_ready(BackupVerify::QUEUE);
         verified
+    }
+
+    /// Writes beside the backup that it is good. Its row says so already.
+    async fn tell_proof(&self, manifest: &Manifest) {
+        let noted = async {
+            let proved_at = now(self.database.pool()).await?;
+            self.restorer.note_proof(manifest, proved_at).await?;
+            Ok::<(), RestoreError>(())
+        };
+        if let Err(error) = noted.await {
+            let error = told(&error);
+            tracing::warn!(
+                error,
+                "the bucket does not say of the backup that it was proved"
+            );
+        }
+    }
+
+    /// The manifest of what is meant. The newest is the newest that this database made: it is missed if the
+    /// bucket lost it, and no other database that has the same bucket stands in for it.
+    async fn meant(&self, which: &Which) -> Result<Manifest, RestoreError> {
+        if *which != Which::Latest {
+            return self.restorer.find(which).await;
+        }
+        let newest = backups::newest_made(self.database.pool()).await?;
+        let name = newest.and_then(|key| BackupName::of_key(&key));
+        let name = name.ok_or_else(|| RestoreError::Missing("of this database".to_owned()))?;
+        self.restorer.find(&Which::Named(name)).await
     }
 
     async fn prove(
@@ -106,24 +129,13 @@ impl Backups {
         say: &Say,
     ) -> Result<Verified, RestoreError> {
         let pool = self.database.pool();
+        let is_own = is_own(pool, &manifest).await?;
         let scratch = Scratch::create(pool, self.database.url(), run).await?;
-        let proved = async {
-            if drill {
-                let report = self
-                    .restorer
-                    .restore(&manifest, &scratch.config, say)
-                    .await?;
-                return Ok(report.rows);
-            }
-            let target: Database = open(&scratch.config)?;
-            let loaded = self
-                .restorer
-                .load_and_compare(&manifest, &scratch.config, &target, say)
-                .await;
-            target.pool().close().await;
-            loaded
-        }
-        .await;
+        let proved = tokio::select! {
+            proved = self.restore_into(&scratch, &manifest, drill, say) => proved,
+            () = keep::until_lost(pool, run) => Err(RestoreError::LeaseLost),
+            () = self.stop.cancelled() => Err(RestoreError::Stopped),
+        };
         // What it cost to find out is not to stay, whatever was found.
         if let Err(error) = scratch.remove(pool).await {
             tracing::warn!(%error, "the scratch database is for the next verify to drop");
@@ -131,7 +143,48 @@ impl Backups {
         Ok(Verified {
             rows: proved?,
             manifest,
+            is_own,
         })
+    }
+
+    /// Returns the rows of all tables.
+    async fn restore_into(
+        &self,
+        scratch: &Scratch,
+        manifest: &Manifest,
+        drill: bool,
+        say: &Say,
+    ) -> Result<i64, RestoreError> {
+        let restorer = &self.restorer;
+        if drill {
+            let report = restorer.restore(manifest, &scratch.config, say).await?;
+            return Ok(report.rows);
+        }
+        let target: Database = open(&scratch.config)?;
+        let loaded = restorer
+            .load_and_compare(manifest, &scratch.config, &target, Purpose::Proof, say)
+            .await;
+        target.pool().close().await;
+        loaded
+    }
+}
+
+/// Whether this database made what a manifest tells of; an error: it made something else there. What the
+/// bucket says of itself proves nothing against whoever may write into it.
+async fn is_own(pool: &PgPool, manifest: &Manifest) -> Result<bool, RestoreError> {
+    let made = manifest.made();
+    let Some(own) = backups::own(pool, &made.object_key).await? else {
+        return Ok(false);
+    };
+    let told = Own {
+        token: manifest.run,
+        bytes: made.bytes,
+        sha256: made.sha256,
+    };
+    if own == told {
+        Ok(true)
+    } else {
+        Err(RestoreError::Replaced(own.token))
     }
 }
 

@@ -38,8 +38,9 @@ use crate::config::BucketConfig;
 const TOKEN: &str = "growth-chat-run";
 /// The most that is read of a small object: manifests and ledger entries are a few kilobytes.
 const SMALL: u64 = 4 * 1024 * 1024;
-/// Objects that are listed at most: ten years of a backup every six hours, and their manifests.
-const MOST_LISTED: usize = 40_000;
+/// Objects that are listed at most, of some hundred bytes each: thousands of years of backups, and more
+/// erasures than there are visitors of most sites. More is an error: what is left out might be the newest.
+const MOST_LISTED: usize = 1_000_000;
 
 /// How patient the client is.
 #[derive(Debug, Clone, Copy)]
@@ -154,7 +155,7 @@ impl Bucket {
             })),
             Err(error) => {
                 let error = BucketError::of("looking at an object", &error);
-                if error.is_missing_object() {
+                if error.is_missing_in_bucket() {
                     return Ok(None);
                 }
                 Err(error)
@@ -170,7 +171,7 @@ impl Bucket {
             Ok(found) => found,
             Err(error) => {
                 let error = BucketError::of(OPERATION, &error);
-                return if error.is_missing_object() {
+                return if error.is_missing_in_bucket() {
                     Ok(None)
                 } else {
                     Err(error)
@@ -233,7 +234,7 @@ impl Bucket {
             Ok(_) => Ok(()),
             Err(error) => {
                 let error = BucketError::of("deleting an object", &error);
-                if error.is_missing_object() {
+                if error.is_missing_in_bucket() {
                     return Ok(());
                 }
                 Err(error)
@@ -241,8 +242,13 @@ impl Bucket {
         }
     }
 
-    /// The objects below a prefix, in the order of their keys.
+    /// All objects below a prefix, in the order of their keys; an error beyond a million.
     pub async fn list(&self, prefix: &str) -> Result<Vec<Listed>, BucketError> {
+        self.list_at_most(prefix, MOST_LISTED).await
+    }
+
+    async fn list_at_most(&self, prefix: &str, most: usize) -> Result<Vec<Listed>, BucketError> {
+        const OPERATION: &str = "listing the bucket";
         let mut listed = Vec::new();
         let mut token = None;
         loop {
@@ -254,9 +260,12 @@ impl Bucket {
                 .set_continuation_token(token)
                 .send()
                 .await
-                .map_err(|error| BucketError::of("listing the bucket", &error))?;
+                .map_err(|error| BucketError::of(OPERATION, &error))?;
             for object in page.contents() {
                 let Some(key) = object.key() else { continue };
+                if listed.len() == most {
+                    return Err(BucketError::new(OPERATION, BucketFailure::TooMany(most)));
+                }
                 listed.push(Listed {
                     key: key.to_owned(),
                     bytes: length(object.size()),
@@ -264,7 +273,7 @@ impl Bucket {
                 });
             }
             token = page.next_continuation_token().map(str::to_owned);
-            if token.is_none() || listed.len() >= MOST_LISTED {
+            if token.is_none() {
                 break;
             }
         }
@@ -281,4 +290,41 @@ fn length(told: Option<i64>) -> u64 {
 fn moment(time: &aws_sdk_s3::primitives::DateTime) -> Option<DateTime<Utc>> {
     let text = time.fmt(DateTimeFormat::DateTime).ok()?;
     text.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use sandbox::s3::S3;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_list_has_every_page_or_is_an_error() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let s3 = S3::start(None, 0).await.unwrap();
+        let config = BucketConfig {
+            name: sandbox::s3::BUCKET.to_owned(),
+            access_key_id: sandbox::s3::ACCESS_KEY_ID.into(),
+            secret_access_key: sandbox::s3::SECRET_ACCESS_KEY.into(),
+            endpoint: s3.url(),
+            path_style: true,
+            region: "auto".to_owned(),
+        };
+        let bucket = Bucket::new(&config, Patience::default());
+        // A page has a thousand.
+        std::fs::create_dir(s3.path("many")).unwrap();
+        for number in 0..1_001 {
+            std::fs::write(s3.path(&format!("many/{number:04}")), "").unwrap();
+        }
+        let listed = bucket.list("many/").await.unwrap();
+        let keys: Vec<&str> = listed.iter().map(|object| object.key.as_str()).collect();
+        assert_eq!(keys.len(), 1_001);
+        assert_eq!(keys.last(), Some(&"many/1000"));
+        assert_eq!(bucket.list_at_most("many/", 1_001).await.unwrap(), listed);
+        let error = bucket.list_at_most("many/", 1_000).await.unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "listing the bucket failed: there are more than 1000 objects"
+        );
+    }
 }

@@ -1,13 +1,16 @@
 //! The backups: where they go, when they are due, how long they are kept.
 
-use std::{path::PathBuf, str::FromStr, sync::Arc};
+use std::path::PathBuf;
 
-use age::x25519::{Identity, Recipient};
 use jobs::schedule::Schedule;
 use secrecy::SecretString;
 use store::settings::Settings;
 
-use super::PrivacyConfig;
+use super::{
+    PrivacyConfig,
+    age_keys::{AgeIdentity, AgeRecipient},
+};
+use crate::privacy::secret::PrivacySecret;
 
 /// Where Tigris answers when no other store is named.
 const TIGRIS: &str = "https://fly.storage.tigris.dev";
@@ -144,56 +147,6 @@ impl ToolsConfig {
     }
 }
 
-/// To whom backups are encrypted.
-#[derive(Clone)]
-pub struct AgeRecipient(Recipient);
-
-impl AgeRecipient {
-    /// The key.
-    pub fn key(&self) -> &Recipient {
-        &self.0
-    }
-}
-
-impl std::fmt::Debug for AgeRecipient {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("AgeRecipient")
-    }
-}
-
-impl FromStr for AgeRecipient {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        text.parse().map(Self)
-    }
-}
-
-/// Who can read encrypted backups: a secret.
-#[derive(Clone)]
-pub struct AgeIdentity(Arc<Identity>);
-
-impl AgeIdentity {
-    /// The key.
-    pub fn key(&self) -> &Identity {
-        &self.0
-    }
-}
-
-impl std::fmt::Debug for AgeIdentity {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("AgeIdentity")
-    }
-}
-
-impl FromStr for AgeIdentity {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        text.parse().map(|key| Self(Arc::new(key)))
-    }
-}
-
 /// What reading a backup needs.
 #[derive(Debug, Clone)]
 pub struct RestoreConfig {
@@ -203,8 +156,10 @@ pub struct RestoreConfig {
     pub tools: ToolsConfig,
     /// `BACKUP_AGE_IDENTITY`, a secret: for encrypted backups.
     pub identity: Option<AgeIdentity>,
-    /// What a restored database forgets again.
-    pub privacy: PrivacyConfig,
+    /// `PRIVACY_SECRET`: recognises whoever is to be forgotten again.
+    pub secret: Option<PrivacySecret>,
+    /// `RETENTION_DAYS`, if it is set. Unless it is, a restored database forgets by the rule of the lost one.
+    pub retention_days: Option<i32>,
 }
 
 impl RestoreConfig {
@@ -222,11 +177,13 @@ impl RestoreConfig {
             "an age identity (AGE-SECRET-KEY-1…): the private half of BACKUP_AGE_RECIPIENT",
         );
         let privacy = PrivacyConfig::read(settings);
+        let tells_days = settings.is_set("RETENTION_DAYS");
         Some(Self {
             bucket: bucket?,
             tools,
             identity,
-            privacy,
+            secret: privacy.secret,
+            retention_days: tells_days.then_some(privacy.retention_days),
         })
     }
 }
@@ -265,10 +222,19 @@ impl BackupConfig {
             "a number of days from 1 to 3650",
             |days| (1..=3_650).contains(days),
         );
-        let recipient = settings.optional(
+        let recipient: Option<AgeRecipient> = settings.optional(
             "BACKUP_AGE_RECIPIENT",
             "an age recipient (age1…), such as age-keygen makes",
         );
+        let identity = restore.as_ref().and_then(|it| it.identity.as_ref());
+        if let (Some(identity), Some(recipient)) = (identity, &recipient)
+            && !identity.opens(recipient)
+        {
+            settings.problem(
+                "BACKUP_AGE_IDENTITY",
+                "is not the private half of BACKUP_AGE_RECIPIENT: it would open no backup that is made here",
+            );
+        }
         Some(Self {
             restore: restore?,
             schedule: schedule?,
@@ -292,6 +258,8 @@ impl BackupConfig {
 
 #[cfg(test)]
 mod tests {
+    use age::{secrecy::ExposeSecret, x25519::Identity};
+
     use super::*;
 
     const BUCKET: [(&str, &str); 3] = [
@@ -371,6 +339,39 @@ mod tests {
         let mut expected = [&bucket[..], &["PRIVACY_SECRET", "RETENTION_DAYS"]].concat();
         expected.sort_unstable();
         assert_eq!(names, expected);
+    }
+
+    #[test]
+    fn an_identity_that_does_not_open_what_is_made_here_is_refused() {
+        let age_key = |identity: &Identity| {
+            let secret = identity.to_string();
+            secret.expose_secret().to_owned()
+        };
+        let (mine, other) = (Identity::generate(), Identity::generate());
+        for (identity, expected) in [(&mine, &[][..]), (&other, &["BACKUP_AGE_IDENTITY"][..])] {
+            let (secret, recipient) = (age_key(identity), mine.to_public().to_string());
+            let keys = [
+                ("BACKUP_AGE_IDENTITY", secret.as_str()),
+                ("BACKUP_AGE_RECIPIENT", recipient.as_str()),
+            ];
+            assert_eq!(problems(&[&BUCKET[..], &keys].concat()), expected);
+        }
+    }
+
+    #[test]
+    fn a_restore_knows_whether_the_days_were_told() {
+        for (told, expected) in [
+            (None, None),
+            (Some("90"), Some(90)),
+            (Some("365"), Some(365)),
+        ] {
+            let days = told.map(|days| ("RETENTION_DAYS", days));
+            let variables = BUCKET.into_iter().chain(days);
+            let mut settings =
+                Settings::new(variables.map(|(name, value)| (name.to_owned(), value.to_owned())));
+            let config = RestoreConfig::read(&mut settings).unwrap();
+            assert_eq!(config.retention_days, expected);
+        }
     }
 
     #[test]

@@ -22,6 +22,7 @@ use store::knowledge::{
 
 use crate::{
     clients::{ProviderError, RetryClass, embeddings::Embedder},
+    hex::hex,
     knowledge::{
         KnowledgeDeps,
         chunk::{Chunk, ChunkSizes, chunks},
@@ -292,16 +293,6 @@ fn match_stored(cut: &[Chunk], stored: Vec<StoredChunk>) -> Vec<Option<i64>> {
         .collect()
 }
 
-/// Lower-case hex, as a job's payload names a hash.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-
-    bytes.iter().fold(String::new(), |mut hex, byte| {
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -337,10 +328,5 @@ mod tests {
             match_stored(&cut, stored),
             [Some(12), Some(11), Some(10), None, None]
         );
-    }
-
-    #[test]
-    fn hashes_are_written_in_lower_case_hex() {
-        assert_eq!(hex(&[0, 10, 255]), "000aff");
     }
 }

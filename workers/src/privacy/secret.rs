@@ -1,15 +1,17 @@
 //! `PRIVACY_SECRET`: what addresses are recognised by, and receipts signed with.
 
-use std::fmt::Write;
-
 use hmac::{Hmac, KeyInit, Mac};
 use ring::signature::Ed25519KeyPair;
 use secrecy::{ExposeSecret, SecretString};
 use sha2::Sha256;
 use store::settings::Settings;
 
+use crate::hex::hex;
+
 /// The shortest secret, in characters: what `openssl rand -hex 16` gives.
 const SHORTEST: usize = 32;
+/// Bytes before a hash that tell by which secret it was made: too few to find the secret by.
+const KEY_ID: usize = 4;
 
 /// `PRIVACY_SECRET`. Different keys are derived from it for different purposes.
 #[derive(Debug, Clone)]
@@ -27,10 +29,20 @@ impl PrivacySecret {
         Some(Self(secret))
     }
 
-    /// The hash by which an address is recognised, in hex. Capitals and blanks around it don't matter.
+    /// The hash by which an address is recognised, in hex, behind the id of the key. Capitals and blanks around
+    /// it don't matter.
     pub fn hash_email(&self, address: &str) -> String {
         let address = address.trim().to_lowercase();
-        hex(&self.derive(&format!("email\n{address}")))
+        self.key_id() + &hex(&self.derive(&format!("email\n{address}")))
+    }
+
+    /// Whether a hash was made by this secret: by another one nobody would be recognised.
+    pub fn has_made(&self, hash: &str) -> bool {
+        hash.starts_with(&self.key_id())
+    }
+
+    fn key_id(&self) -> String {
+        hex(&self.derive("key id")[..KEY_ID])
     }
 
     /// The key that receipts are signed with.
@@ -46,14 +58,6 @@ impl PrivacySecret {
         mac.update(purpose.as_bytes());
         mac.finalize().into_bytes().into()
     }
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a string can't fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 #[cfg(test)]
@@ -84,6 +88,17 @@ mod tests {
             mine.hash_email("a@b.example"),
             other.hash_email("a@b.example")
         );
+    }
+
+    #[test]
+    fn a_hash_tells_by_which_secret_it_was_made() {
+        let mine = secret(&"a".repeat(32)).unwrap();
+        let other = secret(&"b".repeat(32)).unwrap();
+        let hash = mine.hash_email("a@b.example");
+        assert_eq!(hash.len(), 2 * (KEY_ID + 32));
+        assert!(mine.has_made(&hash));
+        assert!(!other.has_made(&hash));
+        assert_eq!(hash[..8], mine.hash_email("c@b.example")[..8]);
     }
 
     #[test]

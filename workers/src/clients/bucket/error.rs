@@ -36,6 +36,8 @@ pub enum BucketFailure {
     Broken,
     /// An object is larger than its kind is.
     TooLarge,
+    /// There are more objects than this.
+    TooMany(usize),
 }
 
 impl fmt::Display for BucketFailure {
@@ -45,6 +47,7 @@ impl fmt::Display for BucketFailure {
             Self::TimedOut => f.write_str("the store did not answer in time"),
             Self::Unreachable => f.write_str("the store could not be reached"),
             Self::Broken => f.write_str("the store's answer broke off"),
+            Self::TooMany(most) => write!(f, "there are more than {most} objects"),
             Self::TooLarge => f.write_str("the object is larger than it may be"),
         }
     }
@@ -86,9 +89,9 @@ impl BucketError {
         }
     }
 
-    /// There is no such object. That the bucket is gone is another matter; the head of an object is
-    /// answered without a word, though.
-    pub(super) fn is_missing_object(&self) -> bool {
+    /// There is no such thing in the bucket: an object, a lifecycle configuration. That the bucket is gone is
+    /// another matter; the head of an object is answered without a word, though.
+    pub(super) fn is_missing_in_bucket(&self) -> bool {
         self.refused()
             .is_some_and(|(status, code)| status == 404 && code != "NoSuchBucket")
     }

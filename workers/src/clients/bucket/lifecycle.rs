@@ -70,7 +70,7 @@ impl Bucket {
             Err(error) => {
                 let error = BucketError::of("reading the lifecycle rules", &error);
                 // So a bucket says that it has none.
-                if error.is_missing_object() {
+                if error.is_missing_in_bucket() {
                     return Ok(Vec::new());
                 }
                 Err(error)

@@ -29,7 +29,7 @@ pub use self::{
     walk::MAX_FILE_BYTES,
 };
 use super::extract::Extractor;
-use crate::handlers::index_document::hex;
+use crate::hex::hex;
 
 /// How many documents are read and staged at once.
 const AT_ONCE: usize = 4;
