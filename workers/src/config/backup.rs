@@ -348,15 +348,11 @@ mod tests {
 
     #[test]
     fn an_identity_that_does_not_open_what_is_made_here_is_refused() {
-        let age_key = |identity: &Identity| {
-            let secret = identity.to_string();
-            secret.expose_secret().to_owned()
-        };
         let (mine, other) = (Identity::generate(), Identity::generate());
         for (identity, expected) in [(&mine, &[][..]), (&other, &["BACKUP_AGE_IDENTITY"][..])] {
-            let (secret, recipient) = (age_key(identity), mine.to_public().to_string());
+            let (secret, recipient) = (identity.to_string(), mine.to_public().to_string());
             let keys = [
-                ("BACKUP_AGE_IDENTITY", secret.as_str()),
+                ("BACKUP_AGE_IDENTITY", secret.expose_secret()),
                 ("BACKUP_AGE_RECIPIENT", recipient.as_str()),
             ];
             assert_eq!(problems(&[&BUCKET[..], &keys].concat()), expected);
