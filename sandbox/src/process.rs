@@ -203,7 +203,8 @@ impl Process {
     fn end_of_log(&self) -> String {
         let log = self.log.lock();
         let begin = log.len().saturating_sub(TOLD_LINES);
-        Vec::from_iter(log.range(begin..).map(String::as_str)).join("\n")
+        let end: Vec<&str> = log.range(begin..).map(String::as_str).collect();
+        end.join("\n")
     }
 
     /// Waits until it says where it serves.

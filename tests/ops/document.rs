@@ -128,6 +128,10 @@ async fn with_only_psql_a_person_finds_why_a_conversation_ended_and_what_it_cost
 async fn every_statement_of_the_overview_is_one_that_an_operator_may_run() {
     let desk = Desk::new().await;
     raw_sql(DEAD).execute(&desk.pool).await.unwrap();
+    raw_sql("insert into sessions (session_id) values ('a-session')")
+        .execute(&desk.pool)
+        .await
+        .unwrap();
     let mut operator = operator(&desk).await;
     let overview = DOCUMENT.split_once("\n## ").unwrap().0;
     let statements: Vec<String> = overview
@@ -137,6 +141,8 @@ async fn every_statement_of_the_overview_is_one_that_an_operator_may_run() {
         .filter(|code| code.starts_with("select"))
         .map(|sql| {
             sql.replace("(ID)", "(42)")
+                .replace("'ID'", "'a-session'")
+                .replace("'ADDRESS'", "'ada@lead.example'")
                 .replace("'KIND'", "'turn.process'")
                 .replace("'Q'", "'turns'")
         })
