@@ -122,7 +122,10 @@ async fn what_a_killed_run_left_is_cleared_up_and_the_due_time_gets_its_backup()
     world
         .execute("update backup_runs set lease_until = now() - interval '1 s'")
         .await;
+    let vanished = "select count(*) from ops.backups where status = 'vanished'";
+    assert_eq!(world.count(vanished).await, 1);
     let manifest = made(next.run(&ask).await);
+    assert_eq!(world.count(vanished).await, 0);
     assert_eq!(manifest.name, "2026-11-21");
     assert!(world.s3.uploads().is_empty());
     let rows = world.runs("backup").await;

@@ -193,7 +193,7 @@ async fn addresses_that_were_erased_under_another_secret_are_noticed_before_anyt
         assert_eq!(target.tables().await, 0);
     }
     // Whoever has lost it must say so.
-    let restorer = world.backups().restorer().clone().without_addresses();
+    let restorer = world.restorer().without_addresses();
     restorer
         .restore(&manifest, target.config(), &silently())
         .await
@@ -229,7 +229,7 @@ async fn the_latest_is_the_newest_by_its_moment_whatever_the_names_say() {
     for day in 2..8 {
         copy(&world, &manifest, &format!("2099-01-{day:02}"), -day);
     }
-    let restorer = world.backups().restorer().clone();
+    let restorer = world.restorer();
     assert_eq!(restorer.find(&Which::Latest).await.unwrap(), latest);
     let listed = restorer.list().await.unwrap();
     assert_eq!(listed.last().unwrap().name.to_string(), "2020-01-01");
@@ -245,7 +245,7 @@ async fn a_backup_that_cannot_be_read_is_named_and_blocks_no_other() {
         let path = world.s3.path(&format!("backups/backup-{name}.json"));
         std::fs::write(path, body).unwrap();
     }
-    let restorer = world.backups().restorer().clone();
+    let restorer = world.restorer();
     assert_eq!(restorer.find(&Which::Latest).await.unwrap(), manifest);
     let named = "2099-01-01".parse().unwrap();
     let error = restorer.find(&Which::Named(named)).await.unwrap_err();
@@ -267,7 +267,7 @@ async fn a_backup_that_cannot_be_read_is_named_and_blocks_no_other() {
 async fn the_bucket_says_of_a_backup_whether_it_was_ever_restored_for_a_proof() {
     let world = World::new().await;
     let manifest = made(world.back_up().await);
-    let restorer = world.backups().restorer().clone();
+    let restorer = world.restorer();
     assert_eq!(restorer.proved_at(&manifest).await.unwrap(), None);
     assert_eq!(restorer.list().await.unwrap()[0].proved_at, None);
     let verify = async || {

@@ -19,9 +19,9 @@ use sqlx::{AssertSqlSafe, PgPool, query, query_as, query_scalar, raw_sql};
 use store::{bus::Bus, db::DatabaseConfig, settings::Settings};
 use tempfile::TempDir;
 use workers::{
-    backup::{Ask, BackupError, Backups, Manifest, Ran, Say},
+    backup::{Ask, BackupError, Backups, Manifest, Ran, Restorer, Say},
     clients::bucket::Patience,
-    config::BackupConfig,
+    config::{BackupConfig, RestoreConfig},
     hex::hex,
     privacy::secret::PrivacySecret,
 };
@@ -118,6 +118,13 @@ impl World {
         let config = settings.finish(config).unwrap();
         let database = DatabaseConfig::new(url.to_owned(), 4).open().unwrap();
         Backups::new(config, database, Bus::new("test"), self.patience)
+    }
+
+    /// What restores them, told as `growth-chat restore` is.
+    pub(super) fn restorer(&self) -> Restorer {
+        let mut settings = Settings::new(self.variables());
+        let config = RestoreConfig::read(&mut settings);
+        Restorer::new(&settings.finish(config).unwrap(), self.patience)
     }
 
     /// A backup by hand.

@@ -39,7 +39,7 @@ impl Target {
     }
 
     pub(super) async fn restore(&self, world: &World) -> Result<Report, RestoreError> {
-        let restorer = world.backups().restorer().clone();
+        let restorer = world.restorer();
         let manifest = restorer.find(&Which::Latest).await?;
         self.restore_this(world, &manifest).await
     }
@@ -49,7 +49,7 @@ impl Target {
         world: &World,
         manifest: &Manifest,
     ) -> Result<Report, RestoreError> {
-        let restorer = world.backups().restorer().clone();
+        let restorer = world.restorer();
         restorer.restore(manifest, &self.config, &silently()).await
     }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use jobs::schedule::Schedule;
 use secrecy::SecretString;
-use store::settings::Settings;
+use store::{retention, settings::Settings};
 
 use super::{
     PrivacyConfig,
@@ -158,7 +158,7 @@ pub struct RestoreConfig {
     pub identity: Option<AgeIdentity>,
     /// `PRIVACY_SECRET`: recognises whoever is to be forgotten again.
     pub secret: Option<PrivacySecret>,
-    /// `RETENTION_DAYS`, if it is set. Unless it is, a restored database forgets by the rule of the lost one.
+    /// `RETENTION_DAYS`, if a restore is told it. Otherwise the database forgets by the rule of the lost one.
     pub retention_days: Option<i32>,
 }
 
@@ -166,7 +166,12 @@ impl RestoreConfig {
     /// Reads what a restore needs.
     pub fn read(settings: &mut Settings) -> Option<Self> {
         let bucket = BucketConfig::read(settings);
-        Self::read_with(bucket, settings)
+        let config = Self::read_with(bucket, settings);
+        let days = retention::read_days(settings);
+        Some(Self {
+            retention_days: settings.is_set("RETENTION_DAYS").then_some(days),
+            ..config?
+        })
     }
 
     /// Everything is read before anything is given up, so that all problems are told at once.
@@ -177,13 +182,13 @@ impl RestoreConfig {
             "an age identity (AGE-SECRET-KEY-1…): the private half of BACKUP_AGE_RECIPIENT",
         );
         let privacy = PrivacyConfig::read(settings);
-        let tells_days = settings.is_set("RETENTION_DAYS");
         Some(Self {
             bucket: bucket?,
             tools,
             identity,
             secret: privacy.secret,
-            retention_days: tells_days.then_some(privacy.retention_days),
+            // A drill goes by the rule in the backup, as whoever restores it without the variable would.
+            retention_days: None,
         })
     }
 }
@@ -343,15 +348,11 @@ mod tests {
 
     #[test]
     fn an_identity_that_does_not_open_what_is_made_here_is_refused() {
-        let age_key = |identity: &Identity| {
-            let secret = identity.to_string();
-            secret.expose_secret().to_owned()
-        };
         let (mine, other) = (Identity::generate(), Identity::generate());
         for (identity, expected) in [(&mine, &[][..]), (&other, &["BACKUP_AGE_IDENTITY"][..])] {
-            let (secret, recipient) = (age_key(identity), mine.to_public().to_string());
+            let (secret, recipient) = (identity.to_string(), mine.to_public().to_string());
             let keys = [
-                ("BACKUP_AGE_IDENTITY", secret.as_str()),
+                ("BACKUP_AGE_IDENTITY", secret.expose_secret()),
                 ("BACKUP_AGE_RECIPIENT", recipient.as_str()),
             ];
             assert_eq!(problems(&[&BUCKET[..], &keys].concat()), expected);
