@@ -205,22 +205,22 @@ async fn outline(
 }
 
 fn listed(what: &str, outlines: &[Outline]) -> String {
-    let mut text = format!("{} sessions {what}\n", outlines.len());
     let day = |time: Option<DateTime<Utc>>| {
         time.map_or("-".to_owned(), |time| time.format("%F %R").to_string())
     };
+    let mut lines = vec![format!("{} sessions {what}\n", outlines.len())];
     for outline in outlines {
         let (began, closed) = (day(outline.created_at), day(outline.closed_at));
-        text += &format!(
+        lines.push(format!(
             "  session {}  began {began}  closed {closed}\n",
             outline.session_id
-        );
-        for handoff in &outline.handoffs {
+        ));
+        lines.extend(outline.handoffs.iter().map(|handoff| {
             let made = day(Some(handoff.created_at));
-            text += &format!("    handoff {}  made {made}\n", handoff.handoff_id);
-        }
+            format!("    handoff {}  made {made}\n", handoff.handoff_id)
+        }));
     }
-    text
+    lines.concat()
 }
 
 /// Reads all that the command needs.

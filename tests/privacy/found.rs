@@ -51,7 +51,10 @@ async fn find(pool: &PgPool, address: &str) -> Found {
 }
 
 fn names<'a>(sessions: impl IntoIterator<Item = &'a store::ids::SessionId>) -> Vec<&'a str> {
-    sessions.into_iter().map(|id| id.as_str()).collect()
+    sessions
+        .into_iter()
+        .map(store::ids::SessionId::as_str)
+        .collect()
 }
 
 fn secret() -> PrivacySecret {
@@ -87,6 +90,13 @@ async fn neither_a_copy_nor_an_erasure_reaches_whoever_has_a_similar_address() {
     assert_eq!(longer.len(), 2, "{dry}");
     assert_eq!(longer[1]["handoffs"][0]["handoff_id"], "h-joann");
     assert!(!dry.to_string().contains('@'), "{dry}");
+    let dry = system
+        .run(&["erase", "--session", "joann", "--dry-run", "--text"])
+        .await;
+    let dry = String::from_utf8(dry.stdout).unwrap();
+    assert!(dry.starts_with("1 sessions would be erased\n"), "{dry}");
+    assert!(dry.contains("  session joann  began 2"), "{dry}");
+    assert!(dry.contains("    handoff h-joann  made 2"), "{dry}");
     assert_eq!(tables_with(&pool, "nn@example.com").await, before);
 
     let erased = system.run(&["erase", "--email", ANN, "--wait", "0"]).await;

@@ -2,7 +2,7 @@
 
 use sandbox::{
     postgres::{create_database, database_url, drop_database},
-    s3::S3,
+    s3::{Fault, Faults, S3},
     switch::Trouble,
 };
 use serde_json::Value;
@@ -203,6 +203,36 @@ async fn a_worker_without_a_bucket_says_so_and_the_next_backup_records_what_it_e
     let restored = Restored::of(&system, &first.unwrap()).await;
     assert_eq!(restored.sessions().await, ["other"]);
     restored.drop().await;
+}
+
+#[tokio::test]
+async fn a_backup_that_can_not_record_an_erasure_is_none() {
+    let mut system = system().await;
+    let s3 = S3::start(None, 0).await.unwrap();
+    system.use_bucket(&s3);
+    let pool = system.pool().await;
+    query(
+        "insert into erasure_ledger (entry_id, scope, session_ids, requested_by, erased)
+         values ('e1', 'conversation', '{s1}', 'visitor', '{}')",
+    )
+    .execute(&pool)
+    .await
+    .unwrap();
+    s3.set_faults(Faults {
+        put: Some(Fault::Refuse),
+        ..Faults::default()
+    });
+    let output = system.run(&["backup"]).await;
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let reason: String = query_scalar("select reason from ops.backups")
+        .fetch_one(&pool)
+        .await
+        .unwrap();
+    let why = "the erasures could not be recorded in the bucket";
+    assert!(reason.starts_with(why), "{reason}");
+    s3.set_faults(Faults::default());
+    back_up(&system).await;
+    assert_eq!(records(&s3), 1);
 }
 
 #[tokio::test]
