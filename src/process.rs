@@ -92,8 +92,11 @@ impl Process {
         tokio::spawn(signals.obey(supervisor.shutdown().clone()));
         let (task, of) = (bus.clone(), database.clone());
         supervisor.spawn("bus", Stage::Support, |stop| async move {
-            task.run(&of, stop).await;
-            Ok(())
+            tokio::select! {
+                () = task.run(&of, stop) => Ok(()),
+                // Nothing is lost by it, and everything is late: better not to start than to poll unseen.
+                deaf = task.deaf_from_the_start() => Err(deaf.into()),
+            }
         });
         let migrated = CancellationToken::new();
         let (task, of) = (migrated.clone(), database.clone());

@@ -41,8 +41,11 @@ const NEXT_REQUEST_LIMIT: Duration = Duration::from_secs(75);
 /// How often an HTTP/2 client is asked whether it is still there, and how long it may take to say so.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_LIMIT: Duration = Duration::from_secs(20);
-/// Bytes of a request's head and of what is buffered of its body.
-const READ_BUFFER: usize = 64 * 1024;
+/// Bytes of a request's head and of what is buffered of its body: each of thousands of connections may have
+/// so many, whether it is worth it or not. Browsers and proxies send a few hundred.
+const READ_BUFFER: usize = 16 * 1024;
+/// The same of an HTTP/2 connection and each of its streams, which hyper lets have a MiB.
+const WINDOW: u32 = 64 * 1024;
 /// Requests that one HTTP/2 connection may have under way.
 const MAX_STREAMS: u32 = 100;
 /// The wait after an accept that failed: the process is out of files, and some will be closed.
@@ -186,6 +189,8 @@ impl Connection {
             .timer(TokioTimer::new())
             .keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PING_LIMIT)
+            .initial_connection_window_size(WINDOW)
+            .initial_stream_window_size(WINDOW)
             .max_concurrent_streams(MAX_STREAMS);
         let mut first_request = pin!(sleep(FIRST_REQUEST_LIMIT));
         let builder = tokio::select! {

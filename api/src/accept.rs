@@ -78,6 +78,7 @@ pub(crate) async fn accept(
     let asking = Asking {
         network,
         session: &message.session_id,
+        credentials,
         site: Some(site),
     };
     state.limiter().check(asking).map_err(LimitError::Limited)?;

@@ -155,15 +155,17 @@ fn widget_tokens(settings: &mut Settings) -> Option<Vec<String>> {
 fn allowed_origins(settings: &mut Settings, development: bool) -> Option<AllowedOrigins> {
     let list: String = settings.required("ALLOWED_ORIGIN", ORIGIN_RULE)?;
     let origins = items(&list);
-    if origins.contains(&"*") {
-        if !development {
-            settings.problem(
-                "ALLOWED_ORIGIN",
-                "must not be * outside development: name the sites that carry the widget",
-            );
-            return None;
-        }
+    if development && origins.contains(&"*") {
         return Some(AllowedOrigins::Any);
+    }
+    if origins.iter().any(|origin| origin.contains('*')) {
+        // A part of a name is no better: browsers are answered by whole origins, so it matches nobody.
+        settings.problem(
+            "ALLOWED_ORIGIN",
+            "must have no *, which in development only stands for every site: name the sites that carry \
+             the widget, each by its whole address",
+        );
+        return None;
     }
     if origins.is_empty() || !origins.iter().all(|origin| is_origin(origin)) {
         settings.problem("ALLOWED_ORIGIN", format!("is not valid: {ORIGIN_RULE}"));
@@ -257,9 +259,17 @@ mod tests {
             "ftp://a.example",
             "https://user@a.example",
             ",",
+            "https://*.a.example",
+            "https://www.a.example,https://*.a.example",
         ] {
-            let read = read(&[("WIDGET_TOKENS", "t"), ("ALLOWED_ORIGIN", bad)]);
-            assert_eq!(read.unwrap_err(), ["ALLOWED_ORIGIN"], "{bad}");
+            for environment in ["production", "development"] {
+                let read = read(&[
+                    ("WIDGET_TOKENS", "t"),
+                    ("ALLOWED_ORIGIN", bad),
+                    ("ENVIRONMENT", environment),
+                ]);
+                assert_eq!(read.unwrap_err(), ["ALLOWED_ORIGIN"], "{bad}");
+            }
         }
     }
 

@@ -24,7 +24,7 @@ const CLIENT_ADDRESS: &str = "cf-connecting-ip";
 
 /// Whose limits a request counts for: an IPv4 address, or the 64 bits of IPv6 that one household or
 /// machine is given whole. `Debug` hides it.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum ClientNetwork {
     V4([u8; 4]),
     V6([u8; 8]),

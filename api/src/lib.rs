@@ -5,6 +5,7 @@
 
 mod accept;
 mod auth;
+mod bodies;
 mod client;
 pub mod config;
 mod docs;

@@ -16,6 +16,7 @@ use store::{
 use tokio::time::Instant;
 
 use crate::{
+    auth::Credentials,
     config::RateLimits,
     edge::ClientNetwork,
     problem::{Code, Problem},
@@ -33,6 +34,9 @@ const MAX_KEYS: usize = 3;
 pub(crate) struct Asking<'a> {
     pub(crate) network: ClientNetwork,
     pub(crate) session: &'a SessionId,
+    /// As they were shown. A session's bucket is of those who show the same: who knows its id only, which
+    /// is no secret, empties one that nobody else has.
+    pub(crate) credentials: Credentials,
     /// Of a message only: a lead is not lost because many others write.
     pub(crate) site: Option<SiteKey>,
 }
@@ -111,14 +115,28 @@ impl Limiter {
 
     /// Refuses by what is remembered, without the database.
     pub(crate) fn check(&self, asking: Asking<'_>) -> Result<(), Limited> {
-        let Some(key) = self.key.lock().clone() else {
-            return Ok(());
-        };
-        let buckets = self.buckets(&key, asking);
+        let key = self.key.lock().clone();
+        key.map_or(Ok(()), |key| self.recall(self.buckets(&key, asking).keys()))
+    }
+
+    /// The same, as far as it is known before the body, which names the session.
+    pub(crate) fn check_sender(
+        &self,
+        network: ClientNetwork,
+        site: SiteKey,
+    ) -> Result<(), Limited> {
+        let key = self.key.lock().clone();
+        key.map_or(Ok(()), |key| {
+            let address = self.address(&key, network).key;
+            self.recall([address, self.site(&key, site).key])
+        })
+    }
+
+    fn recall(&self, keys: impl IntoIterator<Item = BucketKey>) -> Result<(), Limited> {
         let now = Instant::now();
         let refusals = self.refusals.lock();
-        let refusal = buckets
-            .keys()
+        let refusal = keys
+            .into_iter()
             .filter_map(|key| refusals.get(&key))
             .find(|refusal| refusal.until > now)
             .copied();
@@ -170,21 +188,35 @@ impl Limiter {
     }
 
     fn buckets(&self, key: &EdgeKey, asking: Asking<'_>) -> Buckets {
-        let RateLimits {
-            address,
-            session,
-            site,
-        } = self.limits;
-        let bucket = |scope, of: &[u8], limit| Bucket {
-            key: key.bucket(scope, of),
-            limit,
-        };
+        let mut session = asking.session.as_str().as_bytes().to_vec();
+        // An id has no NUL, and the credentials differ in length or are a hash.
+        session.push(0);
+        match &asking.credentials {
+            Credentials::None => {}
+            Credentials::Secret(hash) => session.extend_from_slice(hash.as_bytes()),
+            Credentials::IllFormed => session.push(0),
+        }
         Buckets {
-            address: bucket(Scope::Address, asking.network.as_bytes(), address),
-            session: bucket(Scope::Session, asking.session.as_str().as_bytes(), session),
-            site: asking
-                .site
-                .map(|SiteKey(key)| bucket(Scope::Site, &key, site)),
+            address: self.address(key, asking.network),
+            session: Bucket {
+                key: key.bucket(Scope::Session, &session),
+                limit: self.limits.session,
+            },
+            site: asking.site.map(|site| self.site(key, site)),
+        }
+    }
+
+    fn address(&self, key: &EdgeKey, network: ClientNetwork) -> Bucket {
+        Bucket {
+            key: key.bucket(Scope::Address, network.as_bytes()),
+            limit: self.limits.address,
+        }
+    }
+
+    fn site(&self, key: &EdgeKey, SiteKey(site): SiteKey) -> Bucket {
+        Bucket {
+            key: key.bucket(Scope::Site, &site),
+            limit: self.limits.site,
         }
     }
 

@@ -78,6 +78,8 @@ pub enum Code {
     RateLimited,
     /// The service made a mistake.
     Internal,
+    /// More is being sent at this moment than the service takes.
+    Overloaded,
     /// The service can't answer now.
     Unavailable,
 }
@@ -110,7 +112,7 @@ impl Code {
             | Self::ConsentRequired => StatusCode::UNPROCESSABLE_ENTITY,
             Self::TooManyTurns | Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Overloaded | Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -146,6 +148,7 @@ impl Code {
             Self::TooManyTurns => "Too many messages wait for an answer",
             Self::RateLimited => "Too many requests",
             Self::Internal => "The service made a mistake",
+            Self::Overloaded => "Too much is being sent at this moment",
             Self::Unavailable => "The service can't answer now",
         }
     }

@@ -14,33 +14,41 @@ mod text;
 
 use std::{future::Future, time::Duration};
 
-use axum::{body::Bytes, extract::Request, http::HeaderMap};
+use axum::{extract::Request, http::HeaderMap};
 use tokio::time::timeout;
 
+use self::signature::Claim;
 use crate::{
-    extract::bytes,
+    bodies::{Held, Sender, turn_away},
     problem::{Code, Problem},
     state::{State, to_the_end},
 };
 
-/// The largest request of Slack's that is read, in bytes.
-const MAX_BODY: usize = 1024 * 1024;
+/// The largest request of Slack's that is read, in bytes: 40,000 characters, the longest message, stand
+/// in it twice (text and blocks), each as `\uXXXX` at worst, with room for what is around them.
+const MAX_BODY: usize = 512 * 1024;
 /// Slack waits three seconds for an answer; the way there and back is part of it.
 const PATIENCE: Duration = Duration::from_millis(2_500);
 /// The longest id of Slack's that is believed.
 const LONGEST_ID: usize = 255;
 
 /// The body of a request that Slack has signed. Without a signing secret there is no such page.
-pub(crate) async fn signed_body(state: &State, request: Request) -> Result<Bytes, Problem> {
+pub(crate) async fn signed_body(state: &State, request: Request) -> Result<Held, Problem> {
     let Some(secret) = &state.config().slack_signing_secret else {
-        return Err(Problem::new(Code::NotFound));
+        let no_page = Problem::new(Code::NotFound);
+        return Err(turn_away(request.into_body(), no_page));
     };
     let (parts, body) = request.into_parts();
-    let body = bytes(body, MAX_BODY).await?;
     let header = |name| header(&parts.headers, name);
-    let now = state.clock().now();
     let timestamp = header("x-slack-request-timestamp");
-    if signature::is_valid(secret, header("x-slack-signature"), timestamp, &body, now) {
+    let signature = header("x-slack-signature");
+    let now = state.clock().now();
+    // What can't be right needs no body.
+    let Some(claim) = Claim::read(signature, timestamp, now) else {
+        return Err(turn_away(body, Problem::new(Code::InvalidSignature)));
+    };
+    let body = state.bodies().read(Sender::Slack, body, MAX_BODY).await?;
+    if claim.holds(secret, &body) {
         Ok(body)
     } else {
         Err(Problem::new(Code::InvalidSignature))

@@ -8,6 +8,7 @@ use store::{bus::Bus, clock::SharedClock, ids::SharedEntropy, trace::in_this_tra
 use tokio::time::{Instant, timeout};
 
 use crate::{
+    bodies::Bodies,
     config::ApiConfig,
     edge::Edge,
     hub::Hub,
@@ -31,6 +32,7 @@ struct Inner {
     widget_tokens: WidgetTokens,
     edge: Edge,
     limiter: Limiter,
+    bodies: Arc<Bodies>,
     pool: PgPool,
     bus: Bus,
     hub: Hub,
@@ -64,6 +66,7 @@ impl State {
                 widget_tokens: WidgetTokens::new(&config.widget_tokens),
                 edge: Edge::new(&config.edge, config.environment),
                 limiter: Limiter::new(config.limits, entropy.clone()),
+                bodies: Bodies::new(),
                 config,
                 pool,
                 bus,
@@ -90,6 +93,10 @@ impl State {
 
     pub(crate) fn limiter(&self) -> &Limiter {
         &self.inner.limiter
+    }
+
+    pub(crate) fn bodies(&self) -> &Arc<Bodies> {
+        &self.inner.bodies
     }
 
     /// The database's connections. Whoever asks for them is about to use one, and that wakes the

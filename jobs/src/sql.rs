@@ -6,6 +6,7 @@
 mod claim;
 mod depth;
 mod enqueue;
+mod erasure;
 mod finish;
 mod lease;
 pub(crate) mod prune;
@@ -23,7 +24,8 @@ pub(crate) use self::{
         NewJob, Terms, Unique, find_unique, insert, insert_many, lock_key, lock_keys, promote,
         promote_many, take_unique, try_lock_key, try_lock_keys,
     },
-    finish::{RunAgain, finish, finish_many, put_back, request_cancel, serial_key_of},
+    erasure::{live_of_handoffs, live_of_keys},
+    finish::{RunAgain, finish, finish_many, put_back, request_cancel},
     lease::{Abandoned, Renewed, abandoned, lock_abandoned, renew},
     sweep::add_sweep,
 };

@@ -3,9 +3,9 @@
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
-use store::{handoffs::is_email, ids::SessionId, privacy};
+use store::{ids::SessionId, privacy};
 
-use super::terminal::write;
+use super::{erase::address, terminal::write};
 use crate::reach::{open_database, reach_migrated};
 
 /// Of whom.
@@ -15,7 +15,8 @@ pub(crate) struct ExportArgs {
     /// Of a session
     #[arg(long, group = "subject", value_name = "ID")]
     session: Option<SessionId>,
-    /// Of everybody who left this address
+    /// Of whoever left this address; `-` reads it from standard input, so that nobody sees it in the list of
+    /// processes
     #[arg(long, group = "subject", value_name = "ADDRESS")]
     email: Option<String>,
     /// As a page for people instead of JSON
@@ -24,21 +25,16 @@ pub(crate) struct ExportArgs {
 }
 
 pub(crate) async fn run(args: ExportArgs) -> anyhow::Result<ExitCode> {
+    let address = address(args.email.as_deref()).await?;
     let database = open_database()?;
     reach_migrated(&database).await?;
     let mut snapshot = database.pool().begin().await?;
     privacy::hold_still(&mut snapshot).await?;
-    let conversations = match (&args.session, &args.email) {
+    let conversations = match (&args.session, &address) {
         (Some(session_id), _) => privacy::export_session(&mut snapshot, session_id)
             .await
             .map(|found| found.into_iter().collect::<Vec<_>>()),
-        (_, Some(address)) => {
-            let address = address.trim().to_lowercase();
-            if !is_email(&address) {
-                bail!("that is no e-mail address");
-            }
-            privacy::export_email(&mut snapshot, &address).await
-        }
+        (_, Some(address)) => privacy::export_email(&mut snapshot, address).await,
         _ => bail!("a session or an address is needed"),
     };
     let conversations = conversations.context("reading what is known")?;

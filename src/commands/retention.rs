@@ -34,8 +34,7 @@ pub(crate) async fn run(args: RetentionArgs) -> anyhow::Result<ExitCode> {
     let database = database.open()?;
     reach_migrated(&database).await?;
     let (gone, oldest) = if args.dry_run {
-        let mut conn = database.pool().acquire().await?;
-        retention::due(&mut conn, days)
+        retention::due(database.pool(), days)
             .await
             .context("looking at what is old")?
     } else {

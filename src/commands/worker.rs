@@ -18,6 +18,7 @@ use workers::{
     Deps, WorkerConfig,
     config::{HandoffConfig, OutgoingConfig},
     handoff::{self, HandoffDeps},
+    privacy::here::unblock,
     webhooks::{self, WebhookDeps},
 };
 
@@ -146,12 +147,14 @@ pub(super) struct Work {
     pub(super) people: HandoffDeps,
 }
 
-/// Tells of the business hours and of how long texts are kept, prepares the knowledge base, and has the sessions be looked after that are
-/// open. A knowledge base that does not fit the configuration fails: no job could be done.
+/// Tells of the business hours and of how long texts are kept, prepares the knowledge base, and has the sessions
+/// be looked after that are open, and the erasures that waited for `PRIVACY_SECRET`. A knowledge base that does not
+/// fit the configuration fails: no job could be done.
 pub(super) async fn prepare(people: HandoffDeps, deps: Deps) -> anyhow::Result<()> {
     let Deps {
         knowledge,
         sweep,
+        secret,
         retention,
         ..
     } = deps;
@@ -174,7 +177,17 @@ pub(super) async fn prepare(people: HandoffDeps, deps: Deps) -> anyhow::Result<(
         Ok(())
     })
     .await
-    .context("the open sessions can't be looked at")
+    .context("the open sessions can't be looked at")?;
+    if secret.is_none() {
+        return Ok(());
+    }
+    once_there(|| async {
+        let after = unblock(&people.pool).await?;
+        people.bus.publish(&after);
+        Ok(())
+    })
+    .await
+    .context("the erasures that waited for PRIVACY_SECRET can't be looked at")
 }
 
 /// Does it, however long the database is away.

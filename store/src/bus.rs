@@ -6,6 +6,9 @@
 //! A second task keeps the process's one LISTEN connection; whenever that was lost and is back,
 //! every subscriber is told to look at everything. A process in which nobody needs it lets a lost
 //! connection be, until [`Bus::rouse`] or an [`Interest`] ([`demand`]).
+//!
+//! A pooler takes a LISTEN without an error and brings nothing. So the process notifies itself once,
+//! whenever it listens anew: what does not come back is not hidden by the poll ([`Deaf`]).
 
 mod demand;
 mod listener;
@@ -25,7 +28,7 @@ use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use self::demand::Demand;
-pub use self::{demand::Interest, wake::Wake};
+pub use self::{demand::Interest, listener::Deaf, wake::Wake};
 use crate::db::Database;
 
 /// The NOTIFY channel.
@@ -69,6 +72,8 @@ struct Inner {
     subscribers: Mutex<Vec<Weak<Mailbox>>>,
     outgoing: Mailbox,
     listening: AtomicBool,
+    deaf: AtomicBool,
+    deaf_from_the_start: CancellationToken,
     demand: Arc<Demand>,
     silence: Duration,
 }
@@ -100,6 +105,8 @@ impl Bus {
             subscribers: Mutex::default(),
             outgoing: Mailbox::default(),
             listening: AtomicBool::new(false),
+            deaf: AtomicBool::new(false),
+            deaf_from_the_start: CancellationToken::new(),
             demand: Arc::default(),
             silence,
         };
@@ -112,6 +119,18 @@ impl Bus {
     /// and healed by a rescan when it is back.
     pub fn is_listening(&self) -> bool {
         self.inner.listening.load(Ordering::Relaxed)
+    }
+
+    /// Whether the LISTEN connection stood when it was last tried, and brought nothing.
+    pub fn is_deaf(&self) -> bool {
+        self.inner.deaf.load(Ordering::Relaxed)
+    }
+
+    /// Returns once it is known that notifications do not arrive, if none ever has: whoever started this
+    /// process has to change its configuration. While the database is away nothing is known.
+    pub async fn deaf_from_the_start(&self) -> Deaf {
+        self.inner.deaf_from_the_start.cancelled().await;
+        Deaf
     }
 
     /// Whether a LISTEN connection that is lost now would be made again at once.

@@ -11,6 +11,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use tokio::time::{sleep, timeout};
+use url::form_urlencoded;
 
 pub use self::address::{AddressError, DatabaseAddress};
 use crate::{migration, roundtrip, settings::Settings};
@@ -175,13 +176,19 @@ fn differ(one: &str, other: &str) -> bool {
     }
 }
 
-/// Whether an address says of itself that it is a pooler's. `growth-chat check` finds the others.
+/// Whether an address says of itself that it is a pooler's: at Neon and Supabase by the host's name, for
+/// Prisma by a parameter. What the others are a process finds out once it listens
+/// ([`crate::bus::Bus::deaf_from_the_start`]); a port says nothing, since anything may listen there.
 fn is_pooled(host: &str, url: &str) -> bool {
-    let neon = host
+    let host = host.to_ascii_lowercase();
+    let named = host
         .split('.')
-        .next()
-        .is_some_and(|name| name.ends_with("-pooler"));
-    neon || url.contains("pgbouncer=true")
+        .any(|label| label == "pooler" || label.ends_with("-pooler"));
+    let parameters = url.split_once('?').map_or("", |(_, parameters)| parameters);
+    let flagged = form_urlencoded::parse(parameters.as_bytes()).any(|(name, value)| {
+        name.eq_ignore_ascii_case("pgbouncer") && value.eq_ignore_ascii_case("true")
+    });
+    named || flagged
 }
 
 fn is_local(host: &str) -> bool {
@@ -239,9 +246,13 @@ impl Database {
 
     /// Connects once, at once, besides all pools.
     pub async fn probe(&self) -> sqlx::Result<()> {
+        self.connect().await?.close().await
+    }
+
+    /// A connection besides all pools, at once.
+    pub(crate) async fn connect(&self) -> sqlx::Result<PgConnection> {
         let connected = timeout(ACQUIRE_TIMEOUT, PgConnection::connect_with(&self.options));
-        let connection = connected.await.map_err(|_| sqlx::Error::PoolTimedOut)??;
-        connection.close().await
+        connected.await.map_err(|_| sqlx::Error::PoolTimedOut)?
     }
 
     /// Returns once the schema is as this build needs it, and says in the log what to do meanwhile.

@@ -174,6 +174,8 @@ pub struct Page {
     /// The read ended at its limit of bytes: whatever lies behind the last frame, of its turn and of
     /// the cursors that come after it, was not looked at.
     pub is_cut: bool,
+    /// The turns of which nothing is left and nothing will come: their session was erased.
+    pub erased: Vec<TurnKey>,
 }
 
 /// The frames behind each cursor, within `limit`: one query for all the clients of a process.
@@ -190,23 +192,27 @@ pub async fn read_after(
     let attempts: Vec<i32> = cursors.iter().map(|(_, cursor)| cursor.attempt).collect();
     let seqs: Vec<i32> = cursors.iter().map(|(_, cursor)| cursor.seq).collect();
     let rows = sqlx::query!(
-        r#"select ordinal as "ordinal!", attempt as "attempt!", seq as "seq!", terminal as "terminal!",
-                  event as "event!: sqlx::types::Json<Box<RawValue>>"
+        r#"select ordinal as "ordinal!", attempt as "attempt?", seq as "seq?", terminal as "terminal?",
+                  event as "event?: sqlx::types::Json<Box<RawValue>>"
            from (
-               select c.ordinal, e.attempt, e.seq, e.terminal, e.event, e.bytes,
-                      sum(e.bytes) over (order by c.ordinal, e.attempt, e.seq
-                                         rows unbounded preceding) as bytes_so_far
+               select c.ordinal, e.attempt, e.seq, e.terminal, e.event, coalesce(e.bytes, 0) as bytes,
+                      coalesce(sum(e.bytes) over (order by c.ordinal, e.attempt, e.seq
+                                                  rows unbounded preceding), 0) as bytes_so_far,
+                      -- Asked only where there is nothing to read.
+                      case when e.attempt is null
+                           then (select termination_type = 'erased' from sessions where session_id = c.session_id)
+                      end as erased
                from unnest($1::text[], $2::int[], $3::int[], $4::int[])
                     with ordinality as c (session_id, turn, attempt, seq, ordinal)
-               cross join lateral (
+               left join lateral (
                    select attempt, seq, terminal, event, octet_length(event::text) as bytes
                    from turn_events
                    where session_id = c.session_id and turn = c.turn
                      and (attempt, seq) > (c.attempt, c.seq)
                    order by attempt, seq limit $5
-               ) e
+               ) e on true
            ) page
-           where bytes_so_far - bytes < $6
+           where bytes_so_far - bytes < $6 and (attempt is not null or erased)
            order by ordinal, attempt, seq"#,
         &session_ids as _,
         &turns,
@@ -218,27 +224,33 @@ pub async fn read_after(
     .fetch_all(conn)
     .await?;
     let mut bytes = 0;
-    let events = rows.into_iter().filter_map(|row| {
-        bytes += row.event.0.get().len();
-        let index = usize::try_from(row.ordinal - 1).ok()?;
-        let (session_id, cursor) = cursors.get(index)?;
-        Some(StoredEvent {
-            key: TurnKey {
-                session_id: session_id.clone(),
-                turn: cursor.turn,
-            },
+    let mut page = Page::default();
+    for row in rows {
+        let index = usize::try_from(row.ordinal - 1).ok();
+        let Some((session_id, cursor)) = index.and_then(|index| cursors.get(index)) else {
+            continue;
+        };
+        let key = TurnKey {
+            session_id: session_id.clone(),
+            turn: cursor.turn,
+        };
+        let frame = (row.attempt, row.seq, row.terminal, row.event);
+        let (Some(attempt), Some(seq), Some(terminal), Some(event)) = frame else {
+            page.erased.push(key);
+            continue;
+        };
+        bytes += event.0.get().len();
+        page.events.push(StoredEvent {
+            key,
             cursor: Cursor {
                 turn: cursor.turn,
-                attempt: row.attempt,
-                seq: row.seq,
+                attempt,
+                seq,
             },
-            terminal: row.terminal,
-            json: row.event.0,
-        })
-    });
-    let events = events.collect();
-    Ok(Page {
-        events,
-        is_cut: i64::try_from(bytes).unwrap_or(i64::MAX) >= limit.bytes,
-    })
+            terminal,
+            json: event.0,
+        });
+    }
+    page.is_cut = i64::try_from(bytes).unwrap_or(i64::MAX) >= limit.bytes;
+    Ok(page)
 }

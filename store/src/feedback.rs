@@ -36,19 +36,21 @@ pub enum Rated {
     NoTurn,
 }
 
-/// Keeps what a visitor thinks of a finished turn. The newest opinion stands, its comment included.
+/// Keeps what a visitor thinks of a finished turn. The newest opinion stands, its comment included. A session that
+/// is forgotten takes none: nothing would ever forget it.
 pub async fn rate(
     conn: &mut PgConnection,
     key: &TurnKey,
     rating: Rating,
     comment: Option<&str>,
 ) -> sqlx::Result<Rated> {
-    // The row lock keeps the turn there until the opinion is.
+    // The row locks keep the turn there until the opinion is, and nobody forgets the session meanwhile.
     let finished = sqlx::query_scalar!(
         r#"with turn as (
-               select finished_at is not null as finished from turns
-               where session_id = $1 and turn = $2
-               for key share
+               select finished_at is not null as finished
+               from turns join sessions using (session_id)
+               where session_id = $1 and turn = $2 and forgotten_at is null
+               for key share of turns for share of sessions
            ), kept as (
                insert into feedback (session_id, turn, rating, comment)
                select $1, $2, $3, $4 from turn where finished

@@ -5,7 +5,7 @@
 //! that somebody has locked: it comes again. Nor does it wait for the disk (`synchronous_commit`): what a
 //! crash of the server brings back is forgotten by the next sweep.
 
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgPool;
 use tokio::time::{Instant, sleep};
 
 use crate::settings::Settings;
@@ -154,8 +154,13 @@ pub async fn forget_batch(
     })
 }
 
-/// What would go now, and what it was that went first: nothing is changed.
-pub async fn due(conn: &mut PgConnection, days: i32) -> sqlx::Result<(Gone, Option<String>)> {
+/// What would go now, and what it was that went first: nothing is changed. It counts rows of the largest
+/// tables for as long as that takes, in a transaction of its own, for a person who wants to know.
+pub async fn due(pool: &PgPool, days: i32) -> sqlx::Result<(Gone, Option<String>)> {
+    let mut transaction = pool.begin().await?;
+    sqlx::query!("set local statement_timeout = 0")
+        .execute(&mut *transaction)
+        .await?;
     let row = sqlx::query!(
         r#"with due as (
                select session_id, closed_at from sessions
@@ -179,7 +184,7 @@ pub async fn due(conn: &mut PgConnection, days: i32) -> sqlx::Result<(Gone, Opti
         days,
         EVENT_HOURS,
     )
-    .fetch_one(conn)
+    .fetch_one(&mut *transaction)
     .await?;
     let gone = Gone {
         sessions: row.sessions,

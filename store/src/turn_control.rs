@@ -60,6 +60,9 @@ pub const CANCELLED: &str = "cancelled";
 /// What the stream of a turn says that a person took from the assistant.
 pub const TAKEN_OVER: &str = "taken_over";
 
+/// What the stream of a turn says that was erased.
+pub const ERASED: &str = "erased";
+
 /// How a turn ends that no worker has in hand.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unattended {

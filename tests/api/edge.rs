@@ -9,7 +9,8 @@ use serde_json::json;
 use store::edge_limits::RateLimit;
 
 use super::support::{
-    App, CLIENT, EDGE_SECRET, SECRET, TOKEN, TURN_JOBS, assert_problem, body_of, through_the_edge,
+    App, CLIENT, EDGE_SECRET, OTHER_SECRET, SECRET, TOKEN, TURN_JOBS, assert_problem, body_of,
+    through_the_edge,
 };
 
 /// A message straight to the origin.
@@ -211,6 +212,37 @@ async fn a_conversation_is_limited_wherever_its_messages_come_from() {
         from(&app, "203.0.113.3", "another", "m").await,
         StatusCode::ACCEPTED
     );
+}
+
+#[tokio::test]
+async fn who_knows_a_sessions_id_and_not_its_secret_uses_up_a_bucket_of_their_own() {
+    let app = App::start_with(|config| config.limits.session = limit("3/24h")).await;
+    app.accept("s", "m1", "hello").await;
+    for (n, shown) in [Some(OTHER_SECRET), Some("no secret"), None]
+        .into_iter()
+        .enumerate()
+    {
+        let mut statuses = Vec::new();
+        for _ in 0..4 {
+            let request = through_the_edge(&format!("198.51.100.{n}"))
+                .post(app.url("/chat"))
+                .header("x-widget-token", TOKEN)
+                .json(&json!({"session_id": "s", "message": "hello"}));
+            let request = match shown {
+                Some(secret) => request.bearer_auth(secret),
+                None => request,
+            };
+            statuses.push(request.send().await.unwrap().status().as_u16());
+        }
+        assert_eq!(statuses, [404, 404, 404, 429], "{shown:?}");
+    }
+    // Two are left for the visitor, as if nobody else had asked.
+    let contact = json!({"email": "a@b.example", "consent": true});
+    let contact = app.post("/chat/s/contact").json(&contact).send().await;
+    body_of(contact.unwrap(), StatusCode::ACCEPTED).await;
+    app.accept("s", "m2", "hello").await;
+    let response = app.message("s", "m3", "hello").send().await.unwrap();
+    assert_problem(response, 429, "rate_limited").await;
 }
 
 #[tokio::test]

@@ -78,6 +78,26 @@ async fn a_turn_is_rated_by_its_own_visitor_only() {
 }
 
 #[tokio::test]
+async fn an_opinion_on_a_forgotten_conversation_is_refused_and_not_kept() {
+    let app = App::start().await;
+    app.accept("s1", "m1", "Hello").await;
+    app.begin_attempt("s1", 1).await.finish("Hi").await;
+    sqlx::query(
+        "update sessions set status = 'closed', termination_type = 'session_expiry',
+                closed_at = now() - interval '91 days'",
+    )
+    .execute(&app.pool)
+    .await
+    .unwrap();
+    let gone = store::retention::forget_batch(&app.pool, 90, 10, 1_000);
+    assert_eq!(gone.await.unwrap().sessions, 1);
+    let opinion = json!({"turn": 1, "rating": "down", "comment": "I am John"});
+    let late = app.post("/chat/s1/feedback").json(&opinion).send();
+    assert_problem(late.await.unwrap(), 404, "turn_not_found").await;
+    assert!(rated(&app).await.is_empty());
+}
+
+#[tokio::test]
 async fn hostile_opinions_are_refused() {
     let app = App::start().await;
     app.accept("s1", "m1", "Hello").await;

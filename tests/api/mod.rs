@@ -2,6 +2,7 @@
 //! the tests, so that every interleaving can be had.
 
 mod auth;
+mod bodies;
 mod cancel;
 mod chat;
 mod close;
@@ -9,6 +10,7 @@ mod contact;
 mod cors;
 mod docs;
 mod edge;
+mod erase;
 mod expiry;
 mod feedback;
 mod follow;

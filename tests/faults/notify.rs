@@ -77,9 +77,16 @@ async fn frames_come_within_two_seconds_when_every_wake_up_is_lost() {
     system.anthropic.on("count", Reply::words(20).paced(pace));
     let _worker = system.worker().await;
     let wire = Wire::to(&system.database_url()).await;
-    wire.lose_notifications(true);
     system.set("CHECKPOINT_DB_URL", &wire.url(&system.database_url()));
     let api = system.api().await;
+    // One that never heard anything would take that for a pooler's doing.
+    until("it hears itself", async || {
+        let ready = api.get("/ready").send().await.unwrap();
+        let ready: serde_json::Value = ready.json().await.unwrap();
+        ready["checks"]["listener"] == "ok"
+    })
+    .await;
+    wire.lose_notifications(true);
     let mut stream = api.ask("s1", "m1", "Please count.").await;
     // When each frame is seen in the table, and when the client is given it.
     let written = async {
@@ -381,7 +388,7 @@ async fn a_listen_connection_that_is_dead_without_a_word_is_replaced_while_someb
     let url = database.url().to_owned();
     let wire = Wire::to(&url).await;
     let (bus, running) = bus_along(&wire, &url).await;
-    assert_eq!(wire.connections(), 1);
+    let connected = wire.connections();
     // Nobody waits: not a byte is sent, however long it is silent.
     let sent = wire.sent();
     let quiet = timeout(Duration::from_secs(1), async {
@@ -392,7 +399,10 @@ async fn a_listen_connection_that_is_dead_without_a_word_is_replaced_while_someb
     let interest = bus.interest();
     until("it is asked", async || wire.sent() > sent).await;
     wire.go_dead();
-    until("another one is made", async || wire.connections() == 2).await;
+    until("another one is made", async || {
+        wire.connections() > connected
+    })
+    .await;
     until("it listens", async || bus.is_listening()).await;
     let mut subscription = bus.subscribe();
     drop(interest);

@@ -114,14 +114,7 @@ async fn a_pooler_that_swallows_notifications_is_told() {
     let mut system = TestSystem::new().await;
     let s3 = S3::start(None, 0).await.unwrap();
     system.use_bucket(&s3);
-    let direct = reqwest::Url::parse(&system.database_url()).unwrap();
-    let (host, port) = (direct.host_str().unwrap(), direct.port().unwrap());
-    let mut pooled = direct.clone();
-    pooled
-        .set_port(Some(pooler::start(format!("{host}:{port}")).await))
-        .unwrap();
-    pooled.set_query(Some("sslmode=disable"));
-    system.set("CHECKPOINT_DB_URL", pooled.as_str());
+    pooler::put_before(&mut system).await;
     let output = system.run(&["check", "--json"]).await;
     assert_eq!(output.status.code(), Some(1));
     let statuses = statuses(&output);

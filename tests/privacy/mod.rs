@@ -3,5 +3,12 @@
 mod discretion;
 mod erasure;
 mod export;
+mod fence;
+mod found;
+mod kept;
+mod locks;
 mod marker;
+mod outside;
+mod person;
+mod places;
 mod retention;

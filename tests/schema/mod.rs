@@ -10,7 +10,7 @@ use sqlx::{PgPool, Row, query, query_scalar};
 use store::knowledge::{KnowledgeTable, OTHER_TABLES, TextFormat, document_id, load_document};
 
 /// The tables of a session: each can be distributed by `session_id`.
-const OF_A_SESSION: [&str; 12] = [
+const OF_A_SESSION: [&str; 13] = [
     "sessions",
     "turns",
     "messages",
@@ -22,6 +22,7 @@ const OF_A_SESSION: [&str; 12] = [
     "handoff_records",
     "handoff_deliveries",
     "handoff_attempts",
+    "handoff_told",
     "feedback",
 ];
 

@@ -38,6 +38,7 @@ use sandbox::{
     watchdog::{Manner, Signal, Watchdog},
 };
 use sqlx::{Connection, PgConnection, PgPool};
+use tokio::io::AsyncWriteExt;
 
 pub(crate) use self::process::{ApiProcess, SystemProcess};
 
@@ -317,14 +318,26 @@ impl TestSystem {
 
     /// Runs a command to its end.
     pub(crate) async fn run(&self, arguments: &[&str]) -> Output {
+        self.run_with_input(arguments, "").await
+    }
+
+    /// The same, with something to read from its standard input.
+    pub(crate) async fn run_with_input(&self, arguments: &[&str], input: &str) -> Output {
         let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_growth-chat"));
         command
             .args(arguments)
             .env_clear()
             .envs(self.environment.iter().cloned())
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
             .kill_on_drop(true);
-        tokio::time::timeout(PATIENCE, command.output())
+        let mut child = command.spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        // A command that does not read may be gone first.
+        let _ = stdin.write_all(input.as_bytes()).await;
+        drop(stdin);
+        tokio::time::timeout(PATIENCE, child.wait_with_output())
             .await
             .expect("the command takes too long")
             .unwrap()

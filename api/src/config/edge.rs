@@ -35,14 +35,16 @@ const CLOUDFLARE: [&str; 22] = [
 
 const SECRET_RULE: &str = "a text of 16 to 256 visible ASCII characters without commas; while it is \
     changed, the new one and the old one, comma-separated";
-const PROXIES_RULE: &str = "networks such as 10.0.0.0/8, comma-separated; cloudflare for Cloudflare's; none for no network";
+const PROXIES_RULE: &str = "networks such as 10.0.0.0/8, comma-separated, not all addresses; cloudflare \
+    for Cloudflare's; or none, by itself";
 
 /// Who may say for which address a request is made.
 #[derive(Debug, Clone)]
 pub struct EdgeConfig {
     /// `EDGE_SECRET`: the values of `X-Edge-Secret` that are believed.
     pub secrets: Vec<SecretString>,
-    /// `TRUSTED_PROXIES`: the networks that are believed without it.
+    /// `TRUSTED_PROXIES`: the networks that are believed without it; by default none beside it, and
+    /// Cloudflare's where there is none.
     pub proxies: TrustedProxies,
 }
 
@@ -65,7 +67,7 @@ impl EdgeConfig {
             settings.problem("EDGE_SECRET", format!("is not valid: {SECRET_RULE}"));
             return None;
         }
-        let nobody = secrets.is_empty() && proxies.as_ref().is_none_or(|list| list.0.is_empty());
+        let nobody = secrets.is_empty() && proxies.as_ref().is_none_or(TrustedProxies::are_none);
         if environment == Environment::Production
             && nobody
             && !settings.has_problem("TRUSTED_PROXIES")
@@ -79,9 +81,14 @@ impl EdgeConfig {
             );
             return None;
         }
+        // Whoever has a secret wants it to be shown: any customer of Cloudflare can send from its networks.
+        let unset = || match secrets.len() {
+            0 => TrustedProxies::default(),
+            _ => TrustedProxies(Vec::new()),
+        };
         Some(Self {
+            proxies: proxies.unwrap_or_else(unset),
             secrets,
-            proxies: proxies.unwrap_or_default(),
         })
     }
 }
@@ -91,6 +98,11 @@ impl EdgeConfig {
 pub struct TrustedProxies(Vec<IpNet>);
 
 impl TrustedProxies {
+    /// Whether no network is believed.
+    pub fn are_none(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether a connection from there is one of theirs.
     pub fn contain(&self, address: IpAddr) -> bool {
         self.0.iter().any(|network| network.contains(&address))
@@ -114,23 +126,44 @@ impl fmt::Debug for TrustedProxies {
     }
 }
 
-impl FromStr for TrustedProxies {
-    type Err = ipnet::AddrParseError;
+/// A text names no networks that may be believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{PROXIES_RULE}")]
+pub struct BadProxies;
 
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
+impl FromStr for TrustedProxies {
+    type Err = BadProxies;
+
+    fn from_str(text: &str) -> Result<Self, BadProxies> {
         let mut networks = Vec::new();
-        for item in super::items(text) {
-            match item {
-                "none" => {}
-                "cloudflare" => networks.extend(cloudflare()),
-                item => networks.push(match item.parse::<IpAddr>() {
-                    Ok(address) => address.into(),
-                    Err(_) => item.parse()?,
-                }),
+        match *super::items(text) {
+            [] => return Err(BadProxies),
+            ["none"] => {}
+            ref items => {
+                for item in items {
+                    match *item {
+                        "cloudflare" => networks.extend(cloudflare()),
+                        item => networks.push(network(item).ok_or(BadProxies)?),
+                    }
+                }
             }
         }
         Ok(Self(networks))
     }
+}
+
+/// A network as peers are compared with it: IPv4 in IPv6 is IPv4. All addresses are no network: who
+/// believes everybody believes nobody.
+fn network(text: &str) -> Option<IpNet> {
+    let network = match text.parse::<IpAddr>() {
+        Ok(address) => address.into(),
+        Err(_) => text.parse::<IpNet>().ok()?,
+    };
+    let network = match (network.addr().to_canonical(), network.prefix_len()) {
+        (IpAddr::V4(address), length @ 96..) => IpNet::new(address.into(), length - 96).ok()?,
+        _ => network,
+    };
+    (network.prefix_len() > 0).then_some(network)
 }
 
 /// How often a client may ask for what costs.
@@ -221,9 +254,59 @@ mod tests {
 
     #[test]
     fn what_is_no_network_is_refused_by_name() {
-        for bad in ["10.0.0.0/33", "cloudflare.com", "10.0.0.0/8;fd00::/8"] {
+        for bad in [
+            "10.0.0.0/33",
+            "cloudflare.com",
+            "10.0.0.0/8;fd00::/8",
+            ",",
+            // Believed would be anybody.
+            "0.0.0.0/0",
+            "::/0",
+            "cloudflare, 1.2.3.4/0",
+            "::ffff:0.0.0.0/96",
+            // Which of them is meant?
+            "none,cloudflare",
+            "none, none",
+        ] {
             let said = read(&[("TRUSTED_PROXIES", bad)], Environment::Production).unwrap_err();
             assert!(said.contains("TRUSTED_PROXIES: is not valid"), "{said}");
+        }
+    }
+
+    #[test]
+    fn beside_a_secret_networks_are_believed_only_if_they_are_named() {
+        let secret = ("EDGE_SECRET", "a-secret-of-the-edge");
+        let cloudflare = "104.16.0.1".parse().unwrap();
+        for (variables, believed) in [
+            (&[][..], true),
+            (&[secret], false),
+            (&[secret, ("TRUSTED_PROXIES", "none")], false),
+            (&[secret, ("TRUSTED_PROXIES", "cloudflare")], true),
+        ] {
+            let config = read(variables, Environment::Staging).unwrap();
+            assert_eq!(
+                config.proxies.contain(cloudflare),
+                believed,
+                "{variables:?}"
+            );
+            assert_eq!(config.proxies.are_none(), !believed, "{variables:?}");
+        }
+    }
+
+    #[test]
+    fn a_network_is_the_same_in_each_of_its_spellings() {
+        for (spelling, inside, outside) in [
+            ("::ffff:10.0.0.0/104", "10.255.0.1", "11.0.0.1"),
+            ("::ffff:10.1.2.3", "10.1.2.3", "10.1.2.4"),
+            ("::FFFF:a01:200/120", "10.1.2.9", "10.1.3.9"),
+            ("10.1.2.3/8", "10.255.0.1", "11.0.0.1"),
+            ("10.1.2.3", "10.1.2.3", "10.1.2.4"),
+            ("2001:db8::1", "2001:db8::1", "2001:db8::2"),
+            ("fd00::/8", "fd01::1", "10.0.0.1"),
+        ] {
+            let proxies: TrustedProxies = spelling.parse().unwrap();
+            assert!(proxies.contain(inside.parse().unwrap()), "{spelling}");
+            assert!(!proxies.contain(outside.parse().unwrap()), "{spelling}");
         }
     }
 

@@ -15,6 +15,8 @@ use bytes::Bytes;
 use store::{
     events::{Cursor, Page, ReadLimit, StoredEvent},
     ids::{SessionId, TurnKey},
+    protocol::Chunk,
+    turn_control::ERASED,
 };
 use tokio::time::Instant;
 
@@ -203,6 +205,10 @@ impl Fanout {
             let (page, behind) = rest.split_at(count);
             rest = behind;
             let more = page.len() >= limit || (read.is_cut && behind.is_empty());
+            if read.erased.contains(&key) {
+                self.end_erased(&key);
+                continue;
+            }
             let Some(readers) = self.turns.get_mut(&key) else {
                 continue;
             };
@@ -213,6 +219,22 @@ impl Fanout {
             } else if more {
                 self.marked.insert(key);
             }
+        }
+    }
+
+    /// Ends the streams of a turn of which nothing is left: the log has no end for them.
+    fn end_erased(&mut self, key: &TurnKey) {
+        let abort = frame::transient(&Chunk::Abort {
+            reason: ERASED.to_owned(),
+        });
+        let stopped = Bytes::from([abort, frame::DONE].concat());
+        for reader in self.turns.remove(key).into_iter().flatten() {
+            let last = match reader.patience {
+                // Its turn has not begun: there is nothing to stop.
+                Patience::Patient => frame::DONE,
+                Patience::Hurried | Patience::Finished => stopped.clone(),
+            };
+            reader.lane.end(End::Clean, Some(last));
         }
     }
 

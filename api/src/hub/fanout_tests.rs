@@ -51,6 +51,7 @@ fn read(log: &[StoredEvent], wants: &[Want], limit: ReadLimit) -> Page {
     Page {
         events,
         is_cut: bytes >= limit.bytes,
+        erased: Vec::new(),
     }
 }
 

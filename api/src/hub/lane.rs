@@ -96,9 +96,12 @@ impl Lane {
         state.taken + u64::try_from(state.frames.len()).unwrap_or(u64::MAX)
     }
 
-    /// Ends the stream behind `last` and what is queued.
+    /// Ends the stream behind `last` and what is queued. The first end stands.
     pub(super) fn end(&self, end: End, last: Option<Bytes>) {
         let mut state = self.0.lock();
+        if state.end.is_some() {
+            return;
+        }
         state.frames.extend(last);
         state.end = Some(end);
         wake(state);

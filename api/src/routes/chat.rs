@@ -13,8 +13,9 @@ use utoipa::ToSchema;
 use crate::{
     accept::{self, Accepted},
     auth::Credentials,
+    bodies::{Sender, turn_away},
     edge::ClientNetwork,
-    extract::{KnownQuery, json_bytes},
+    extract::KnownQuery,
     hub::Takeover,
     message::{self, ChatBody, Form, MAX_SDK_BODY},
     problem::{Problem, ProblemDocument},
@@ -72,8 +73,14 @@ pub(crate) async fn post(
     request: Request,
 ) -> Result<Response, Problem> {
     let (Extension(network), Extension(site)) = client;
+    if let Err(limited) = state.limiter().check_sender(network, site) {
+        return Err(turn_away(request.into_body(), limited.into()));
+    }
     let headers = request.headers().clone();
-    let body = json_bytes(request, MAX_SDK_BODY).await?;
+    let bodies = state.bodies();
+    let body = bodies
+        .json(Sender::Client(network), request, MAX_SDK_BODY)
+        .await?;
     let message = message::read(&body, &headers, state.entropy().as_ref())?;
     drop(body);
     let form = message.form;

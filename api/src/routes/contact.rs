@@ -19,8 +19,9 @@ use utoipa::ToSchema;
 
 use crate::{
     auth::Credentials,
+    bodies::{Sender, turn_away},
     edge::ClientNetwork,
-    extract::{SessionPath, json_bytes},
+    extract::SessionPath,
     limits::{Asking, LimitError},
     message::{MAX_BODY, parse_object},
     problem::{Code, Problem, ProblemDocument},
@@ -158,13 +159,26 @@ pub(crate) async fn post(
     StateOf(state): StateOf<State>,
     SessionPath(session_id): SessionPath,
     credentials: Credentials,
-    Extension(client): Extension<ClientNetwork>,
+    Extension(network): Extension<ClientNetwork>,
     request: Request,
 ) -> Result<(StatusCode, Json<ContactTaken>), Problem> {
-    let body = json_bytes(request, MAX_BODY).await?;
+    let asking = Asking {
+        network,
+        session: &session_id,
+        credentials,
+        site: None,
+    };
+    if let Err(limited) = state.limiter().check(asking) {
+        return Err(turn_away(request.into_body(), limited.into()));
+    }
+    let bodies = state.bodies();
+    let body = bodies
+        .json(Sender::Client(network), request, MAX_BODY)
+        .await?;
     let lead = read(parse_object(&body)?)?;
+    drop(body);
     let taken = to_the_end(async move {
-        take(&state, credentials, client, session_id, lead)
+        take(&state, credentials, network, session_id, lead)
             .await
             .map_err(Problem::from)
     })
@@ -182,6 +196,7 @@ async fn take(
     let asking = Asking {
         network,
         session: &session_id,
+        credentials,
         site: None,
     };
     state.limiter().check(asking).map_err(LimitError::Limited)?;

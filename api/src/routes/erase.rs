@@ -7,7 +7,7 @@ use store::{
     bus::Wake,
     handoffs,
     ids::{SessionId, new_request_id},
-    privacy::{self, LedgerEntry, NewRequest, RequestedBy, Scope},
+    privacy::{self, NewEntry, NewRequest, RequestedBy, Scope},
     sessions,
 };
 use utoipa::ToSchema;
@@ -107,14 +107,14 @@ async fn erase(
         waits: false,
     };
     privacy::add(&mut transaction, &request).await?;
-    let entry = LedgerEntry {
-        entry_id: request_id.clone(),
+    let entry = NewEntry {
+        entry_id: &request_id,
         scope,
-        session_ids: vec![session_id.to_string()],
+        session_id: Some(&session_id),
         email_hash: None,
         requested_by: RequestedBy::Visitor,
-        erased,
-        erased_at: String::new(),
+        requested_at: None,
+        erased: &erased,
     };
     privacy::add_entry(&mut transaction, &entry).await?;
     let job = PrivacyErase {

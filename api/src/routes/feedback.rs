@@ -1,6 +1,7 @@
 //! `POST /chat/{session}/feedback`: what the visitor thinks of an answer.
 
 use axum::{
+    Extension,
     extract::{Request, State as StateOf},
     http::StatusCode,
 };
@@ -14,7 +15,9 @@ use utoipa::ToSchema;
 
 use crate::{
     auth::Credentials,
-    extract::{SessionPath, json_bytes},
+    bodies::Sender,
+    edge::ClientNetwork,
+    extract::SessionPath,
     message::{MAX_BODY, parse_object},
     problem::{Code, Problem, ProblemDocument},
     state::{State, to_the_end},
@@ -91,10 +94,15 @@ pub(crate) async fn post(
     StateOf(state): StateOf<State>,
     SessionPath(session_id): SessionPath,
     credentials: Credentials,
+    Extension(network): Extension<ClientNetwork>,
     request: Request,
 ) -> Result<StatusCode, Problem> {
-    let bytes = json_bytes(request, MAX_BODY).await?;
-    let body: FeedbackBody = parse_object(&bytes)?;
+    let bodies = state.bodies();
+    let held = bodies
+        .json(Sender::Client(network), request, MAX_BODY)
+        .await?;
+    let body: FeedbackBody = parse_object(&held)?;
+    drop(held);
     let comment = comment(body.comment)?;
     let key = TurnKey {
         session_id,

@@ -40,7 +40,8 @@ pub(crate) struct Checks {
     /// Whether the database answers and has the schema that this version needs: `ok`, `failed`, or
     /// `outdated` until `growth-chat migrate` has run.
     database: &'static str,
-    /// Whether wake-ups arrive: `ok`, or `reconnecting` while streams are only read once a second.
+    /// Whether wake-ups arrive: `ok`; `reconnecting` while streams are only read once a second; `pooled` if
+    /// that stays so, because the database's URL leads to a pooler.
     listener: &'static str,
 }
 
@@ -98,10 +99,10 @@ pub(crate) async fn get(StateOf(state): StateOf<State>) -> (StatusCode, Json<Rea
         "ok" => backup(state.pool()).await,
         _ => None,
     };
-    let listener = if state.bus().is_listening() {
-        "ok"
-    } else {
-        "reconnecting"
+    let listener = match (state.bus().is_listening(), state.bus().is_deaf()) {
+        (true, false) => "ok",
+        (true, true) => "pooled",
+        (false, _) => "reconnecting",
     };
     let (code, status) = if database == "ok" {
         (StatusCode::OK, "ready")

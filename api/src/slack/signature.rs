@@ -8,31 +8,38 @@ use sha2::Sha256;
 
 /// How far the time of a request may be from ours, in seconds: who has recorded one can't send it later.
 const WINDOW: u64 = 300;
+/// Bytes of an HMAC-SHA256.
+const MAC_LEN: usize = 32;
 
-/// Whether `signature` is `v0=` and the HMAC of `v0:timestamp:body` in hex, and the time is now. Compares
-/// in constant time.
-pub(super) fn is_valid(
-    secret: &SecretString,
-    signature: &str,
-    timestamp: &str,
-    body: &[u8],
-    now: DateTime<Utc>,
-) -> bool {
-    let digits = timestamp.bytes().all(|byte| byte.is_ascii_digit());
-    let Some(at) = timestamp.parse::<i64>().ok().filter(|_| digits) else {
-        return false;
-    };
-    let Some(claimed) = signature.strip_prefix("v0=").and_then(unhex) else {
-        return false;
-    };
-    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret.expose_secret().as_bytes()) else {
-        return false;
-    };
-    mac.update(b"v0:");
-    mac.update(timestamp.as_bytes());
-    mac.update(b":");
-    mac.update(body);
-    mac.verify_slice(&claimed).is_ok() && now.timestamp().abs_diff(at) <= WINDOW
+/// What the headers of a request claim: that Slack has signed its body just now.
+pub(super) struct Claim<'h> {
+    mac: Vec<u8>,
+    timestamp: &'h str,
+}
+
+impl<'h> Claim<'h> {
+    /// Of a signature `v0=` and an HMAC-SHA256 in hex, and a time that is now. `None`: whatever the body
+    /// is, Slack has not signed it.
+    pub(super) fn read(signature: &str, timestamp: &'h str, now: DateTime<Utc>) -> Option<Self> {
+        let digits = timestamp.bytes().all(|byte| byte.is_ascii_digit());
+        let at = timestamp.parse::<i64>().ok().filter(|_| digits)?;
+        let mac = unhex(signature.strip_prefix("v0=")?)?;
+        let legal = mac.len() == MAC_LEN && now.timestamp().abs_diff(at) <= WINDOW;
+        legal.then_some(Self { mac, timestamp })
+    }
+
+    /// Whether Slack, which knows the secret, has signed this body: `v0:timestamp:body`. Compares in
+    /// constant time.
+    pub(super) fn holds(&self, secret: &SecretString, body: &[u8]) -> bool {
+        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret.expose_secret().as_bytes()) else {
+            return false;
+        };
+        mac.update(b"v0:");
+        mac.update(self.timestamp.as_bytes());
+        mac.update(b":");
+        mac.update(body);
+        mac.verify_slice(&self.mac).is_ok()
+    }
 }
 
 fn unhex(text: &str) -> Option<Vec<u8>> {
@@ -60,7 +67,7 @@ mod tests {
 
     fn valid(signature: &str, timestamp: &str, body: &[u8], now: i64) -> bool {
         let now = DateTime::from_timestamp(now, 0).unwrap();
-        is_valid(&SECRET.into(), signature, timestamp, body, now)
+        Claim::read(signature, timestamp, now).is_some_and(|it| it.holds(&SECRET.into(), body))
     }
 
     #[test]
@@ -71,6 +78,26 @@ mod tests {
         assert!(valid(SIGNATURE, TIMESTAMP, BODY, at - 300));
         assert!(!valid(SIGNATURE, TIMESTAMP, BODY, at + 301));
         assert!(!valid(SIGNATURE, TIMESTAMP, BODY, at - 301));
+    }
+
+    #[test]
+    fn what_is_old_or_ill_formed_is_refused_without_the_body() {
+        let read = |signature: &str, timestamp: &str| {
+            let now = DateTime::from_timestamp(1_531_420_618, 0).unwrap();
+            Claim::read(signature, timestamp, now).is_some()
+        };
+        assert!(read(&format!("v0={}", "0".repeat(64)), TIMESTAMP));
+        assert!(!read(SIGNATURE, "1531420317"));
+        assert!(!read(SIGNATURE, ""));
+        for bad in [
+            "",
+            "v0=",
+            "v0=00",
+            &SIGNATURE[3..],
+            &format!("v0={}", "g".repeat(64)),
+        ] {
+            assert!(!read(bad, TIMESTAMP), "{bad}");
+        }
     }
 
     #[test]

@@ -33,6 +33,13 @@ pub struct HandoffRelay {
     pub turn: i32,
 }
 
+impl HandoffRelay {
+    /// The serial key of a session's relays.
+    pub fn serial_key_of(session_id: &SessionId) -> String {
+        format!("relay:{session_id}")
+    }
+}
+
 impl JobKind for HandoffRelay {
     const KIND: &'static str = "handoff.relay";
     const QUEUE: &'static str = HANDOFF;
@@ -47,7 +54,7 @@ impl JobKind for HandoffRelay {
 
     /// In the order in which they were written. The key's lock goes behind the session's.
     fn serial_key(&self) -> Option<String> {
-        Some(format!("relay:{}", self.session_id))
+        Some(Self::serial_key_of(&self.session_id))
     }
 
     fn rate_key(&self) -> Option<String> {

@@ -103,17 +103,6 @@ pub(crate) async fn finish(
     .await
 }
 
-/// The serial key of a live job; `None`: it has none, or is not live.
-pub(crate) async fn serial_key_of(
-    conn: &mut PgConnection,
-    id: i64,
-) -> sqlx::Result<Option<String>> {
-    let key = sqlx::query_scalar!("select serial_key from queue.jobs where id = $1", id)
-        .fetch_optional(conn)
-        .await?;
-    Ok(key.flatten())
-}
-
 /// Moves running jobs without a serial key into the history as done, each under its lease. Nobody
 /// else can end them: two of these never wait for each other.
 ///

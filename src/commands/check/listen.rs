@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use sqlx::{PgPool, postgres::PgListener};
+use store::bus::Deaf;
 use tokio::time::timeout;
 
 use super::{Context, Finding};
@@ -19,9 +20,7 @@ pub(super) async fn probe(context: &Context) -> Finding {
     match timeout(PATIENCE, arrives(database.pool())).await {
         Ok(Ok(())) => Finding::pass("they arrive: the connection is direct"),
         Ok(Err(error)) => Finding::failed("LISTEN failed", error),
-        Err(_) => Finding::fail(
-            "they do not arrive: the database's URL leads to a pooler; give the direct one",
-        ),
+        Err(_) => Finding::fail(Deaf.to_string()),
     }
 }
 

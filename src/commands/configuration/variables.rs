@@ -152,7 +152,7 @@ pub(super) const GROUPS: &[Group] = &[
             derived(
                 "TRUSTED_PROXIES",
                 "cloudflare",
-                "Networks whose `CF-Connecting-IP` is believed without the secret. Production needs it or `EDGE_SECRET` to be set",
+                "Networks whose `CF-Connecting-IP` is believed without the secret: by default Cloudflare's, and none if `EDGE_SECRET` is set. Production needs one of the two to be set",
             ),
             with(
                 "RATE_LIMIT_IP",

@@ -93,7 +93,7 @@ impl fmt::Debug for DatabaseAddress {
 
 impl DatabaseAddress {
     /// Takes a URL apart. Parameters that mean nothing to us are passed over, as are those of other
-    /// libraries.
+    /// libraries. sqlx must not see them: it logs their values, and one may be a password.
     pub fn parse(text: &str) -> Result<Self, AddressError> {
         let url = Url::parse(text).map_err(|_| AddressError::Form)?;
         // The prefix that SQLAlchemy wants; seed 000 writes the variable in its form.

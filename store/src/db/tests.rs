@@ -29,13 +29,22 @@ fn a_remote_database_without_tls_is_refused() {
 fn a_poolers_address_is_refused_with_the_way_to_the_direct_one() {
     for pooled in [
         "postgres://u:hunter2@ep-x-pooler.eu-central-1.aws.neon.tech/x?sslmode=require",
+        "postgres://u:hunter2@EP-X-POOLER.eu-central-1.aws.neon.tech/x?sslmode=require",
+        "postgres://u:hunter2@aws-0-eu-central-1.pooler.supabase.com:6543/x?sslmode=require",
+        "postgres://u:hunter2@127.0.0.1/x?host=ep-x-pooler.eu.aws.neon.tech&sslmode=require",
         "postgres://u:hunter2@127.0.0.1:6543/x?pgbouncer=true",
+        "postgres://u:hunter2@127.0.0.1/x?sslmode=disable&PgBouncer=TRUE",
     ] {
         let found = problems(&[("CHECKPOINT_DB_URL", pooled)]);
         assert!(found[0].1.contains("direct one"), "{found:?}");
     }
-    let direct = "postgres://u@ep-x.eu-central-1.aws.neon.tech/pooler?sslmode=require";
-    assert_eq!(problems(&[("CHECKPOINT_DB_URL", direct)]), []);
+    for direct in [
+        "postgres://u@ep-x.eu-central-1.aws.neon.tech/pooler?sslmode=require",
+        "postgres://pgbouncer=true:x-pooler.y@poolers.example.com/x?sslmode=require",
+        "postgres://u@localhost/x?pgbouncer=false",
+    ] {
+        assert_eq!(problems(&[("CHECKPOINT_DB_URL", direct)]), [], "{direct}");
+    }
 }
 
 #[test]

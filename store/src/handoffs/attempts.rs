@@ -63,12 +63,14 @@ pub async fn hold_lease(conn: &mut PgConnection, lease: JobLease) -> sqlx::Resul
     Ok(held.is_some())
 }
 
-/// Begins an attempt. `asks`: what an update of the message in Slack is going to cover.
+/// Begins an attempt. `address`: what the CRM is asked with; the caller has locked the record then. `asks`:
+/// what an update of the message in Slack is going to cover.
 pub async fn begin_attempt(
     conn: &mut PgConnection,
     lease: JobLease,
     key: &HandoffKey,
     channel: Channel,
+    address: Option<&str>,
     asks: Option<Asked>,
 ) -> sqlx::Result<BegunAttempt> {
     set_pending(conn, key, channel, lease.job_id, asks).await?;
@@ -99,8 +101,20 @@ pub async fn begin_attempt(
         lease.job_id,
         lease.lease,
     )
-    .execute(conn)
+    .execute(&mut *conn)
     .await?;
+    if let Some(address) = address {
+        sqlx::query!(
+            "update handoff_records set crm_asked = crm_asked || jsonb_build_object($3::int, $4::text)
+             where session_id = $1 and handoff_id = $2",
+            key.session_id.as_str(),
+            key.handoff_id.as_str(),
+            earlier.number,
+            address,
+        )
+        .execute(conn)
+        .await?;
+    }
     Ok(BegunAttempt {
         number: earlier.number,
         first_at: earlier.first_at,

@@ -12,7 +12,7 @@ pub const MAX_DIMENSIONS: u16 = 2_000;
 const MAX_NAME_LEN: usize = 48;
 
 /// The tables of everything else, and sqlx's own. A test compares them with the schema.
-pub const OTHER_TABLES: [&str; 35] = [
+pub const OTHER_TABLES: [&str; 36] = [
     "_sqlx_migrations",
     "backup_runs",
     "business_hours",
@@ -25,6 +25,7 @@ pub const OTHER_TABLES: [&str; 35] = [
     "handoff_attempts",
     "handoff_deliveries",
     "handoff_records",
+    "handoff_told",
     "knowledge_calibrations",
     "knowledge_corpora",
     "knowledge_documents",

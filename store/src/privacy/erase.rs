@@ -41,34 +41,35 @@ impl Erased {
     }
 }
 
-/// The live jobs of a session: of its turns, and with [`Scope::Person`] those of its handoffs as well.
-/// Whoever erases ends them first, so that nothing is written afterwards.
-pub async fn live_jobs(
-    conn: &mut PgConnection,
-    session_id: &SessionId,
-    scope: Scope,
-) -> sqlx::Result<Vec<i64>> {
-    sqlx::query_scalar!(
-        "select id from queue.jobs
-         where payload ->> 'session_id' = $1
-           and (kind in ('turn.process', 'handoff.relay') or $2)
-         order by id",
+/// Locks a session and its handoffs, before anything of them is deleted and after the jobs that write for
+/// them (docs/decisions/0006): retention and settling begin with the same rows.
+pub async fn lock_session(conn: &mut PgConnection, session_id: &SessionId) -> sqlx::Result<()> {
+    sqlx::query!(
+        "select from sessions where session_id = $1 for no key update",
         session_id.as_str(),
-        scope == Scope::Person,
     )
-    .fetch_all(conn)
-    .await
+    .execute(&mut *conn)
+    .await?;
+    sqlx::query!(
+        "select from handoff_records where session_id = $1 order by handoff_id for update",
+        session_id.as_str(),
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
 }
 
-/// Erases a session in the transaction that holds the lock of its serial key. What is not there any more
-/// is not counted: the second wish finds nothing.
+/// Erases a session in the transaction that holds the lock of its serial key, has ended its jobs and has
+/// called [`lock_session`]. What is not there any more is not counted: the second wish finds nothing. Whoever
+/// reads along is told by their hub, which finds nothing to read: no frame is kept for them.
 pub async fn erase_session(
     conn: &mut PgConnection,
     session_id: &SessionId,
     scope: Scope,
 ) -> sqlx::Result<Erased> {
     let id = session_id.as_str();
-    // A turn that was not finished has lost its job: nobody else would ever end it.
+    // A turn that was not finished has lost its job: nobody else would ever end it. Its message's id is
+    // what the client called it, in words that no client can use now.
     let row = sqlx::query!(
         r#"with e as (delete from turn_events where session_id = $1 returning 1),
                 w as (delete from checkpoint_writes where session_id = $1 returning 1),
@@ -76,18 +77,23 @@ pub async fn erase_session(
                 m as (delete from messages where session_id = $1 returning 1),
                 f as (delete from feedback where session_id = $1 returning 1),
                 r as (delete from spend_reservations where session_id = $1 returning 1),
-                t as (update turns set status = 'cancelled', attempt = attempt + 1, finished_at = now()
-                      where session_id = $1 and finished_at is null returning 1),
+                t as (update turns
+                      set status = case when finished_at is null then 'cancelled' else status end,
+                          attempt = attempt + case when finished_at is null then 1 else 0 end,
+                          finished_at = coalesce(finished_at, now()), message_id = 'erased-' || turn
+                      where session_id = $1 and (finished_at is null or message_id <> 'erased-' || turn)
+                      returning 1),
                 s as (update sessions
                       set status = 'closed', closed_at = coalesce(closed_at, now()),
                           termination_type = 'erased', forgotten_at = now(),
-                          secret_hash = null, page_url = null, locale = null
+                          secret_hash = null, page_url = null, locale = null,
+                          agent = null, agent_id = null, agent_since = null, agent_typing_until = null
                       where session_id = $1 and termination_type is distinct from 'erased'
                       returning 1)
            select (select count(*) from e) as "turn_events!", (select count(*) from w) as "checkpoint_writes!",
                   (select count(*) from c) as "checkpoints!", (select count(*) from m) as "messages!",
                   (select count(*) from f) as "feedback!", (select count(*) from s) as "sessions!",
-                  (select count(*) from t) as "turns!", (select count(*) from r) as "reservations!""#,
+                  (select count(*) from r) as "reservations!""#,
         id,
     )
     .fetch_one(&mut *conn)
@@ -105,10 +111,11 @@ pub async fn erase_session(
             r#"with s as (delete from slack_threads where session_id = $1 returning 1),
                     a as (delete from handoff_attempts where session_id = $1 returning 1),
                     d as (delete from handoff_deliveries where session_id = $1 returning 1),
+                    e as (delete from handoff_told where session_id = $1 returning 1),
                     h as (delete from handoff_records where session_id = $1 returning 1)
                select (select count(*) from s) as "slack_threads!", (select count(*) from a) as "handoff_attempts!",
                       (select count(*) from d) as "handoff_deliveries!",
-                      (select count(*) from h) as "handoff_records!""#,
+                      (select count(*) from e) as "handoff_told!", (select count(*) from h) as "handoff_records!""#,
             id,
         )
         .fetch_one(conn)
@@ -118,6 +125,7 @@ pub async fn erase_session(
             ("handoff_attempts", row.handoff_attempts),
             ("handoff_deliveries", row.handoff_deliveries),
             ("handoff_records", row.handoff_records),
+            ("handoff_told", row.handoff_told),
         ]);
     }
     let counted = erased.into_iter().filter(|(_, rows)| *rows > 0);
@@ -126,34 +134,4 @@ pub async fn erase_session(
             .map(|(table, rows)| (table.to_owned(), rows))
             .collect(),
     ))
-}
-
-/// The sessions in which somebody left this address: in the contact form, to the assistant, or in a
-/// message. `address` is in lower case. It reads every message: it is a person's wish, not a visitor's turn.
-pub async fn sessions_of_email(
-    conn: &mut PgConnection,
-    address: &str,
-) -> sqlx::Result<Vec<SessionId>> {
-    let ids = sqlx::query_scalar!(
-        r#"select session_id as "id!" from handoff_records where lower(lead ->> 'email') = $1
-           union
-           select session_id from messages where role = 'user' and strpos(lower(body), $1) > 0
-           order by 1"#,
-        address,
-    )
-    .fetch_all(conn)
-    .await?;
-    ids.into_iter()
-        .map(|id| id.parse().map_err(|bad| sqlx::Error::Decode(Box::new(bad))))
-        .collect()
-}
-
-/// Every address that somebody left for people.
-pub async fn addresses(conn: &mut PgConnection) -> sqlx::Result<Vec<String>> {
-    sqlx::query_scalar!(
-        r#"select distinct lead ->> 'email' as "address!" from handoff_records
-           where lead ->> 'email' is not null"#
-    )
-    .fetch_all(conn)
-    .await
 }

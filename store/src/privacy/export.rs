@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use sqlx::{PgConnection, types::Json};
 
-use super::sessions_of_email;
+use super::{Address, sessions_of_email};
 use crate::ids::SessionId;
 
 /// Makes the transaction see one moment, whatever is written meanwhile: its first statement.
@@ -60,10 +60,10 @@ pub async fn export_session(
     .map(|found| found.map(|all| all.0))
 }
 
-/// Everything that is known of whoever left this address, in lower case.
-pub async fn export_email(conn: &mut PgConnection, address: &str) -> sqlx::Result<Vec<Value>> {
+/// Everything that is known of whoever left this address. What others left who only named it is not theirs.
+pub async fn export_email(conn: &mut PgConnection, address: &Address) -> sqlx::Result<Vec<Value>> {
     let mut all = Vec::new();
-    for session_id in sessions_of_email(conn, address).await? {
+    for session_id in sessions_of_email(conn, address, None).await?.theirs {
         all.extend(export_session(conn, &session_id).await?);
     }
     Ok(all)

@@ -1,12 +1,13 @@
 //! The state of each wish to be forgotten.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sqlx::{PgConnection, types::Json};
 
-use super::Scope;
+use super::{Outside, Scope};
 use crate::ids::SessionId;
 
 /// Who wished it.
@@ -29,44 +30,16 @@ impl RequestedBy {
     }
 }
 
-/// A system that is not ours and knows of the person.
+/// How far a wish is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum OutsideSystem {
-    /// The messages in Slack about a handoff: `{"session_id", "handoff_id", "since"}`, and `"channel", "ts"`
-    /// of the first one, if it is known.
-    Slack,
-    /// A record in the CRM, by what the CRM calls it. Only `{"handoff_id"}`: an attempt may have made one
-    /// and nobody heard of it; [`Request::addresses`] has the address to look for it by.
-    Crm,
-    /// An e-mail that was sent: nobody can take it back.
-    Email,
-}
-
-/// How far a system is with forgetting.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum OutsideState {
-    /// To be asked.
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// For an operator's approval.
+    Waiting,
+    /// A job sees to it.
     Pending,
-    /// It has forgotten, or never knew.
+    /// There is a receipt, and nothing left to do.
     Done,
-    /// It can't, or refused for good.
-    Remains,
-}
-
-/// What is to be forgotten outside. References are ids of the provider, no contact data.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Outside {
-    /// Where.
-    pub system: OutsideSystem,
-    /// What the provider calls it.
-    pub reference: Value,
-    /// How far it is.
-    pub state: OutsideState,
-    /// Why it remains: a status or a code.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
 }
 
 /// A wish. It has no `Debug`, because it may hold an address.
@@ -98,16 +71,18 @@ pub struct Request {
     pub email: Option<String>,
     /// Who wishes it.
     pub requested_by: RequestedBy,
-    /// `waiting`, `pending` or `done`.
-    pub status: String,
+    /// How far it is.
+    pub status: Status,
     /// What is to be forgotten outside.
     pub outside: Vec<Outside>,
-    /// Addresses by handoff, for records whose reference nobody knows; until it is done.
+    /// Addresses by handoff and attempt (`h/2`), for records whose reference nobody knows; until it is done.
     pub addresses: BTreeMap<String, String>,
     /// The receipt, when it is done.
     pub receipt: Option<Value>,
-    /// When it was wished, as RFC 3339 in UTC.
-    pub created_at: String,
+    /// Why nobody can see to it, if nobody can.
+    pub problem: Option<String>,
+    /// When it was wished.
+    pub created_at: DateTime<Utc>,
 }
 
 /// Adds a wish.
@@ -132,15 +107,14 @@ pub(super) fn by_name<T: for<'de> Deserialize<'de>>(name: &str) -> sqlx::Result<
     serde_json::from_value(name.into()).map_err(|error| sqlx::Error::Decode(Box::new(error)))
 }
 
-/// A wish, locked until the end of the transaction; `None`: there is none.
+/// A wish as it is at this moment; `None`: there is none.
 pub async fn by_id(conn: &mut PgConnection, request_id: &str) -> sqlx::Result<Option<Request>> {
     let Some(row) = sqlx::query!(
         r#"select scope, session_id, email, requested_by, status,
                   outside as "outside: Json<Vec<Outside>>",
                   addresses as "addresses: Json<BTreeMap<String, String>>", receipt,
-                  to_char(created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') as "created_at!"
-           from privacy_requests where request_id = $1
-           for update"#,
+                  problem, created_at
+           from privacy_requests where request_id = $1"#,
         request_id,
     )
     .fetch_optional(conn)
@@ -155,75 +129,82 @@ pub async fn by_id(conn: &mut PgConnection, request_id: &str) -> sqlx::Result<Op
         session_id: session_id.map_err(|bad| sqlx::Error::Decode(Box::new(bad)))?,
         email: row.email,
         requested_by: by_name(&row.requested_by)?,
-        status: row.status,
+        status: by_name(&row.status)?,
         outside: row.outside.0,
         addresses: row.addresses.0,
         receipt: row.receipt,
+        problem: row.problem,
         created_at: row.created_at,
     }))
 }
 
-/// Keeps what Slack and the CRM have of a session, before its handoffs are deleted. A reference that is
-/// kept already is not kept twice.
-pub async fn remember_outside(
+/// Whether the wish is still to be seen to; then it is locked until the end of the transaction, so that
+/// nobody finishes it meanwhile.
+pub async fn lock(conn: &mut PgConnection, request_id: &str) -> sqlx::Result<bool> {
+    let pending = sqlx::query!(
+        "select from privacy_requests where request_id = $1 and status = 'pending' for no key update",
+        request_id,
+    )
+    .fetch_optional(conn)
+    .await?;
+    Ok(pending.is_some())
+}
+
+/// The wish is done: its receipt stays, the addresses go. False, and nothing is changed: it was done before,
+/// or something outside is still to be asked.
+pub async fn finish(
+    conn: &mut PgConnection,
+    request_id: &str,
+    receipt: &Value,
+) -> sqlx::Result<bool> {
+    let done = sqlx::query!(
+        r#"update privacy_requests
+           set status = 'done', finished_at = now(), receipt = $2, email = null, addresses = '{}', problem = null
+           where request_id = $1 and status = 'pending' and not outside @? '$[*] ? (@.state == "pending")'"#,
+        request_id,
+        receipt,
+    )
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected() > 0)
+}
+
+/// Notes why nobody can see to a wish.
+pub async fn block(conn: &mut PgConnection, request_id: &str, problem: &str) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update privacy_requests set problem = $2 where request_id = $1 and status = 'pending'",
+        request_id,
+        problem,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// What was in the way of these wishes, this problem, is not there any more: whoever calls enqueues their jobs
+/// again, in the same transaction.
+pub async fn unblock(conn: &mut PgConnection, problem: &str) -> sqlx::Result<Vec<String>> {
+    sqlx::query_scalar!(
+        "update privacy_requests set problem = null where status = 'pending' and problem = $1
+         returning request_id",
+        problem,
+    )
+    .fetch_all(conn)
+    .await
+}
+
+/// An operator is to look at a session in which somebody else named the address of this wish. Asked again
+/// it changes nothing, and where somebody waits for an operator already it is not asked.
+pub async fn ask_about(
     conn: &mut PgConnection,
     request_id: &str,
     session_id: &SessionId,
 ) -> sqlx::Result<()> {
     sqlx::query!(
-        r#"with unheard as (
-               -- What an attempt has made that failed later, or that ends after this.
-               select d.handoff_id, r.lead ->> 'email' as email,
-                      case when bool_or(a.outcome is null and a.started_at > now() - interval '1 min')
-                           then jsonb_build_object('not_before', to_char(
-                                    (now() + interval '1 min') at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'))
-                           else '{}' end as not_before
-               from handoff_deliveries d
-               join handoff_attempts a using (session_id, handoff_id, channel)
-               join handoff_records r using (session_id, handoff_id)
-               where d.session_id = $2 and d.channel = 'crm' and r.lead ->> 'email' is not null
-                 and (d.status <> 'delivered' or a.outcome is null)
-               group by d.handoff_id, r.lead
-           ), found as (
-               select 'slack' as system,
-                      jsonb_build_object('session_id', session_id, 'handoff_id', handoff_id,
-                                         'since', to_char(created_at at time zone 'UTC',
-                                                          'YYYY-MM-DD"T"HH24:MI:SS"Z"'))
-                      || case when exists (select 1 from handoff_attempts a
-                                           where a.session_id = $2 and a.channel = 'slack'
-                                             and a.handoff_id = handoff_deliveries.handoff_id
-                                             and a.outcome is null and a.started_at > now() - interval '1 min')
-                              then jsonb_build_object('not_before', to_char(
-                                       (now() + interval '1 min') at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'))
-                              else '{}' end
-                      || case when reference ? 'ts'
-                              then jsonb_build_object('channel', reference -> 'channel',
-                                                      'ts', reference -> 'ts')
-                              else '{}' end as reference
-               from handoff_deliveries
-               where session_id = $2 and channel = 'slack'
-                 and exists (select 1 from handoff_attempts a
-                             where a.session_id = $2 and a.channel = 'slack'
-                               and a.handoff_id = handoff_deliveries.handoff_id)
-               union
-               select case channel when 'crm' then 'crm' else 'email' end, reference
-               from handoff_deliveries
-               where session_id = $2 and channel in ('crm', 'email') and status = 'delivered'
-               union
-               select 'crm', jsonb_build_object('handoff_id', handoff_id) || not_before
-               from unheard
-           )
-           update privacy_requests r
-           set addresses = r.addresses || (
-               select coalesce(jsonb_object_agg(u.handoff_id, u.email), '{}') from unheard u),
-               outside = r.outside || (
-               select coalesce(jsonb_agg(jsonb_build_object(
-                          'system', f.system, 'reference', f.reference,
-                          'state', case f.system when 'email' then 'remains' else 'pending' end)), '[]')
-               from found f
-               where not exists (select 1 from jsonb_array_elements(r.outside) o
-                                 where o ->> 'system' = f.system and o -> 'reference' = f.reference))
-           where request_id = $1"#,
+        "insert into privacy_requests (request_id, scope, session_id, requested_by, status)
+         select $1 || '.' || $2, 'person', $2, 'operator', 'waiting'
+         where not exists (select from privacy_requests where session_id = $2 and status = 'waiting')
+         on conflict on constraint privacy_requests_pkey do nothing",
         request_id,
         session_id.as_str(),
     )
@@ -232,50 +213,42 @@ pub async fn remember_outside(
     Ok(())
 }
 
-/// How long until nothing that was being sent when the rows went can arrive any more; none: it has come to
-/// that.
-pub async fn wait(conn: &mut PgConnection, request_id: &str) -> sqlx::Result<Option<Duration>> {
-    let seconds = sqlx::query_scalar!(
-        r#"select extract(epoch from max((o -> 'reference' ->> 'not_before')::timestamptz) - now())::float8
-           from privacy_requests r, jsonb_array_elements(r.outside) o
-           where r.request_id = $1 and o ->> 'state' = 'pending'"#,
+/// How many sessions of others an operator was to look at because of this wish.
+pub async fn asked_about(conn: &mut PgConnection, request_id: &str) -> sqlx::Result<i64> {
+    sqlx::query_scalar!(
+        r#"select count(*) as "asked!" from privacy_requests where starts_with(request_id, $1 || '.')"#,
         request_id,
     )
     .fetch_one(conn)
-    .await?;
-    Ok(seconds
-        .filter(|seconds| *seconds > 0.0)
-        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()))
+    .await
 }
 
-/// Keeps what is to be forgotten outside, and how far it is.
-pub async fn save_outside(
+/// Whoever waits for an operator to let a session go has nothing to wait for: this wish has done it.
+pub async fn close_waiting(
     conn: &mut PgConnection,
-    request_id: &str,
-    outside: &[Outside],
+    session_id: &SessionId,
+    by: &str,
 ) -> sqlx::Result<()> {
     sqlx::query!(
-        "update privacy_requests set outside = $2 where request_id = $1",
-        request_id,
-        Json(outside) as _,
+        "update privacy_requests
+         set status = 'done', finished_at = now(),
+             receipt = jsonb_build_object('text', format(E'Done by request %s\n', $2::text), 'done_by', $2::text)
+         where session_id = $1 and status = 'waiting' and request_id <> $2",
+        session_id.as_str(),
+        by,
     )
     .execute(conn)
     .await?;
     Ok(())
 }
 
-/// The wish is done: its receipt stays, the addresses go.
-pub async fn finish(
-    conn: &mut PgConnection,
-    request_id: &str,
-    receipt: &Value,
-) -> sqlx::Result<()> {
+/// What a restored database holds of the addresses of wishes goes, that were done after its backup.
+pub async fn forget_addresses(conn: &mut PgConnection) -> sqlx::Result<()> {
     sqlx::query!(
-        "update privacy_requests
-         set status = 'done', finished_at = now(), receipt = $2, email = null, addresses = '{}'
-         where request_id = $1 and status <> 'done'",
-        request_id,
-        receipt,
+        "update privacy_requests r
+         set status = 'done', finished_at = coalesce(finished_at, now()), email = null, addresses = '{}',
+             problem = null
+         where status <> 'done' and exists (select from erasure_ledger where entry_id = request_id and done)"
     )
     .execute(conn)
     .await?;
@@ -290,19 +263,24 @@ pub async fn approve(conn: &mut PgConnection, request_id: &str) -> sqlx::Result<
     Ok(())
 }
 
-/// The wishes that wait for an operator, the oldest first: `(id, session, since)`.
-pub async fn waiting(
-    conn: &mut PgConnection,
-) -> sqlx::Result<Vec<(String, Option<String>, String)>> {
-    let rows = sqlx::query!(
-        r#"select request_id, session_id,
-                  to_char(created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') as "since!"
-           from privacy_requests where status = 'waiting' order by created_at limit 1000"#
+/// A wish that waits for an operator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// Its id.
+    pub request_id: String,
+    /// Of which session.
+    pub session_id: Option<String>,
+    /// Since when.
+    pub since: DateTime<Utc>,
+}
+
+/// The wishes that wait for an operator, the oldest first.
+pub async fn waiting(conn: &mut PgConnection) -> sqlx::Result<Vec<Waiting>> {
+    sqlx::query_as!(
+        Waiting,
+        "select request_id, session_id, created_at as since
+         from privacy_requests where status = 'waiting' order by created_at limit 1000"
     )
     .fetch_all(conn)
-    .await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| (row.request_id, row.session_id, row.since))
-        .collect())
+    .await
 }

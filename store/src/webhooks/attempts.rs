@@ -70,13 +70,21 @@ pub async fn begin_attempt(pool: &PgPool, new: &NewAttempt<'_>) -> sqlx::Result<
                insert into webhook_attempts (endpoint_id, event_id, event, job_id, attempt)
                select $1, $2, $3, $4, $5 from endpoint
                returning attempt_id
+           ), handoff as (
+               -- Whoever erases it waits, and then names the endpoint.
+               select session_id, handoff_id, lead, summary from handoff_records
+               where session_id = $6 and handoff_id = $7
+               for key share
+           ), told as (
+               insert into handoff_told (session_id, handoff_id, endpoint_id)
+               select session_id, handoff_id, $1 from handoff, endpoint
+               on conflict on constraint handoff_told_pkey do nothing
            )
            select url, attempt_id,
                   array(select secret from webhook_secrets
                         where endpoint_id = $1 and (expires_at is null or expires_at > now())
                         order by secret_id desc) as "secrets!",
-                  (select jsonb_build_object('lead', lead, 'summary', summary) from handoff_records
-                   where session_id = $6 and handoff_id = $7) as "told: Json<Told>"
+                  (select jsonb_build_object('lead', lead, 'summary', summary) from handoff) as "told: Json<Told>"
            from endpoint, begun"#,
         new.endpoint_id,
         new.event_id,

@@ -11,7 +11,10 @@ use super::{
     manifest::{Different, ManifestError},
     tools::{ToolError, ToolVersion},
 };
-use crate::{clients::bucket::BucketError, privacy::replay::ReplayError};
+use crate::{
+    clients::bucket::BucketError,
+    privacy::{ledger::KeepError, replay::ReplayError},
+};
 
 /// A backup was not made.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +25,9 @@ pub enum BackupError {
     /// The bucket could not be used.
     #[error("the bucket could not be used")]
     Bucket(#[from] BucketError),
+    /// Whoever was erased would come back with an older backup.
+    #[error("the erasures could not be recorded in the bucket")]
+    Erasures(#[from] KeepError),
     /// `pg_dump` could not be used, or failed.
     #[error("the dump failed")]
     Tool(#[from] ToolError),

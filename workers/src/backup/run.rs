@@ -16,6 +16,7 @@ use super::{
     manifest::{Encryption, Manifest},
     upload::Upload,
 };
+use crate::privacy::ledger::keep_all;
 
 /// Between two looks at the run of another process.
 const LOOK: Duration = Duration::from_secs(2);
@@ -136,6 +137,8 @@ impl Backups {
                 );
             }
         }
+        // Whoever was erased is to be forgotten by every older backup as well.
+        keep_all(self.database.pool(), self.bucket()).await?;
         let manifest = self.make(run, ask, uploading).await?;
         Ok(Ran::Made(Box::new(manifest)))
     }

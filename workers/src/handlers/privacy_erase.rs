@@ -5,29 +5,30 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-use chrono::{DateTime, Utc};
-use jobs::{HandlerResult, JobContext, JobError, Outcome, Runtime, catalog::PrivacyErase};
+use chrono::{DateTime, SecondsFormat, Utc};
+use jobs::{
+    Ended, Fence, HandlerResult, JobContext, JobError, Outcome, Runtime, catalog::PrivacyErase,
+};
 use serde::Deserialize;
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 use sqlx::PgPool;
 use store::{
-    bus::Bus,
+    bus::{Bus, Wake},
     ids::{HandoffId, SessionId},
     privacy::{self, LedgerEntry, Outside, OutsideState, OutsideSystem, Request, Scope},
 };
 
 use crate::{
+    backup::told,
     clients::bucket::Bucket,
     handoff::{
         SendError,
         crm::Crm,
         slack::{Place, SlackClient},
     },
-    hex::hex,
     privacy::{
         here::{EraseError, erase_here},
+        ledger::{self, KeepError},
         receipt::{self, Statement},
         secret::PrivacySecret,
     },
@@ -39,6 +40,10 @@ struct AboutHandoff {
     session_id: SessionId,
     handoff_id: HandoffId,
     since: DateTime<Utc>,
+    /// When the newest attempt ended; none, of a request of before: with the first one.
+    until: Option<DateTime<Utc>>,
+    /// `bot` or `webhook`, if Slack took it.
+    via: Option<String>,
 }
 
 /// What erasure works with.
@@ -69,46 +74,98 @@ pub fn register(runtime: Runtime, deps: &EraseDeps) -> Runtime {
     }
     runtime.register(move |job: PrivacyErase, context: JobContext| {
         let deps = deps.clone();
-        async move {
-            let last = context.attempt >= context.max_attempts;
-            deps.see_to(&job.request_id, last).await
-        }
+        async move { deps.see_to(&job.request_id, &context).await }
     })
 }
 
 impl EraseDeps {
-    async fn see_to(&self, request_id: &str, last: bool) -> HandlerResult {
+    async fn see_to(&self, request_id: &str, context: &JobContext) -> HandlerResult {
         match erase_here(&self.pool, request_id, self.secret.as_ref()).await {
             Ok(after) => self.bus.publish(&after),
             // An operator's approval enqueues another job.
             Err(EraseError::Waits | EraseError::Unknown) => return Ok(Outcome::Cancelled),
             Err(EraseError::Database(error)) => return Err(error.into()),
-            Err(error @ EraseError::NoSecret) => return Err(JobError::fatal(error.to_string())),
+            // It is tried again when a worker starts that can do it.
+            Err(error @ (EraseError::NoSecret | EraseError::NoAddress)) => {
+                let mut conn = self.pool.acquire().await?;
+                privacy::block(&mut conn, request_id, &error.to_string()).await?;
+                return Err(JobError::fatal(error.to_string()));
+            }
         }
+        let last = context.attempt >= context.max_attempts;
+        // First of all: Slack and the CRM may be away for a day, and the database may be lost in it.
+        let kept = self.keep(request_id).await;
         if let Some(wait) = self.wait(request_id).await? {
             return Ok(Outcome::Snooze(wait));
         }
         let Some(request) = self.read(request_id).await? else {
             return Ok(Outcome::Cancelled);
         };
-        if request.status == "done" {
-            return Ok(Outcome::Done);
-        }
-        let outside = self.forget_outside(&request, last).await?;
-        let entry = self.entry(request_id).await?;
-        if !self.keep(&entry).await? && last {
-            tracing::error!(
+        self.forget_outside(&request, last).await?;
+        match kept {
+            Err(error) if last => tracing::error!(
                 request_id,
-                "the ledger's entry could not be put into the bucket: a restored backup from before this erasure would not forget"
+                error = told(&error),
+                "the record of an erasure is in the database only, until the next backup puts it into the bucket: a backup from before would not forget"
+            ),
+            kept => kept.map_err(|error| JobError::retry(told(&error)))?,
+        }
+        let held_address = request.email.is_some() || !request.addresses.is_empty();
+        let Some(scope) = self.finish(request_id, context.fence).await? else {
+            return Err(JobError::retry("somebody else sees to the request as well"));
+        };
+        if held_address && let Err(error) = self.keep(request_id).await {
+            // It has what matters already; the next backup puts this one, too.
+            tracing::warn!(
+                request_id,
+                error = told(&error),
+                "the ledger's entry was not renewed"
             );
         }
-        let receipt = self.receipt(&request, &entry, outside);
-        let mut conn = self.pool.acquire().await?;
-        privacy::finish(&mut conn, request_id, &receipt).await?;
-        metrics::counter!("growth_chat_erasures_total", "scope" => request.scope.as_str())
-            .increment(1);
+        metrics::counter!("growth_chat_erasures_total", "scope" => scope.as_str()).increment(1);
         tracing::info!(request_id, "a wish to be forgotten is seen to");
-        Ok(Outcome::Done)
+        Ok(Outcome::Committed)
+    }
+
+    /// Puts the record of it into the bucket. Where there is none that is said, and a backup does it later.
+    async fn keep(&self, request_id: &str) -> Result<(), KeepError> {
+        let Some(bucket) = &self.bucket else {
+            tracing::error!(
+                request_id,
+                "no bucket is configured: the record of an erasure is in the database only, until the next backup puts it into the bucket"
+            );
+            return Ok(());
+        };
+        ledger::keep(&self.pool, bucket, request_id).await
+    }
+
+    /// Ends the request with its receipt, and the job with it. None, and nothing is changed: something outside
+    /// is still to be asked, or another worker has the job.
+    async fn finish(&self, request_id: &str, fence: Fence) -> Result<Option<Scope>, JobError> {
+        let mut after = Wake::default();
+        let mut transaction = self.pool.begin().await?;
+        let conn = &mut *transaction;
+        if !privacy::lock(conn, request_id).await? {
+            return Ok(None);
+        }
+        let request = privacy::by_id(conn, request_id).await?;
+        let entry = privacy::entry(conn, request_id).await?;
+        let (Some(request), Some(entry)) = (request, entry) else {
+            return Err(JobError::fatal("the erasure has no entry in the ledger"));
+        };
+        let others = privacy::asked_about(conn, request_id).await?;
+        let receipt = self.receipt(&request, &entry, others);
+        if request.email.is_some() || !request.addresses.is_empty() {
+            privacy::mark_done(conn, request_id).await?;
+        }
+        if !privacy::finish(conn, request_id, &receipt).await?
+            || !jobs::end(conn, fence, Ended::Done, &mut after).await?
+        {
+            return Ok(None);
+        }
+        transaction.commit().await?;
+        self.bus.publish(&after);
+        Ok(Some(request.scope))
     }
 
     async fn read(&self, request_id: &str) -> sqlx::Result<Option<Request>> {
@@ -122,26 +179,14 @@ impl EraseDeps {
         privacy::wait(&mut conn, request_id).await
     }
 
-    async fn entry(&self, request_id: &str) -> Result<LedgerEntry, JobError> {
-        let mut conn = self.pool.acquire().await?;
-        let entries = privacy::entries(&mut conn, Some(request_id)).await?;
-        let entry = entries.into_iter().next();
-        entry.ok_or_else(|| JobError::fatal("the erasure has no entry in the ledger"))
-    }
-
     /// Has Slack and the CRM forget, one reference after the other.
-    async fn forget_outside(
-        &self,
-        request: &Request,
-        last: bool,
-    ) -> Result<Vec<Outside>, JobError> {
-        let mut outside = request.outside.clone();
+    async fn forget_outside(&self, request: &Request, last: bool) -> Result<(), JobError> {
         let mut later = None;
-        for place in 0..outside.len() {
-            if outside[place].state != OutsideState::Pending {
+        for (place, outside) in request.outside.iter().enumerate() {
+            if outside.state != OutsideState::Pending {
                 continue;
             }
-            let (state, error) = match self.forget(&outside[place], request).await {
+            let (state, error) = match self.forget(outside, request).await {
                 Ok(()) => (OutsideState::Done, None),
                 Err(error @ (SendError::Final { .. } | SendError::NothingToSend { .. })) => {
                     (OutsideState::Remains, Some(error.to_string()))
@@ -152,25 +197,31 @@ impl EraseDeps {
                     continue;
                 }
             };
-            outside[place].state = state;
-            outside[place].error = error;
+            let outside = Outside {
+                state,
+                error,
+                ..outside.clone()
+            };
             let mut conn = self.pool.acquire().await?;
-            privacy::save_outside(&mut conn, &request.request_id, &outside).await?;
+            // Whoever was faster has marked it.
+            privacy::mark_outside(&mut conn, &request.request_id, place, &outside).await?;
         }
-        later.map_or(Ok(outside), Err)
+        later.map_or(Ok(()), Err)
     }
 
     async fn forget(&self, outside: &Outside, request: &Request) -> Result<(), SendError> {
         match outside.system {
             OutsideSystem::Slack => self.forget_in_slack(&outside.reference).await,
             OutsideSystem::Crm => {
-                let handoff = outside.reference["handoff_id"].as_str();
-                let address = handoff.and_then(|handoff| request.addresses.get(handoff));
-                self.crm
-                    .forget(&outside.reference, address.map(String::as_str))
-                    .await
+                let reference = &outside.reference;
+                let handoff = reference["handoff_id"].as_str().unwrap_or_default();
+                let attempt = format!("{handoff}/{}", reference["attempt"]);
+                let address = request.addresses.get(&attempt).map(String::as_str);
+                self.crm.forget(reference, address).await
             }
-            OutsideSystem::Email => Err(SendError::fatal("mail that was sent can't be taken back")),
+            OutsideSystem::Email | OutsideSystem::Endpoint => {
+                Err(SendError::fatal("what was told can't be taken back"))
+            }
         }
     }
 
@@ -184,7 +235,7 @@ impl EraseDeps {
                 &about.session_id,
                 &about.handoff_id,
                 first.as_slice(),
-                about.since,
+                (about.since, about.until.unwrap_or(about.since)),
             )
             .await?;
         if !erased.left.is_empty() {
@@ -192,30 +243,25 @@ impl EraseDeps {
         }
         match erased.not_looked {
             Some(error) => Err(SendError::fatal(format!("not looked for: {error}"))),
+            // Slack has taken it, and no app sees where it is.
+            None if erased.found == 0 && about.via.as_deref() == Some("webhook") => Err(
+                SendError::fatal("it was posted by the webhook, and was not found"),
+            ),
             None => Ok(()),
         }
     }
 
-    /// Puts the entry into the bucket, outside the backups and their lifecycle. False: there is none.
-    async fn keep(&self, entry: &LedgerEntry) -> Result<bool, JobError> {
-        let Some(bucket) = &self.bucket else {
-            return Ok(false);
+    fn receipt(&self, request: &Request, entry: &LedgerEntry, others: i64) -> Value {
+        let backups = match &self.bucket {
+            Some(_) if entry.kept => format!(
+                "Backups from before may hold it for {} days more; whoever restores one has it forgotten again.",
+                self.backup_days
+            ),
+            _ => "The record of this erasure is in the database only, until the next backup puts it into the \
+                  bucket. Backups from before may hold what was erased until they expire; whoever restores one \
+                  after that next backup has it forgotten again."
+                .to_owned(),
         };
-        let body = serde_json::to_vec(entry)
-            .map_err(|_| JobError::fatal("the ledger's entry can't be written"))?;
-        // An entry that grew is another object; the same again is the same object.
-        let hash = hex(&Sha256::digest(&body)[..8]);
-        let key = format!("{LEDGER}{}-{hash}.json", entry.entry_id);
-        bucket
-            .put_new(&key, Bytes::from(body), "application/json")
-            .await
-            .map_err(|error| JobError::retry(error.to_string()))?;
-        let mut conn = self.pool.acquire().await?;
-        privacy::keep_entry(&mut conn, &entry.entry_id).await?;
-        Ok(true)
-    }
-
-    fn receipt(&self, request: &Request, entry: &LedgerEntry, outside: Vec<Outside>) -> Value {
         let statement = Statement {
             format: Statement::FORMAT.to_owned(),
             request_id: request.request_id.clone(),
@@ -223,14 +269,12 @@ impl EraseDeps {
             session_ids: entry.session_ids.clone(),
             email_hash: entry.email_hash.clone(),
             requested_by: request.requested_by,
-            requested_at: request.created_at.clone(),
-            erased_at: entry.erased_at.clone(),
+            requested_at: shown(request.created_at),
+            erased_at: shown(entry.erased_at),
             erased: entry.erased.clone(),
-            outside,
-            backups: format!(
-                "Backups from before may hold it for {} days more; whoever restores one has it forgotten again.",
-                self.backup_days
-            ),
+            outside: request.outside.clone(),
+            of_others: others,
+            backups,
         };
         let signed = self
             .secret
@@ -240,5 +284,7 @@ impl EraseDeps {
     }
 }
 
-/// Where the entries are in the bucket.
-pub const LEDGER: &str = "erasures/";
+/// A time as a receipt shows it.
+fn shown(time: DateTime<Utc>) -> String {
+    time.to_rfc3339_opts(SecondsFormat::Secs, true)
+}

@@ -155,7 +155,9 @@ async fn begin(conn: &mut PgConnection, job: &Job) -> sqlx::Result<Begin> {
     }
     // The e-mail is written once, with all that is known then: nothing is added from here on.
     let seals = job.way == Way::Email;
-    let Some(record) = handoffs::read(conn, &job.key, seals).await? else {
+    // With what the CRM is asked is noted in the record, which comes before its deliveries.
+    let locks = seals || job.way == Way::Crm;
+    let Some(record) = handoffs::read(conn, &job.key, locks).await? else {
         return Ok(Begin::Gone);
     };
     let deliveries = handoffs::deliveries(conn, &job.key).await?;
@@ -180,7 +182,10 @@ async fn begin(conn: &mut PgConnection, job: &Job) -> sqlx::Result<Begin> {
         facts: record.revision,
         crm: find(&deliveries, Way::Crm).map_or(0, |crm| crm.revision),
     });
-    let attempt = handoffs::begin_attempt(conn, job.lease, &job.key, job.way, asks).await?;
+    let address = record.lead.email.as_deref();
+    let address = address.filter(|_| job.way == Way::Crm);
+    let begun = handoffs::begin_attempt(conn, job.lease, &job.key, job.way, address, asks);
+    let attempt = begun.await?;
     let (speaks, was_spoken_to) = match job.way {
         Way::Slack | Way::SlackUpdate => presence(conn, &job.key.session_id).await?,
         Way::Crm | Way::Email => (None, false),

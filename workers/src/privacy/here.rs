@@ -1,13 +1,19 @@
 //! The first step of an erasure: what is in our own database goes, and what is to be done outside is kept.
 
+use std::collections::BTreeSet;
+
+use jobs::{JobKind, QueueError, catalog::PrivacyErase};
 use sqlx::{PgConnection, PgPool};
 use store::{
     bus::Wake,
     ids::SessionId,
-    privacy::{self, LedgerEntry, Request, Scope},
+    privacy::{self, Address, Erased, NewEntry, Request, Scope, Status},
 };
 
 use super::secret::PrivacySecret;
+
+/// What an operator reads of a request that is in the way of [`EraseError::NoSecret`].
+pub const NO_SECRET: &str = "PRIVACY_SECRET is not set: an erasure by address needs it";
 
 /// Why nothing was erased.
 #[derive(Debug, thiserror::Error)]
@@ -19,16 +25,19 @@ pub enum EraseError {
     #[error("the request waits for an operator's approval")]
     Waits,
     /// The request names an address, which can't be kept as a hash.
-    #[error("PRIVACY_SECRET is needed to erase by an address")]
+    #[error("{NO_SECRET}")]
     NoSecret,
+    /// What the request names is no address.
+    #[error("what the request names is no e-mail address")]
+    NoAddress,
     /// The database failed.
     #[error("the database failed")]
     Database(#[from] sqlx::Error),
 }
 
 /// Erases what a request is about, each session in a transaction of its own: so many conversations as a
-/// person has never hold a lock for long. Done again it finds what has been added since, or nothing. Publish
-/// what it returns.
+/// person has never hold a lock for long. Done again it finds what is left of it, and nothing that was written
+/// after the wish. Publish what it returns.
 pub async fn erase_here(
     pool: &PgPool,
     request_id: &str,
@@ -36,36 +45,54 @@ pub async fn erase_here(
 ) -> Result<Wake, EraseError> {
     let mut after = Wake::default();
     let request = read(pool, request_id).await?;
-    match request.status.as_str() {
-        "waiting" => return Err(EraseError::Waits),
-        "done" => return Ok(after),
-        _ => {}
+    match request.status {
+        Status::Waiting => return Err(EraseError::Waits),
+        Status::Done => return Ok(after),
+        Status::Pending => {}
     }
-    let email_hash = match &request.email {
-        Some(address) => Some(secret.ok_or(EraseError::NoSecret)?.hash_email(address)),
-        None => None,
-    };
-    let mut sessions: Vec<SessionId> = request.session_id.iter().cloned().collect();
-    if let Some(address) = &request.email {
+    let mut sessions: BTreeSet<SessionId> = request.session_id.iter().cloned().collect();
+    let mut email_hash = None;
+    if let Some(text) = &request.email {
+        let address = Address::parse(text).ok_or(EraseError::NoAddress)?;
+        let secret = secret.ok_or(EraseError::NoSecret)?;
+        email_hash = Some(secret.hash_email(address.as_str()));
         let mut conn = pool.acquire().await?;
-        sessions.extend(privacy::sessions_of_email(&mut conn, address).await?);
+        let until = Some(request.created_at);
+        let found = privacy::sessions_of_email(&mut conn, &address, until).await?;
+        for session_id in &found.of_others {
+            privacy::ask_about(&mut conn, request_id, session_id).await?;
+        }
+        sessions.extend(found.theirs);
     }
+    let email_hash = email_hash.as_deref();
     // A person of whom nothing is known gets an entry, too: it is what a restored database forgets by.
     if sessions.is_empty() {
-        let mut conn = pool.acquire().await?;
-        let entry = entry(&request, None, email_hash.as_deref());
-        privacy::add_entry(&mut conn, &entry).await?;
+        let mut transaction = pool.begin().await?;
+        if privacy::lock(&mut transaction, request_id).await? {
+            record(
+                &mut transaction,
+                &request,
+                None,
+                email_hash,
+                &Erased::default(),
+            )
+            .await?;
+        }
+        transaction.commit().await?;
     }
     for session_id in sessions {
         let mut transaction = pool.begin().await?;
-        erase_one(
+        if !erase_one(
             &mut transaction,
             &request,
             &session_id,
-            email_hash.as_deref(),
+            email_hash,
             &mut after,
         )
-        .await?;
+        .await?
+        {
+            break;
+        }
         transaction.commit().await?;
     }
     Ok(after)
@@ -77,36 +104,68 @@ async fn read(pool: &PgPool, request_id: &str) -> Result<Request, EraseError> {
     request.ok_or(EraseError::Unknown)
 }
 
+/// False, and the caller rolls back: somebody else has done it, and finished the request.
 async fn erase_one(
     conn: &mut PgConnection,
     request: &Request,
     session_id: &SessionId,
     email_hash: Option<&str>,
     after: &mut Wake,
-) -> sqlx::Result<()> {
-    // The session's lock comes before every row, the request's as well.
-    jobs::lock_serial_key(conn, &jobs::catalog::session_serial_key(session_id)).await?;
+) -> sqlx::Result<bool> {
+    // The session's locks come before every row, the request's as well.
+    jobs::lock_session(conn, session_id).await?;
+    if !privacy::lock(conn, &request.request_id).await? {
+        return Ok(false);
+    }
+    jobs::hold_session(conn, session_id, request.scope, after).await?;
     if request.scope == Scope::Person {
         privacy::remember_outside(conn, &request.request_id, session_id).await?;
+        privacy::close_waiting(conn, session_id, &request.request_id).await?;
     }
     let erased = jobs::erase_session(conn, session_id, request.scope, after).await?;
-    let mut entry = entry(request, Some(session_id), email_hash);
-    entry.erased = erased;
-    privacy::add_entry(conn, &entry).await
+    record(conn, request, Some(session_id), email_hash, &erased).await?;
+    Ok(true)
 }
 
-fn entry(
+async fn record(
+    conn: &mut PgConnection,
     request: &Request,
     session_id: Option<&SessionId>,
     email_hash: Option<&str>,
-) -> LedgerEntry {
-    LedgerEntry {
-        entry_id: request.request_id.clone(),
+    erased: &Erased,
+) -> sqlx::Result<()> {
+    let entry = NewEntry {
+        entry_id: &request.request_id,
         scope: request.scope,
-        session_ids: session_id.map(ToString::to_string).into_iter().collect(),
-        email_hash: email_hash.map(ToOwned::to_owned),
+        session_id,
+        email_hash,
         requested_by: request.requested_by,
-        erased: privacy::Erased::default(),
-        erased_at: String::new(),
+        requested_at: Some(request.created_at),
+        erased,
+    };
+    privacy::add_entry(conn, &entry).await
+}
+
+/// Enqueues the jobs of the requests again that could not be seen to without `PRIVACY_SECRET`, now that it is
+/// there. Whoever starts with it calls this.
+pub async fn unblock(pool: &PgPool) -> sqlx::Result<Wake> {
+    let mut after = Wake::default();
+    let mut transaction = pool.begin().await?;
+    for request_id in privacy::unblock(&mut transaction, NO_SECRET).await? {
+        let job = PrivacyErase { request_id };
+        jobs::enqueue(&mut transaction, &job)
+            .await
+            .map_err(failed)?;
+        after.queues.insert(PrivacyErase::QUEUE.to_owned());
+    }
+    transaction.commit().await?;
+    Ok(after)
+}
+
+/// The job is ours: nothing in it can be wrong but what the database says.
+fn failed(error: QueueError) -> sqlx::Error {
+    match error {
+        QueueError::Database(error) => error,
+        other => sqlx::Error::Encode(Box::new(other)),
     }
 }

@@ -12,6 +12,7 @@ use super::secret::PrivacySecret;
 
 /// What the receipt says. Its JSON is what is signed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Statement {
     /// `growth-chat erasure 1`.
     pub format: String,
@@ -34,6 +35,9 @@ pub struct Statement {
     pub erased: Erased,
     /// What became of it outside.
     pub outside: Vec<Outside>,
+    /// How many conversations, in which others left contact details, name the address: an operator decides.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub of_others: i64,
     /// Until when dumps may hold it, and what is done about them.
     pub backups: String,
 }
@@ -57,6 +61,25 @@ pub enum NotGenuine {
     Signer,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks like this")]
+const fn is_none(number: &i64) -> bool {
+    *number == 0
+}
+
+/// What a receipt is, so that nothing can be added to one that is signed.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Receipt {
+    statement: Statement,
+    text: String,
+    signed: String,
+    algorithm: String,
+    public_key: String,
+    signature: String,
+}
+
+const ALGORITHM: &str = "Ed25519";
+
 /// Signs a statement: the statement, the public half of the key, and the signature.
 pub fn sign(statement: &Statement, secret: &PrivacySecret) -> Option<Value> {
     let signed = serde_json::to_string(statement).ok()?;
@@ -66,32 +89,34 @@ pub fn sign(statement: &Statement, secret: &PrivacySecret) -> Option<Value> {
         "statement": statement,
         "text": text,
         "signed": signed,
-        "algorithm": "Ed25519",
+        "algorithm": ALGORITHM,
         "public_key": STANDARD.encode(key.public_key()),
         "signature": STANDARD.encode(key.sign(signed.as_bytes())),
     }))
 }
 
-/// The same without a signature, where no `PRIVACY_SECRET` is configured.
+/// The same without a signature, where no `PRIVACY_SECRET` is configured. It says so.
 pub fn unsigned(statement: &Statement) -> Value {
-    json!({"statement": statement, "text": text(statement)})
+    let text = format!(
+        "{}This receipt is not signed: no PRIVACY_SECRET is set.\n",
+        text(statement)
+    );
+    json!({"statement": statement, "text": text, "signature": null})
 }
 
 /// Verifies a receipt: what it says is what was signed, by the configured secret.
 pub fn verify(receipt: &Value, secret: &PrivacySecret) -> Result<Statement, NotGenuine> {
-    let field = |name: &str| receipt.get(name).and_then(Value::as_str);
-    let bytes = |name: &str| STANDARD.decode(field(name)?).ok();
-    let parts = (field("signed"), bytes("public_key"), bytes("signature"));
-    let (Some(signed), Some(public_key), Some(signature)) = parts else {
-        return Err(NotGenuine::Form);
-    };
+    let receipt = Receipt::deserialize(receipt).map_err(|_| NotGenuine::Form)?;
+    let bytes = |text: &str| STANDARD.decode(text).map_err(|_| NotGenuine::Signature);
+    let public_key = bytes(&receipt.public_key)?;
     UnparsedPublicKey::new(&ED25519, &public_key)
-        .verify(signed.as_bytes(), &signature)
+        .verify(receipt.signed.as_bytes(), &bytes(&receipt.signature)?)
         .map_err(|_| NotGenuine::Signature)?;
-    let statement: Statement = serde_json::from_str(signed).map_err(|_| NotGenuine::Form)?;
-    let shown = serde_json::from_value::<Statement>(receipt["statement"].clone());
-    let says_the_same =
-        shown.is_ok_and(|shown| shown == statement) && field("text") == Some(&*text(&statement));
+    let statement: Statement =
+        serde_json::from_str(&receipt.signed).map_err(|_| NotGenuine::Form)?;
+    let says_the_same = receipt.statement == statement
+        && receipt.text == text(&statement)
+        && receipt.algorithm == ALGORITHM;
     if !says_the_same {
         return Err(NotGenuine::Signature);
     }
@@ -118,9 +143,22 @@ fn text(statement: &Statement) -> String {
     ));
     line(format_args!("Erased {}", statement.erased_at));
     line(format_args!(
-        "Conversations: {}",
-        statement.session_ids.join(", ")
+        "{}",
+        match statement.scope {
+            Scope::Conversation =>
+                "What was said. Contact details that were left, and what was given to people, are not part of it.",
+            Scope::Person =>
+                "What was said, the contact details that were left, and what was given to people.",
+        }
     ));
+    if statement.session_ids.is_empty() {
+        line(format_args!("Conversations: none was found"));
+    } else {
+        line(format_args!(
+            "Conversations: {}",
+            statement.session_ids.join(", ")
+        ));
+    }
     for (table, rows) in &statement.erased.0 {
         line(format_args!("  {table}: {rows} deleted or cleared"));
     }
@@ -129,13 +167,23 @@ fn text(statement: &Statement) -> String {
             OutsideSystem::Slack => "The message in Slack",
             OutsideSystem::Crm => "The record in the CRM",
             OutsideSystem::Email => "The e-mail that was sent",
+            OutsideSystem::Endpoint => "What an endpoint of the company was told",
         };
         let state = match outside.state {
             OutsideState::Done => "is deleted",
             OutsideState::Pending => "is being deleted",
             OutsideState::Remains => "could not be deleted",
         };
-        line(format_args!("  {system} {state}."));
+        match &outside.error {
+            Some(error) => line(format_args!("  {system} {state}: {error}.")),
+            None => line(format_args!("  {system} {state}.")),
+        }
+    }
+    if statement.of_others > 0 {
+        line(format_args!(
+            "The address is named in {} conversations in which others left their contact details: what becomes of them is decided apart.",
+            statement.of_others
+        ));
     }
     line(format_args!("{}", statement.backups));
     text
@@ -167,6 +215,7 @@ mod tests {
                 state: OutsideState::Done,
                 error: None,
             }],
+            of_others: 0,
             backups: "Dumps are forgotten again when one is restored.".to_owned(),
         }
     }
@@ -196,5 +245,27 @@ mod tests {
             };
             assert!(verify(&changed, &secret("a")).is_err(), "{pointer}");
         }
+    }
+
+    #[test]
+    fn nothing_can_be_added_to_what_is_signed() {
+        let receipt = sign(&statement(), &secret("a")).unwrap();
+        for within in ["", "/statement"] {
+            let mut more = receipt.clone();
+            let fields = more.pointer_mut(within).unwrap().as_object_mut().unwrap();
+            fields.insert("note".to_owned(), json!("and in the CRM"));
+            assert!(verify(&more, &secret("a")).is_err(), "{within}");
+        }
+        let mut changed = receipt;
+        changed["algorithm"] = json!("none");
+        assert!(verify(&changed, &secret("a")).is_err());
+    }
+
+    #[test]
+    fn a_receipt_that_is_not_signed_says_so() {
+        let receipt = unsigned(&statement());
+        let text = receipt["text"].as_str().unwrap();
+        assert!(text.contains("not signed"), "{text}");
+        assert_eq!(verify(&receipt, &secret("a")), Err(NotGenuine::Form));
     }
 }

@@ -1,17 +1,18 @@
 //! Forgets again in a restored database what was forgotten since its backup was made.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use chrono::{DateTime, Utc};
 use futures::{StreamExt, TryStreamExt, stream};
 use sqlx::PgPool;
 use store::{
     bus::Wake,
     ids::SessionId,
-    privacy::{self, LedgerEntry, Scope},
+    privacy::{self, Address, LedgerEntry, Scope},
 };
 
-use super::secret::PrivacySecret;
-use crate::{clients::bucket::Bucket, handlers::privacy_erase::LEDGER};
+use super::{ledger::LEDGER, secret::PrivacySecret};
+use crate::clients::bucket::Bucket;
 
 /// What was forgotten again.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -84,37 +85,32 @@ impl Ledger {
 
     /// Erases whatever of it, and of the restored database's own ledger, is there.
     pub async fn replay(self, pool: &PgPool) -> Result<Replayed, ReplayError> {
-        let Self {
-            mut entries,
-            secret,
-        } = self;
+        let Self { entries, secret } = self;
         let mut conn = pool.acquire().await?;
-        entries.extend(privacy::entries(&mut conn, None).await?);
+        // So that the next backup remembers them as well, and what it has of them is not less.
+        for entry in &entries {
+            privacy::put_back_entry(&mut conn, entry).await?;
+        }
+        let entries = privacy::entries(&mut conn).await?;
+        privacy::forget_addresses(&mut conn).await?;
         drop(conn);
         let mut replayed = Replayed {
             entries: entries.len(),
             sessions: 0,
         };
-        let hashes: BTreeSet<&str> = entries
-            .iter()
-            .filter_map(|entry| entry.email_hash.as_deref())
-            .collect();
+        let mut hashes: BTreeMap<&str, DateTime<Utc>> = BTreeMap::new();
+        for entry in &entries {
+            if let Some(hash) = entry.email_hash.as_deref() {
+                let newest = hashes.entry(hash).or_insert(entry.until());
+                *newest = entry.until().max(*newest);
+            }
+        }
         let by_address = recognised(pool, &hashes, secret.as_ref()).await?;
         for entry in &entries {
             let named = entry.session_ids.iter().filter_map(|id| id.parse().ok());
             for session_id in named.collect::<Vec<SessionId>>() {
                 replayed.sessions += usize::from(forget(pool, &session_id, entry.scope).await?);
             }
-            // So that the next backup remembers it as well.
-            let mut conn = pool.acquire().await?;
-            privacy::add_entry(
-                &mut conn,
-                &LedgerEntry {
-                    erased: privacy::Erased::default(),
-                    ..entry.clone()
-                },
-            )
-            .await?;
         }
         for session_id in by_address {
             replayed.sessions += usize::from(forget(pool, &session_id, Scope::Person).await?);
@@ -147,10 +143,11 @@ async fn read(bucket: &Bucket, key: String) -> Result<Option<LedgerEntry>, Repla
     Ok(Some(entry))
 }
 
-/// The sessions in which an address was left whose hash is in the ledger.
+/// The sessions of whoever has an address whose hash is in the ledger, as far as they are older than its newest
+/// erasure: who came back afterwards has not wished to be forgotten.
 async fn recognised(
     pool: &PgPool,
-    hashes: &BTreeSet<&str>,
+    hashes: &BTreeMap<&str, DateTime<Utc>>,
     secret: Option<&PrivacySecret>,
 ) -> Result<BTreeSet<SessionId>, ReplayError> {
     let mut found = BTreeSet::new();
@@ -160,8 +157,16 @@ async fn recognised(
     };
     let mut conn = pool.acquire().await?;
     for address in privacy::addresses(&mut conn).await? {
-        if hashes.contains(secret.hash_email(&address).as_str()) {
-            found.extend(privacy::sessions_of_email(&mut conn, &address.to_lowercase()).await?);
+        let Some(address) = Address::parse(&address) else {
+            continue;
+        };
+        if let Some(until) = hashes.get(secret.hash_email(address.as_str()).as_str()) {
+            let until = Some(*until);
+            found.extend(
+                privacy::sessions_of_email(&mut conn, &address, until)
+                    .await?
+                    .theirs,
+            );
         }
     }
     Ok(found)

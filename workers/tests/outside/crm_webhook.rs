@@ -124,3 +124,15 @@ async fn the_receiver_is_told_to_forget() {
         json!({"id": "rec_1", "handoff_id": "h-1"})
     );
 }
+
+#[tokio::test]
+async fn what_another_crm_has_is_not_said_to_be_forgotten() {
+    let (receiver, crm) = receiver().await;
+    let of_hubspot = json!({"contact": "51", "note": "52", "made": true});
+    let refused = crm.forget(&of_hubspot, None).await.unwrap_err();
+    assert!(
+        matches!(refused, SendError::NothingToSend { .. }),
+        "{refused:?}"
+    );
+    assert!(receiver.deliveries().is_empty());
+}

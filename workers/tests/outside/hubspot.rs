@@ -7,6 +7,7 @@ use sandbox::{
     outside::{OutsideWorld, Service},
     switch::Trouble,
 };
+use serde_json::json;
 use workers::handoff::{
     Dossier, SendError,
     crm::{CrmProvider, HubSpot},
@@ -355,4 +356,18 @@ async fn a_person_is_forgotten_by_the_contacts_id_and_once_more_changes_nothing(
     assert!(account.outside.contacts().is_empty());
     assert!(account.outside.notes().is_empty());
     assert!(account.outside.blocked().is_empty());
+}
+
+#[tokio::test]
+async fn a_record_of_another_crm_is_not_said_to_be_forgotten_but_none_that_was_never_made() {
+    let account = Account::new().await;
+    let of_a_webhook = json!({"id": "51000000001", "handoff_id": "h-1"});
+    let refused = account.hubspot.forget(&of_a_webhook, None).await;
+    assert!(
+        matches!(refused, Err(SendError::NothingToSend { .. })),
+        "{refused:?}"
+    );
+    let unheard = json!({"handoff_id": "h-1", "attempt": 1});
+    account.hubspot.forget(&unheard, None).await.unwrap();
+    assert!(account.requests().is_empty());
 }

@@ -1,5 +1,7 @@
 //! Whoever is to be forgotten is taken out of Slack, by whichever way their messages came.
 
+use chrono::{DateTime, TimeDelta, Utc};
+use futures::{StreamExt, stream};
 use sandbox::{
     slack::{ANNA, Via},
     switch::Trouble,
@@ -21,23 +23,26 @@ async fn erase(
         .iter()
         .filter_map(|receipt| place(&receipt.reference))
         .collect();
-    office
-        .client
-        // The stand-in names messages by the real time.
-        .erase(
-            &dossier.session_id,
-            &dossier.handoff_id,
-            &known,
-            message_time(),
-        )
-        .await
+    // The stand-in names messages by the real time.
+    erase_between(office, dossier, &known, (message_time(), message_time())).await
+}
+
+async fn erase_between(
+    office: &Office,
+    dossier: &Dossier,
+    known: &[Place],
+    attempts: (DateTime<Utc>, DateTime<Utc>),
+) -> Result<Erased, SlackError> {
+    let (session_id, handoff_id) = (&dossier.session_id, &dossier.handoff_id);
+    let erasing = office.client.erase(session_id, handoff_id, known, attempts);
+    erasing.await
 }
 
 fn is_whole(erased: &Erased) -> bool {
     erased.left.is_empty() && erased.not_looked.is_none()
 }
 
-fn message_time() -> chrono::DateTime<chrono::Utc> {
+fn message_time() -> DateTime<Utc> {
     store::clock::Clock::now(&store::clock::SystemClock)
 }
 
@@ -135,4 +140,43 @@ async fn what_can_not_be_looked_for_is_told_to_a_person_and_what_is_known_goes()
     let told = erase(&office, &ours, &[&receipt]).await.unwrap();
     assert!(told.not_looked.unwrap().is_one_of(&["missing_scope"]));
     assert!(office.messages().is_empty());
+}
+
+#[tokio::test]
+async fn a_message_that_came_long_after_its_handoff_is_found_by_when_it_came() {
+    let office = Office::new().await;
+    let ours = dossier("h-1");
+    let posting = office.workspace().switch_of("chat.postMessage");
+    posting.once(Trouble::Refuse("invalid_auth".to_owned()));
+    office.post(&ours).await.unwrap();
+    let made = message_time() - TimeDelta::days(40);
+    let early = erase_between(&office, &ours, &[], (made, made))
+        .await
+        .unwrap();
+    assert_eq!((early.deleted, office.messages().len()), (0, 1));
+    let erased = erase_between(&office, &ours, &[], (made, message_time()));
+    assert_eq!(erased.await.unwrap().deleted, 1);
+    assert!(office.messages().is_empty());
+}
+
+#[tokio::test]
+async fn a_channel_that_is_too_full_to_be_looked_through_is_told() {
+    let office = Office::new().await;
+    let ours = dossier("h-1");
+    office.post(&ours).await.unwrap();
+    let posted = stream::iter(0..2_000).map(|number| {
+        let other = dossier("h-2");
+        let mark = Mark::new(
+            &other.session_id,
+            &other.handoff_id,
+            format!("relay-{number}"),
+        );
+        let (office, words) = (&office, note(mark, "Visitor", "Hello"));
+        async move {
+            let posted = office.client.post(&Destination::Channel, &words);
+            posted.await.unwrap();
+        }
+    });
+    posted.buffer_unordered(32).collect::<()>().await;
+    assert!(!is_whole(&erase(&office, &ours, &[]).await.unwrap()));
 }

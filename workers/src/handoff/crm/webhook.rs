@@ -123,7 +123,11 @@ impl CrmProvider for CrmWebhook {
         _address: Option<&'a str>,
     ) -> BoxFuture<'a, Result<(), SendError>> {
         async move {
-            let handoff_id = reference["handoff_id"].as_str().unwrap_or_default();
+            let Some(handoff_id) = reference["handoff_id"].as_str() else {
+                return Err(SendError::NothingToSend {
+                    reason: "another CRM has the record",
+                });
+            };
             let message = json!({
                 "type": "handoff.erased",
                 "timestamp": self.clock.now().to_rfc3339(),

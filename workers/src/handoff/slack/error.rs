@@ -137,6 +137,11 @@ impl SlackError {
         Self::code(Call::Channels, "channel_not_found")
     }
 
+    /// More messages than are looked through: no code of Slack's.
+    pub(super) fn too_many() -> Self {
+        Self::code(Call::History, "too_many_messages")
+    }
+
     /// A refusal of the webhook: a status, and mostly a code as text.
     pub(super) fn webhook(status: u16, text: &str) -> Self {
         if (400..500).contains(&status) && is_code(text) {

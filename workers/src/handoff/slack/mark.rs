@@ -83,8 +83,21 @@ pub(super) fn slack_time(time: DateTime<Utc>) -> String {
 pub(super) enum Found {
     /// The messages that were looked for.
     Places(Vec<Place>),
+    /// Those that were found until there were too many messages to look through: the reason.
+    NotAll(Vec<Place>, SlackError),
     /// Slack can't be asked: the reason.
     NotAsked(SlackError),
+}
+
+impl Found {
+    /// The messages, and why they may not be all.
+    pub(super) fn into_parts(self) -> (Vec<Place>, Option<SlackError>) {
+        match self {
+            Self::Places(places) => (places, None),
+            Self::NotAll(places, reason) => (places, Some(reason)),
+            Self::NotAsked(reason) => (Vec::new(), Some(reason)),
+        }
+    }
 }
 
 impl SlackClient {
@@ -104,7 +117,7 @@ impl SlackClient {
             None => self.search_channel(since, None, 1, is_it).await?,
         };
         match found {
-            Found::Places(places) => Ok(places.into_iter().next()),
+            Found::Places(places) | Found::NotAll(places, _) => Ok(places.into_iter().next()),
             Found::NotAsked(reason) => {
                 tracing::warn!(%reason, "Slack can't be asked whether it has a message");
                 Ok(None)
@@ -165,10 +178,10 @@ impl SlackClient {
             }));
             match page.next {
                 Some(next) if found.len() < enough => cursor = Some(next),
-                _ => break,
+                _ => return Ok(Found::Places(found)),
             }
         }
-        Ok(Found::Places(found))
+        Ok(Found::NotAll(found, SlackError::too_many()))
     }
 
     async fn page(&self, source: &Source, cursor: Option<&str>) -> Result<Page, SlackError> {

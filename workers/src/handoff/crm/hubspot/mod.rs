@@ -193,9 +193,11 @@ impl HubSpot {
                 Some(contact) => contact.id,
                 None => return Ok(()),
             },
+            // Without an address no attempt has made one.
+            (None, None) if reference["attempt"].is_number() => return Ok(()),
             (None, None) => {
                 return Err(SendError::NothingToSend {
-                    reason: "no contact was made",
+                    reason: "another CRM has the record",
                 });
             }
         };
