@@ -10,6 +10,7 @@ mod restored;
 mod restoring;
 mod runbook;
 mod schedule;
+mod stopped;
 mod store;
 mod support;
 mod tampered;
