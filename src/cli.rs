@@ -190,6 +190,22 @@ mod tests {
     }
 
     #[test]
+    fn an_id_may_begin_with_a_hyphen() {
+        for line in [
+            "growth-chat erase --session -an-id --text",
+            "growth-chat erase --approve -an-id --text",
+            "growth-chat erase --receipt -an-id --text",
+            "growth-chat export --session -an-id --html",
+            "growth-chat sessions show -an-id --text",
+            "growth-chat replay -an-id/1 --json",
+        ] {
+            if let Err(error) = parse(line) {
+                panic!("{line}: {error}");
+            }
+        }
+    }
+
+    #[test]
     fn search_takes_a_question_of_several_words() {
         let Ok(Command::Search(args)) =
             parse("growth-chat search what is it --mode text --locale de -k 3 --json")

@@ -43,20 +43,30 @@ const LONGEST_INPUT: u64 = 1_000;
 #[command(group(clap::ArgGroup::new("subject").required(true)))]
 pub(crate) struct EraseArgs {
     /// A session: the conversation, its handoff, and what Slack and the CRM have of it
-    #[arg(long, group = "subject", value_name = "ID")]
+    #[arg(long, group = "subject", value_name = "ID", allow_hyphen_values = true)]
     session: Option<SessionId>,
     /// Whoever left this address; needs `PRIVACY_SECRET`. `-` reads it from standard input, so that nobody sees
     /// it in the list of processes
     #[arg(long, group = "subject", value_name = "ADDRESS")]
     email: Option<String>,
     /// Approve a request that a visitor made: the handoff, and what is outside, goes as well
-    #[arg(long, group = "subject", value_name = "REQUEST")]
+    #[arg(
+        long,
+        group = "subject",
+        value_name = "REQUEST",
+        allow_hyphen_values = true
+    )]
     approve: Option<String>,
     /// List the requests that wait for an approval
     #[arg(long, group = "subject")]
     waiting: bool,
     /// Print the receipt of a request again
-    #[arg(long, group = "subject", value_name = "REQUEST")]
+    #[arg(
+        long,
+        group = "subject",
+        value_name = "REQUEST",
+        allow_hyphen_values = true
+    )]
     receipt: Option<String>,
     /// Verify a receipt in a file; needs the `PRIVACY_SECRET` that signed it
     #[arg(long, group = "subject", value_name = "FILE")]

@@ -13,7 +13,7 @@ use crate::reach::{open_database, reach_migrated};
 #[command(group(clap::ArgGroup::new("subject").required(true)))]
 pub(crate) struct ExportArgs {
     /// Of a session
-    #[arg(long, group = "subject", value_name = "ID")]
+    #[arg(long, group = "subject", value_name = "ID", allow_hyphen_values = true)]
     session: Option<SessionId>,
     /// Of whoever left this address; `-` reads it from standard input, so that nobody sees it in the list of
     /// processes

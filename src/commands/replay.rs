@@ -25,6 +25,7 @@ const LONGEST_PROMPT: u64 = 64 * 1024;
 #[derive(Debug, clap::Args)]
 pub(crate) struct ReplayArgs {
     /// The turn: its session's id and its number, such as SESSION/3
+    #[arg(allow_hyphen_values = true)]
     turn: TurnKey,
     /// Ask this model [default: the one that the turn asked]
     #[arg(long, value_name = "MODEL")]

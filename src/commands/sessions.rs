@@ -56,7 +56,7 @@ struct ListArgs {
 #[derive(Debug, clap::Args)]
 struct ShowArgs {
     /// The session
-    #[arg(value_name = "ID")]
+    #[arg(value_name = "ID", allow_hyphen_values = true)]
     session_id: SessionId,
     /// With what was said
     #[arg(long)]
