@@ -25,7 +25,7 @@ use workers::privacy::{here::erase_here, receipt, secret::PrivacySecret};
 
 use super::{
     jobs::tell,
-    terminal::{note, write},
+    terminal::{many, note, write},
 };
 use crate::{
     environment,
@@ -195,8 +195,8 @@ async fn outline(
     let text = if args.text {
         [
             ("would be erased", &theirs),
-            ("name the address, and others left contact details in them: they would wait for an approval", &of_others),
-            ("have it in a longer address only, and would stay", &in_longer),
+            ("in which others left contact details, and only named the address, would wait for an approval", &of_others),
+            ("with the address in a longer one only would stay", &in_longer),
         ]
         .into_iter()
         .map(|(what, outlines)| listed(what, outlines))
@@ -218,7 +218,7 @@ fn listed(what: &str, outlines: &[Outline]) -> String {
     let day = |time: Option<DateTime<Utc>>| {
         time.map_or("-".to_owned(), |time| time.format("%F %R").to_string())
     };
-    let mut lines = vec![format!("{} sessions {what}\n", outlines.len())];
+    let mut lines = vec![format!("{} {what}\n", many(outlines.len(), "session"))];
     for outline in outlines {
         let (began, closed) = (day(outline.created_at), day(outline.closed_at));
         lines.push(format!(

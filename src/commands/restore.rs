@@ -15,7 +15,7 @@ use workers::{
 
 use super::{
     backup::{plainly, steps},
-    terminal::{note, write},
+    terminal::{many, note, write},
 };
 use crate::{environment, telemetry::TelemetryConfig};
 
@@ -146,13 +146,15 @@ fn tell(report: &Report) -> String {
     // Writing to a string can't fail.
     let _ = writeln!(
         text,
-        "replayed: {} erasures of the ledger were replayed: {} sessions were forgotten again",
-        report.replayed.entries, report.replayed.sessions
+        "replayed: {} of the ledger, by which {} forgotten again",
+        many(report.replayed.entries, "erasure"),
+        many(report.replayed.sessions, "session"),
     );
     let _ = match report.expired {
         Some(Expired { days, sessions }) => writeln!(
             text,
-            "replayed: {sessions} sessions that were closed more than {days} days ago were forgotten"
+            "replayed: {} forgotten, closed more than {days} days ago",
+            many(sessions, "session")
         ),
         None => writeln!(
             text,

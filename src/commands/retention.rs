@@ -10,7 +10,7 @@ use store::{
 };
 use workers::retention::{Pace, RetentionDeps};
 
-use super::terminal::write;
+use super::terminal::{many, write};
 use crate::{
     environment,
     reach::{ReachConfig, reach_migrated},
@@ -71,15 +71,13 @@ pub(super) fn read(settings: &mut Settings) -> Option<(ReachConfig, i32)> {
 }
 
 fn table(gone: &Gone, days: i32, oldest: Option<&str>, dry_run: bool) -> String {
+    let sessions = many(gone.sessions, "session");
     let verb = if dry_run {
-        "would be forgotten"
+        "would be forgotten, closed"
     } else {
-        "were forgotten"
+        "forgotten, closed"
     };
-    let mut text = format!(
-        "{} sessions that were closed more than {days} days ago {verb}",
-        gone.sessions
-    );
+    let mut text = format!("{sessions} {verb} more than {days} days ago");
     if let Some(oldest) = oldest {
         text.push_str(", the oldest closed ");
         text.push_str(oldest);

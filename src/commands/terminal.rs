@@ -1,7 +1,7 @@
 //! An operator's terminal: text of others on it, and output for as long as somebody reads.
 
 use std::{
-    fmt::Write as _,
+    fmt::{Display, Write as _},
     future::pending,
     io::{self, ErrorKind, Write},
     os::fd::AsFd,
@@ -30,6 +30,12 @@ fn rearranges(character: char) -> bool {
         character,
         '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
     )
+}
+
+/// `1 session`, `2 sessions`.
+pub(super) fn many<N: Display + From<u8> + PartialEq>(count: N, what: &str) -> String {
+    let plural = if count == N::from(1) { "" } else { "s" };
+    format!("{count} {what}{plural}")
 }
 
 /// Writes without holding up the signals; false: nobody reads any more.

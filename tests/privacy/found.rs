@@ -94,7 +94,7 @@ async fn neither_a_copy_nor_an_erasure_reaches_whoever_has_a_similar_address() {
         .run(&["erase", "--session", "joann", "--dry-run", "--text"])
         .await;
     let dry = String::from_utf8(dry.stdout).unwrap();
-    assert!(dry.starts_with("1 sessions would be erased\n"), "{dry}");
+    assert!(dry.starts_with("1 session would be erased\n"), "{dry}");
     assert!(dry.contains("  session joann  began 2"), "{dry}");
     assert!(dry.contains("    handoff h-joann  made 2"), "{dry}");
     assert_eq!(tables_with(&pool, "nn@example.com").await, before);

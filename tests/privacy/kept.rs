@@ -88,7 +88,7 @@ async fn a_restored_backup_forgets_again_who_was_erased_since_and_nobody_else() 
 
     let restored = Restored::of(&system, "latest").await;
     let said = &restored.said;
-    assert!(said.contains("1 sessions were forgotten again"), "{said}");
+    assert!(said.contains("1 session forgotten again"), "{said}");
     assert_eq!(
         tables_with(&restored.pool, MARKER).await,
         Vec::<String>::new()

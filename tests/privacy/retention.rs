@@ -178,7 +178,7 @@ async fn a_dry_run_says_what_would_go_and_changes_nothing() {
     let said = system.run(&["retention"]).await;
     let text = String::from_utf8(said.stdout).unwrap();
     assert!(
-        text.starts_with("1 sessions that were closed more than 90 days ago were forgotten\n"),
+        text.starts_with("1 session forgotten, closed more than 90 days ago\n"),
         "{text}"
     );
 }
