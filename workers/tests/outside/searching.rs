@@ -141,8 +141,12 @@ async fn the_table_must_fit_the_embeddings() {
         prepare("user", 2_001).await,
         Err(KnowledgeError::TooManyDimensions(2_001))
     ));
+    sqlx::query("create table of_somebody_else (id bigint)")
+        .execute(&world.deps.pool)
+        .await
+        .unwrap();
     assert!(matches!(
-        prepare("messages", 3).await,
+        prepare("of_somebody_else", 3).await,
         Err(KnowledgeError::NotAKnowledgeTable(_))
     ));
 
