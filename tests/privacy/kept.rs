@@ -12,7 +12,7 @@ use super::{
     marker::tables_with,
     person::{ADDRESS, MARKER, erase, leave_contact, system, talk, until, until_done},
 };
-use crate::support::TestSystem;
+use crate::support::{ApiProcess, TestSystem};
 
 /// A database that a backup was restored into. It is dropped by [`Restored::drop`].
 struct Restored {
@@ -53,13 +53,25 @@ impl Restored {
     }
 }
 
+/// A system with a bucket, and somebody there who talked and left an address.
+async fn with_somebody() -> (TestSystem, S3, PgPool, ApiProcess) {
+    let mut system = system().await;
+    let s3 = S3::start(None, 0).await.unwrap();
+    system.use_bucket(&s3);
+    let pool = system.pool().await;
+    let api = system.serve().await;
+    talk(&api, "s1").await;
+    leave_contact(&pool, &api, "s1").await;
+    (system, s3, pool, api)
+}
+
 async fn back_up(system: &TestSystem) {
     let output = system.run(&["backup"]).await;
     assert!(output.status.success(), "{output:?}");
 }
 
 /// A conversation of somebody who stays.
-async fn somebody_else(api: &crate::support::ApiProcess) {
+async fn somebody_else(api: &ApiProcess) {
     let question = "What does a sprint for somebody else cost?";
     api.ask("other", "m1", question).await.rest().await;
 }
@@ -74,13 +86,7 @@ fn records(s3: &S3) -> usize {
 
 #[tokio::test]
 async fn a_restored_backup_forgets_again_who_was_erased_since_and_nobody_else() {
-    let mut system = system().await;
-    let s3 = S3::start(None, 0).await.unwrap();
-    system.use_bucket(&s3);
-    let pool = system.pool().await;
-    let api = system.serve().await;
-    talk(&api, "s1").await;
-    leave_contact(&pool, &api, "s1").await;
+    let (system, _s3, _pool, api) = with_somebody().await;
     somebody_else(&api).await;
     back_up(&system).await;
     let erased = system.run(&["erase", "--email", ADDRESS]).await;
@@ -100,13 +106,7 @@ async fn a_restored_backup_forgets_again_who_was_erased_since_and_nobody_else() 
 
 #[tokio::test]
 async fn who_came_back_after_an_erasure_is_not_erased_by_a_restore() {
-    let mut system = system().await;
-    let s3 = S3::start(None, 0).await.unwrap();
-    system.use_bucket(&s3);
-    let pool = system.pool().await;
-    let api = system.serve().await;
-    talk(&api, "before").await;
-    leave_contact(&pool, &api, "before").await;
+    let (system, _s3, pool, api) = with_somebody().await;
     let erased = system.run(&["erase", "--email", ADDRESS]).await;
     assert!(erased.status.success(), "{erased:?}");
     talk(&api, "after").await;
@@ -125,13 +125,7 @@ async fn who_came_back_after_an_erasure_is_not_erased_by_a_restore() {
 
 #[tokio::test]
 async fn the_record_is_in_the_bucket_before_slack_is_asked_and_a_restore_holds_no_address() {
-    let mut system = system().await;
-    let s3 = S3::start(None, 0).await.unwrap();
-    system.use_bucket(&s3);
-    let pool = system.pool().await;
-    let api = system.serve().await;
-    talk(&api, "s1").await;
-    leave_contact(&pool, &api, "s1").await;
+    let (system, s3, pool, _api) = with_somebody().await;
     system.people.slack.set_trouble(Some(Trouble::Status(500)));
     let erased = system
         .run(&["erase", "--email", ADDRESS, "--wait", "0"])
