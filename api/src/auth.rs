@@ -1,22 +1,12 @@
-//! Who may see what: the visitor's secret, which binds a session, and the site key of the widget.
+//! Who may see what: the visitor's secret, which binds a session.
 
 use std::convert::Infallible;
 
 use axum::{
-    extract::{FromRequestParts, Request, State as StateOf},
+    extract::FromRequestParts,
     http::{header, request::Parts},
-    middleware::Next,
-    response::{IntoResponse, Response},
 };
 use store::sessions::SecretHash;
-
-use crate::{
-    problem::{Code, Problem},
-    state::State,
-};
-
-/// The header of the site key.
-pub(crate) const WIDGET_TOKEN: &str = "x-widget-token";
 
 /// 128 bits in base64url.
 const MIN_SECRET_LEN: usize = 22;
@@ -69,23 +59,6 @@ impl<S: Sync> FromRequestParts<S> for Credentials {
             .headers
             .get(header::AUTHORIZATION)
             .map_or(Self::None, |value| Self::of_header(value.as_bytes())))
-    }
-}
-
-/// Lets only requests pass that carry a site key, and notes which.
-pub(crate) async fn require_widget_token(
-    StateOf(state): StateOf<State>,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    let token = request.headers().get(WIDGET_TOKEN);
-    let site = token.and_then(|token| state.widget_tokens().accept(token.as_bytes()));
-    match site {
-        Some(site) => {
-            request.extensions_mut().insert(site);
-            next.run(request).await
-        }
-        None => Problem::new(Code::WidgetToken).into_response(),
     }
 }
 

@@ -18,6 +18,7 @@ mod observe;
 pub mod problem;
 mod router;
 mod routes;
+mod site_key;
 mod slack;
 mod sse;
 mod state;

@@ -21,13 +21,13 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use crate::{
-    auth::{WIDGET_TOKEN, require_widget_token},
     client::require_client,
     config::{AllowedOrigins, Environment},
     docs::Description,
     observe,
     problem::{Code, Problem, give_every_error_the_same_form, of_panic},
     routes,
+    site_key::{WIDGET_TOKEN, require_widget_token},
     sse::PROTOCOL,
     state::State,
 };

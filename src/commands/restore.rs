@@ -1,7 +1,7 @@
 //! `growth-chat restore`: a backup into an empty database, ready to be used. It needs nothing of the
 //! database that was lost.
 
-use std::{fmt::Write as _, process::ExitCode, time::Duration};
+use std::{fmt::Write as _, process::ExitCode};
 
 use anyhow::Result;
 use chrono::{DateTime, Utc};
@@ -15,7 +15,7 @@ use workers::{
 
 use super::{
     backup::{plainly, steps},
-    terminal::{many, note, write},
+    terminal::{many, note, span, write},
 };
 use crate::{environment, telemetry::TelemetryConfig};
 
@@ -171,30 +171,9 @@ fn tell(report: &Report) -> String {
     text
 }
 
-/// `26 h 3 min`, `4 min 5 s`, `1.5 s`.
-pub(super) fn span(duration: Duration) -> String {
-    let seconds = duration.as_secs();
-    match (seconds / 3_600, seconds / 60 % 60) {
-        (0, 0) => format!("{:.1} s", duration.as_secs_f64()),
-        (0, minutes) => format!("{minutes} min {} s", seconds % 60),
-        (hours, minutes) => format!("{hours} h {minutes} min"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_span_is_told_in_two_units() {
-        for (seconds, told) in [
-            (1.54, "1.5 s"),
-            (245.0, "4 min 5 s"),
-            (26.0 * 3_600.0 + 190.0, "26 h 3 min"),
-        ] {
-            assert_eq!(span(Duration::from_secs_f64(seconds)), told);
-        }
-    }
 
     #[test]
     fn a_target_is_held_to_the_rules_of_every_database() {

@@ -5,6 +5,7 @@ use std::{
     future::pending,
     io::{self, ErrorKind, Write},
     os::fd::AsFd,
+    time::Duration,
 };
 
 use anyhow::Context;
@@ -33,9 +34,19 @@ fn rearranges(character: char) -> bool {
 }
 
 /// `1 session`, `2 sessions`.
-pub(super) fn many<N: Display + From<u8> + PartialEq>(count: N, what: &str) -> String {
+pub(super) fn many<N: Copy + Display + From<u8> + PartialEq>(count: N, what: &str) -> String {
     let plural = if count == N::from(1) { "" } else { "s" };
     format!("{count} {what}{plural}")
+}
+
+/// `26 h 3 min`, `4 min 5 s`, `1.5 s`.
+pub(super) fn span(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match (seconds / 3_600, seconds / 60 % 60) {
+        (0, 0) => format!("{:.1} s", duration.as_secs_f64()),
+        (0, minutes) => format!("{minutes} min {} s", seconds % 60),
+        (hours, minutes) => format!("{hours} h {minutes} min"),
+    }
 }
 
 /// Writes without holding up the signals; false: nobody reads any more.
@@ -76,6 +87,17 @@ pub(super) fn note(text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_span_is_told_in_two_units() {
+        for (seconds, told) in [
+            (1.54, "1.5 s"),
+            (245.0, "4 min 5 s"),
+            (26.0 * 3_600.0 + 190.0, "26 h 3 min"),
+        ] {
+            assert_eq!(span(Duration::from_secs_f64(seconds)), told);
+        }
+    }
 
     #[test]
     fn what_could_move_or_colour_the_screen_is_escaped() {

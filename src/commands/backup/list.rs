@@ -14,10 +14,7 @@ use workers::{
 
 use super::plainly;
 use crate::{
-    commands::{
-        restore::span,
-        terminal::{printable, write},
-    },
+    commands::terminal::{printable, span, write},
     environment,
 };
 

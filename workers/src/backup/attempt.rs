@@ -15,13 +15,12 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     Backups,
-    due::is_daily,
+    due::{Ask, is_daily},
     dump::{Dump, Pumped, SILENCE, pump},
     error::BackupError,
     manifest::{Counts, Encryption, Manifest},
     name::BackupName,
     pieces::Pieces,
-    run::Ask,
     snapshot::{Moment, Snapshot, server_version},
     upload::{Upload, prove, send_all},
 };

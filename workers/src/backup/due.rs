@@ -1,4 +1,4 @@
-//! Which backup is due.
+//! Which backup is wanted, and which is due.
 
 use std::collections::BTreeSet;
 
@@ -8,6 +8,15 @@ use store::backups::Due;
 
 /// So many fires are looked at: a year and more of a weekly one, days of one every few hours.
 const LOOKED_AT: usize = 60;
+
+/// Who wants a backup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ask {
+    /// The schedule: one of this time.
+    Due(Due),
+    /// A person: one of now.
+    ByHand,
+}
 
 /// The newest time at which a backup was due; none: there was none yet.
 pub fn due_at(schedule: &Schedule, now: DateTime<Utc>) -> Option<Due> {

@@ -10,7 +10,6 @@
 use std::{
     io::{self, PipeWriter, Read, Write},
     process::Stdio,
-    sync::Arc,
 };
 
 use age::{DecryptError, Decryptor};
@@ -26,7 +25,7 @@ use super::{
     hold::HOLD,
     manifest::{Encryption, Manifest},
     pieces::Pieces,
-    restore::{Purpose, Restorer},
+    restore::{Purpose, Restorer, Say},
     restricted::{self, WithoutPair},
     tools::{ToolVersion, ended, listen, not_run},
 };
@@ -49,9 +48,6 @@ const KNOWS_THE_SETTING: u32 = 17;
 
 const BEGIN: &[u8] = b"BEGIN;\n";
 const COMMIT: &[u8] = b"COMMIT;\n";
-
-/// Hears how far it is.
-pub type Say = Arc<dyn Fn(&str) + Send + Sync>;
 
 impl Restorer {
     /// Loads a backup into an empty database, for use with everything held that reaches outside. Whatever

@@ -41,16 +41,15 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::verify::silently;
 pub use self::{
-    due::{due_at, is_daily},
+    due::{Ask, due_at, is_daily},
     error::{BackupError, RestoreError, told},
     hold::HELD_QUEUES,
     list::{Found, Which},
-    load::Say,
     manifest::{Counts, Different, Encryption, Manifest, ManifestError, compare},
     name::{BackupName, PREFIX},
-    restore::{Expired, Report, Restorer},
+    restore::{Expired, Report, Restorer, Say},
     restricted::is_restrictable,
-    run::{Ask, Ran},
+    run::Ran,
     tools::{ToolError, ToolVersion, Tools},
     verify::Verified,
 };

@@ -1,6 +1,6 @@
 //! Restores a backup into an empty database, and makes that fit to be used.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use secrecy::SecretString;
@@ -14,7 +14,6 @@ use tokio::time::Instant;
 use super::{
     error::RestoreError,
     hold::PAUSED,
-    load::Say,
     manifest::{Manifest, compare},
     restricted::is_restrictable,
     snapshot::count_tables,
@@ -29,6 +28,9 @@ use crate::{
     },
     retention::{Pace, RetentionDeps},
 };
+
+/// Hears how far it is.
+pub type Say = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// Connections to the target: one works at a time, and a migration takes two.
 const CONNECTIONS: u32 = 3;

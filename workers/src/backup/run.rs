@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use jobs::{JobKind, catalog::BackupVerify, database_failure, enqueue};
-use store::backups::{self, Claim, Due, Run, RunKind, Wanted};
+use store::backups::{self, Claim, Run, RunKind, Wanted};
 use tokio::time::sleep;
 
 use super::{
     Backups,
     attempt::Uploading,
     clear::Cleared,
+    due::Ask,
     error::{BackupError, told},
     keep,
     manifest::{Encryption, Manifest},
@@ -20,15 +21,6 @@ use crate::privacy::ledger::keep_all;
 
 /// Between two looks at the run of another process.
 const LOOK: Duration = Duration::from_secs(2);
-
-/// Who wants a backup.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ask {
-    /// The schedule: one of this time.
-    Due(Due),
-    /// A person: one of now.
-    ByHand,
-}
 
 /// What came of it.
 #[derive(Debug, Clone, PartialEq)]

@@ -14,10 +14,9 @@ use super::{
     error::{RestoreError, told},
     keep,
     list::Which,
-    load::Say,
     manifest::Manifest,
     name::BackupName,
-    restore::{Purpose, now, open},
+    restore::{Purpose, Say, now, open},
     scratch::Scratch,
 };
 
