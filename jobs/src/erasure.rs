@@ -28,13 +28,22 @@ pub async fn erase_session(
     after: &mut Wake,
 ) -> sqlx::Result<Erased> {
     hold_session(conn, session_id, scope, after).await?;
+    erase_held(conn, session_id, scope, after).await
+}
+
+/// The second half of it, behind [`hold_session`] in the same transaction.
+pub async fn erase_held(
+    conn: &mut PgConnection,
+    session_id: &SessionId,
+    scope: Scope,
+    after: &mut Wake,
+) -> sqlx::Result<Erased> {
     // Whoever follows learns that nobody is expected any more.
     after.sessions.insert(session_id.clone());
     privacy::erase_session(conn, session_id, scope).await
 }
 
-/// Ends the session's live jobs and locks what is to be erased: from here on nobody adds to it. Done again
-/// in the same transaction it does nothing.
+/// Ends the session's live jobs and locks what is to be erased: from here on nobody adds to it.
 pub async fn hold_session(
     conn: &mut PgConnection,
     session_id: &SessionId,

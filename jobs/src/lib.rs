@@ -79,7 +79,7 @@ pub use enqueue::{
     EnqueueOptions, Enqueued, MAX_DELAY, MAX_KEY, MAX_PAYLOAD, MAX_SERIAL_KEYS, QueueError,
     enqueue, enqueue_all, enqueue_locked, enqueue_with, lock_serial_key, try_lock_serial_keys,
 };
-pub use erasure::{erase_session, hold_session, lock_session};
+pub use erasure::{erase_held, erase_session, hold_session, lock_session};
 pub use fence::{Fence, JobId};
 pub use kind::{JobKind, UniqueFor};
 pub use outcome::{Ended, HandlerResult, JobContext, JobError, Outcome, Retry, database_failure};

@@ -13,6 +13,16 @@ fn due(text: &str) -> Due {
     }
 }
 
+/// A claim of what is due.
+fn a_backup_of(due: &Due) -> Wanted<'_> {
+    Wanted {
+        kind: RunKind::Backup,
+        due: Some(due),
+        object_key: None,
+        drill: false,
+    }
+}
+
 #[tokio::test]
 async fn of_processes_that_start_in_the_same_instant_one_makes_the_backup_of_the_due_time() {
     let world = World::new().await;
@@ -59,12 +69,7 @@ async fn who_waits_uses_up_no_number_of_a_run() {
     let first = tokio::spawn(async move { first.run(&asked).await });
     until(async || !world.s3.uploads().is_empty()).await;
     let due = due("2026-11-21T02:00");
-    let wanted = Wanted {
-        kind: RunKind::Backup,
-        due: Some(&due),
-        object_key: None,
-        drill: false,
-    };
+    let wanted = a_backup_of(&due);
     for _ in 0..10 {
         let claim = backups::claim(&world.pool, wanted).await.unwrap();
         assert!(matches!(claim, Claim::Busy { run_id: 1, .. }));
@@ -239,12 +244,7 @@ async fn a_run_that_made_the_backup_and_died_counts_though_an_earlier_one_left_s
 async fn a_lease_that_ended_is_taken_over_and_one_that_holds_is_not() {
     let world = World::new().await;
     let due = due("2026-11-21T02:00");
-    let wanted = Wanted {
-        kind: RunKind::Backup,
-        due: Some(&due),
-        object_key: None,
-        drill: false,
-    };
+    let wanted = a_backup_of(&due);
     let Claim::Ours(first) = backups::claim(&world.pool, wanted).await.unwrap() else {
         panic!("it is nobody else's");
     };

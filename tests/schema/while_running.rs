@@ -29,14 +29,14 @@ fn migrate(database: &TestDatabase) -> JoinHandle<Result<(), MigrationError>> {
     tokio::spawn(async move { config.open().unwrap().migrate().await })
 }
 
+async fn is_so(pool: &PgPool, condition: &'static str) -> bool {
+    query_scalar(condition).fetch_one(pool).await.unwrap()
+}
+
 /// Waits until a query says so.
 async fn until(pool: &PgPool, condition: &'static str) {
     let seen = async {
-        while !query_scalar::<_, bool>(condition)
-            .fetch_one(pool)
-            .await
-            .unwrap()
-        {
+        while !is_so(pool, condition).await {
             sleep(Duration::from_millis(5)).await;
         }
     };
@@ -102,20 +102,10 @@ async fn an_index_that_was_left_unfinished_is_made_anew() {
     .unwrap();
     migrating.await.unwrap().unwrap_err();
     reading.rollback().await.unwrap();
-    assert!(
-        query_scalar::<_, bool>(IS_UNFINISHED)
-            .fetch_one(&pool)
-            .await
-            .unwrap()
-    );
+    assert!(is_so(&pool, IS_UNFINISHED).await);
 
     migrate(&database).await.unwrap().unwrap();
-    assert!(
-        query_scalar::<_, bool>(IS_VALID)
-            .fetch_one(&pool)
-            .await
-            .unwrap()
-    );
+    assert!(is_so(&pool, IS_VALID).await);
 }
 
 #[tokio::test]
@@ -129,12 +119,7 @@ async fn an_unfinished_index_that_was_taken_for_a_finished_one_is_made_anew() {
     .await
     .unwrap();
     migrate(&database).await.unwrap().unwrap();
-    assert!(
-        query_scalar::<_, bool>(IS_VALID)
-            .fetch_one(&pool)
-            .await
-            .unwrap()
-    );
+    assert!(is_so(&pool, IS_VALID).await);
 }
 
 #[tokio::test]

@@ -10,11 +10,14 @@ pub(super) const PAUSED: &str = "queue.paused";
 
 /// Holds the queues, and ends the runs of backups that the dump says to be running: they ran in another
 /// life. The tables are older than any dump, if the database is ours at all.
-pub(super) const HOLD: &str = "
+pub(super) fn hold() -> String {
+    let queues = HELD_QUEUES.map(|queue| format!("('{queue}')")).join(", ");
+    format!(
+        "
 DO $hold$
 BEGIN
-    IF to_regclass('queue.paused') IS NOT NULL THEN
-        INSERT INTO queue.paused (queue) VALUES ('handoff'), ('people'), ('webhooks') ON CONFLICT DO NOTHING;
+    IF to_regclass('{PAUSED}') IS NOT NULL THEN
+        INSERT INTO {PAUSED} (queue) VALUES {queues} ON CONFLICT DO NOTHING;
     END IF;
     IF to_regclass('public.backup_runs') IS NOT NULL THEN
         UPDATE public.backup_runs
@@ -25,7 +28,9 @@ BEGIN
     END IF;
 END
 $hold$;
-";
+"
+    )
+}
 
 #[cfg(test)]
 mod tests {
@@ -33,9 +38,10 @@ mod tests {
 
     #[test]
     fn every_queue_that_is_told_is_held() {
+        let hold = hold();
         for queue in HELD_QUEUES {
-            assert!(HOLD.contains(&format!("('{queue}')")), "{queue}");
+            assert!(hold.contains(&format!("('{queue}')")), "{queue}");
         }
-        assert_eq!(HOLD.matches("('").count(), HELD_QUEUES.len() + 2);
+        assert_eq!(hold.matches("('").count(), HELD_QUEUES.len() + 2);
     }
 }

@@ -73,32 +73,41 @@ pub struct Found {
     pub manifest: Result<Manifest, ManifestError>,
     /// When it was first restored for a proof; none: never.
     pub proved_at: Option<DateTime<Utc>>,
-    /// When its manifest was written, by the store's clock.
-    written: Option<DateTime<Utc>>,
-}
-
-impl Found {
-    /// The moment that is in it. Of one that can't be read, about when it was made.
-    fn moment(&self) -> Option<DateTime<Utc>> {
-        match &self.manifest {
-            Ok(manifest) => Some(manifest.snapshot_at),
-            Err(_) => self.written,
-        }
-    }
 }
 
 /// A manifest whose object is there, not read yet.
 struct Candidate {
     name: BackupName,
     bytes: u64,
+    /// When it was written, by the store's clock.
     written: Option<DateTime<Utc>>,
     has_proof: bool,
+}
+
+/// A manifest whose object is there.
+struct Read {
+    candidate: Candidate,
+    manifest: Result<Manifest, ManifestError>,
+}
+
+impl Read {
+    /// The moment that is in the backup. Of one that can't be read, about when it was made.
+    fn moment(&self) -> Option<DateTime<Utc>> {
+        match &self.manifest {
+            Ok(manifest) => Some(manifest.snapshot_at),
+            Err(_) => self.candidate.written,
+        }
+    }
 }
 
 impl Restorer {
     /// All backups, by the moments that are in them, the oldest first: the manifests whose object is there.
     pub async fn list(&self) -> Result<Vec<Found>, RestoreError> {
-        self.look_at(self.candidates().await?).await
+        stream::iter(self.read_all(self.candidates().await?).await?)
+            .map(|read| self.look_at(read))
+            .buffered(AT_ONCE)
+            .try_collect()
+            .await
     }
 
     /// The newest by its moment of those that are meant. One that can't be read does not stand in the way of
@@ -107,11 +116,11 @@ impl Restorer {
         let mut meant = self.candidates().await?;
         meant.retain(|it| which.means(&it.name));
         let mut unreadable = None;
-        for found in self.look_at(meant).await?.into_iter().rev() {
-            match found.manifest {
+        for read in self.read_all(meant).await?.into_iter().rev() {
+            match read.manifest {
                 Ok(manifest) => return Ok(manifest),
                 Err(source) => {
-                    let name = found.name.to_string();
+                    let name = read.candidate.name.to_string();
                     tracing::warn!(
                         name,
                         error = told(&source),
@@ -145,35 +154,45 @@ impl Restorer {
         Ok(listed.iter().filter_map(candidate).collect())
     }
 
-    /// Reads their manifests.
-    async fn look_at(&self, candidates: Vec<Candidate>) -> Result<Vec<Found>, RestoreError> {
-        let found: Vec<Option<Found>> = stream::iter(candidates)
+    /// Reads their manifests, and puts them into the order of their moments.
+    async fn read_all(&self, candidates: Vec<Candidate>) -> Result<Vec<Read>, RestoreError> {
+        let read: Vec<Option<Read>> = stream::iter(candidates)
             .map(|candidate| self.read(candidate))
             .buffered(AT_ONCE)
             .try_collect()
             .await?;
-        let mut found: Vec<Found> = found.into_iter().flatten().collect();
-        found.sort_by(|one, other| (one.moment(), &one.name).cmp(&(other.moment(), &other.name)));
-        Ok(found)
+        let mut read: Vec<Read> = read.into_iter().flatten().collect();
+        read.sort_by(|one, other| {
+            (one.moment(), &one.candidate.name).cmp(&(other.moment(), &other.candidate.name))
+        });
+        Ok(read)
     }
 
     /// `None`: it is gone since it was listed.
-    async fn read(&self, candidate: Candidate) -> Result<Option<Found>, RestoreError> {
-        let Some(body) = self.bucket().get(&candidate.name.manifest_key()).await? else {
-            return Ok(None);
-        };
-        let manifest = Manifest::read(&candidate.name, &body);
+    async fn read(&self, candidate: Candidate) -> Result<Option<Read>, RestoreError> {
+        let body = self.bucket().get(&candidate.name.manifest_key()).await?;
+        Ok(body.map(|body| Read {
+            manifest: Manifest::read(&candidate.name, &body),
+            candidate,
+        }))
+    }
+
+    /// Looks for its proof.
+    async fn look_at(&self, read: Read) -> Result<Found, RestoreError> {
+        let Read {
+            candidate,
+            manifest,
+        } = read;
         let proved_at = match &manifest {
             Ok(manifest) if candidate.has_proof => self.proved_at(manifest).await?,
             _ => None,
         };
-        Ok(Some(Found {
+        Ok(Found {
             name: candidate.name,
             bytes: candidate.bytes,
             manifest,
             proved_at,
-            written: candidate.written,
-        }))
+        })
     }
 }
 

@@ -22,7 +22,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     error::RestoreError,
-    hold::HOLD,
+    hold::hold,
     manifest::{Encryption, Manifest},
     pieces::Pieces,
     restore::{Purpose, Restorer, Say},
@@ -101,7 +101,7 @@ impl Restorer {
                 let mut end = Vec::new();
                 if purpose == Purpose::Use {
                     say("holding what reaches outside, until an operator resumes it");
-                    end.extend_from_slice(HOLD.as_bytes());
+                    end.extend_from_slice(hold().as_bytes());
                 }
                 end.extend_from_slice(COMMIT);
                 let _ = spawn_blocking(move || to_psql.write_all(&end)).await;

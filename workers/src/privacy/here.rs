@@ -122,7 +122,7 @@ async fn erase_one(
         privacy::remember_outside(conn, &request.request_id, session_id).await?;
         privacy::close_waiting(conn, session_id, &request.request_id).await?;
     }
-    let erased = jobs::erase_session(conn, session_id, request.scope, after).await?;
+    let erased = jobs::erase_held(conn, session_id, request.scope, after).await?;
     record(conn, request, Some(session_id), email_hash, &erased).await?;
     Ok(true)
 }
